@@ -1,0 +1,165 @@
+# One command per thing worth doing; `make help` lists them. Every target builds what it needs, and only that.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules
+export UV_PYTHON_DOWNLOADS := never
+
+PYTHON ?= python3##            the Python to set up with, 3.10 to 3.13
+VENV ?= .venv##                where the virtual environment goes
+CONFIGS ?= configs/demo##      folder of the training configs, such as configs/resnet50
+SLIDES ?= data/demo/slides.csv##  the cohort table; the default is made by `make demo-slides`
+OUT ?= output/$(notdir $(CONFIGS))##  where tiles, detectors and tables go; give each cohort and each seed its own
+TILES ?= $(OUT)/tiles##        folder of the tile pairs
+TILE_OPTS ?= $(if $(filter configs/demo,$(CONFIGS)),--tile-px 256)##  options of tools/make_tiles.py
+SEED ?=##                      seed of training; empty: the tool's default
+DEVICE ?=##                    cpu or cuda; empty: cuda where there is one
+WORKERS ?=##                   processes that read slides; empty: the tool's default
+OPTS ?=##                      config overrides for training, "KEY VALUE KEY VALUE"
+TESTS ?= tests##               what `make test` runs, such as TESTS="tests/mhkd -k merge"
+
+PY := $(VENV)/bin/python
+UV := $(VENV)/bin/uv pip
+INSTALL := $(UV) install --quiet --python $(PY)
+COMPILE := $(UV) compile --quiet --upgrade --generate-hashes --no-header --no-annotate --python-version 3.10
+SITE = $(shell $(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+READY := $(VENV)/.ready
+ROOMS := mhkd preprocess tools tests
+# Which Detectron2: empty is the wheel that requirements/detectron2.lock names. Remembered from one call to the next.
+INSTALLED := $(shell cat $(VENV)/.detectron2 2>/dev/null)
+DETECTRON2 ?= $(INSTALLED)##   another Detectron2, such as git+https://github.com/facebookresearch/detectron2
+ifneq ($(DETECTRON2),$(INSTALLED))
+$(VENV)/.detectron2: FORCE
+endif
+
+##@ Set-up and checks
+
+.PHONY: help setup lock check format test clean FORCE
+
+help: ## List the targets and the variables
+	@awk -F ':.*## ' '/^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
+	@printf '\nVariables (make TARGET NAME=value)\n'
+	@awk -F ' *[?]= *|## *' '/^[A-Z0-9_]+ [?]=.*##/ {printf "  %-12s %s%s\n", $$1, $$3, $$2 ~ /^$$|[(]if|INST/ ? "" : " [" $$2 "]"}' Makefile
+
+setup: $(READY) ## Make the virtual environment, install everything by hash, check that it works together
+
+$(VENV)/.locked: $(wildcard requirements/*.lock)
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' || { \
+	  echo "error: $(PYTHON) is not there or not fit ($$($(PYTHON) --version 2>&1 || true)): Python 3.10 to 3.13 is needed" \
+	    "(name one: make setup PYTHON=python3.12)" >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	$(PY) -m pip install --quiet --require-hashes --only-binary :all: -r requirements/bootstrap.lock
+	$(INSTALL) --require-hashes --no-build-isolation -r requirements/requirements.lock
+	@touch $@
+
+# Its dependencies are in the lock. Both its wheel and its source install a stray top-level folder called tools.
+$(VENV)/.detectron2: $(VENV)/.locked
+	rm -rf $(SITE)/detectron2 $(SITE)/*detectron2*.dist-info
+ifeq ($(DETECTRON2),)
+	$(INSTALL) --no-deps --require-hashes --only-binary :all: --python-version 3.10 \
+	  --python-platform x86_64-unknown-linux-gnu --target $(SITE) -r requirements/detectron2.lock
+else
+	$(INSTALL) --no-deps --no-build-isolation "$(DETECTRON2)"
+endif
+	if grep -q '^tools/' $(SITE)/*detectron2*.dist-info/RECORD; then rm -rf $(SITE)/tools; fi
+	@echo '$(DETECTRON2)' > $@
+
+$(READY): $(VENV)/.detectron2 setup.cfg pyproject.toml
+	$(INSTALL) --no-deps --no-build-isolation --editable .
+	$(PY) tools/verify_install.py
+	@touch $@
+
+lock: $(VENV)/.locked ## Resolve the newest versions that setup.cfg allows into requirements/*.lock
+	$(COMPILE) --universal setup.cfg --extra dev -o requirements/requirements.lock
+	$(COMPILE) --universal requirements/bootstrap.in -c requirements/requirements.lock -o requirements/bootstrap.lock
+	$(COMPILE) --no-deps --only-binary :all: --python-platform x86_64-unknown-linux-gnu \
+	  requirements/detectron2.in -o requirements/detectron2.lock
+
+check: $(READY) ## Lint, format, types, import directions and house rules
+	$(VENV)/bin/ruff check $(ROOMS)
+	$(VENV)/bin/ruff format --check $(ROOMS)
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports --no-cache
+	$(PY) tools/check_house.py
+
+format: $(READY) ## Mend what ruff can mend
+	$(VENV)/bin/ruff check --fix $(ROOMS)
+	$(VENV)/bin/ruff format $(ROOMS)
+
+test: $(READY) ## Run the tests
+	$(PY) -m pytest $(TESTS)
+
+clean: ## Remove caches and build leftovers; slides, runs and the environment stay
+	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find $(ROOMS) configs -name __pycache__ -type d -prune -exec rm -rf {} +
+
+##@ Data
+
+.PHONY: demo-slides tiles
+
+demo-slides: data/demo/slides.csv ## Make the demo cohort: procedural kidney slides with annotations
+
+data/demo/slides.csv: | $(READY)
+	$(PY) tools/make_demo_slides.py --output-dir $(@D) $(if $(WORKERS),--workers $(WORKERS))
+
+tiles: $(TILES)/manifest.json ## Cut SLIDES into teacher and student tiles
+
+$(TILES)/manifest.json: $(SLIDES) | $(READY)
+	$(PY) tools/make_tiles.py $(SLIDES) --output-dir $(TILES) $(if $(WORKERS),--workers $(WORKERS)) $(TILE_OPTS)
+
+##@ Training (each step builds what is missing before it; an interrupted one goes on where it stopped)
+
+.PHONY: train-teacher train-step1 train-step2 train-step3 train-baseline
+
+MODELS := teacher baseline_independent baseline_strict step1 step2 step3
+detector = $(OUT)/$(1)/detector.pth
+DETECTORS := $(foreach model,$(MODELS),$(call detector,$(model)))
+train = $(PY) tools/train.py --config-file $(CONFIGS)/$(@D:$(OUT)/%=%).yaml --tiles $(TILES) --output-dir $(@D) $(1) \
+  $(if $(SEED),--seed $(SEED)) $(if $(DEVICE),--device $(DEVICE)) $(OPTS)
+TEACHER := $(call detector,teacher)
+
+train-teacher: $(TEACHER) ## Step 0: the high-resolution teacher
+train-step1: $(call detector,step1) ## Global features: phase 1 (basic), then phase 2 (adaptive)
+train-step2: $(call detector,step2) ## Local features: phase 3
+train-step3: $(call detector,step3) ## Semantic information: phase 4, the final student
+train-baseline: $(call detector,baseline_independent) $(call detector,baseline_strict) ## The students without distillation
+
+$(DETECTORS): $(OUT)/%/detector.pth: $(CONFIGS)/%.yaml \
+  $(wildcard $(CONFIGS)/Base-*.yaml configs/Base-*.yaml) $(TILES)/manifest.json | $(READY)
+
+$(TEACHER) $(call detector,baseline_independent):
+	$(call train)
+
+$(call detector,baseline_strict): $(TEACHER)
+	$(call train,--init $(TEACHER))
+
+$(call detector,step1): $(TEACHER)
+	$(call train,--teacher $(TEACHER) --init $(TEACHER))
+
+$(call detector,step2): $(call detector,step1)
+	$(call train,--teacher $(TEACHER) --init $(call detector,step1))
+
+$(call detector,step3): $(call detector,step2)
+	$(call train,--teacher $(TEACHER) --init $(call detector,step2))
+
+##@ Results
+
+.PHONY: evaluate demo
+
+evaluate: $(OUT)/evaluation/evaluation.json ## Score teacher, baselines and students on the test slides
+	@cat $(OUT)/evaluation/evaluation.md
+
+$(OUT)/evaluation/evaluation.json: $(DETECTORS) | $(READY)
+	$(PY) tools/evaluate.py --slides $(SLIDES) --tiles $(TILES) --output-dir $(@D) \
+	  $(foreach model,$(MODELS),--model $(model)=$(call detector,$(model))) $(if $(DEVICE),--device $(DEVICE))
+
+demo: $(OUT)/unseen/.done evaluate ## Everything on the demo slides: cut, train, detect on an unseen slide, score
+
+$(OUT)/unseen/.done: $(call detector,step3) | $(READY)
+	IFS=, read -r slide annotation mpp rest < <(sed 1d data/demo/unseen.csv); \
+	  $(PY) tools/infer_wsi.py data/demo/$$slide --mpp $$mpp --checkpoint $< --output-dir $(@D) \
+	    $(if $(DEVICE),--device $(DEVICE))
+	@touch $@
+
+# A finished file outlives an interruption of whatever its recipe did after it.
+.PRECIOUS: data/demo/slides.csv $(TILES)/manifest.json $(DETECTORS) $(OUT)/evaluation/evaluation.json

@@ -1,0 +1,92 @@
+"""Every configuration key that mhkd adds to Detectron2's, with its default and one comment each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from detectron2.config import CfgNode, get_cfg
+
+from preprocess.errors import UserError
+
+
+def add_mhkd_config(cfg: CfgNode) -> None:
+    """Add mhkd's keys to a Detectron2 configuration, in place."""
+    # Folder written by make_tiles.py.
+    cfg.DATASETS.TILES = ""
+    # Which image of a tile pair a single detector is trained on: "teacher" or "student".
+    # The distiller (META_ARCHITECTURE MHKD) always reads both.
+    cfg.INPUT.SIDE = "student"
+    # Strength of the colour jitter: brightness, contrast and saturation are drawn from 1 +- this.
+    cfg.INPUT.COLOR_JITTER = 0.15
+
+    # Learning-rate decay points and warm-up length as fractions of a phase; they replace SOLVER.STEPS
+    # and SOLVER.WARMUP_ITERS, so that a phase keeps its shape when its length changes.
+    cfg.SOLVER.DECAY_AT = [0.7, 0.9]
+    cfg.SOLVER.WARMUP_SHARE = 0.1
+
+    # Backbones from timm (build_timm_fpn_backbone).
+    cfg.MODEL.TIMM = CfgNode()
+    cfg.MODEL.TIMM.NAME = "tf_efficientnet_lite0"
+    # "none", "packaged" (ImageNet weights from an installed package, no network) or "timm" (timm's own download).
+    cfg.MODEL.TIMM.PRETRAINED = "none"
+
+    cfg.MODEL.MHKD = CfgNode()
+    # Factor by which the student's input is up-sampled before the backbone: u in docs/method.md.
+    cfg.MODEL.MHKD.UPSAMPLE = 1
+    # "auto" runs the network in bfloat16 where the processor computes it natively; "on" or "off" force it.
+    cfg.MODEL.MHKD.BF16 = "auto"
+
+    # Basic Feature Adaptive module after the student's pyramid.
+    cfg.MODEL.MHKD.BFA = CfgNode()
+    cfg.MODEL.MHKD.BFA.ENABLED = False
+    cfg.MODEL.MHKD.BFA.BOTTLENECK = 128
+
+    # The teacher: an exported detector, or any checkpoint together with its own config file.
+    cfg.MODEL.MHKD.TEACHER = CfgNode()
+    cfg.MODEL.MHKD.TEACHER.CONFIG_FILE = ""
+    cfg.MODEL.MHKD.TEACHER.WEIGHTS = ""
+
+    # Weights of the distillation losses; a loss with weight 0 is not computed.
+    cfg.MODEL.MHKD.LOSS_WEIGHTS = CfgNode()
+    cfg.MODEL.MHKD.LOSS_WEIGHTS.FEATURE = 0.0
+    cfg.MODEL.MHKD.LOSS_WEIGHTS.LOCAL = 0.0
+    cfg.MODEL.MHKD.LOSS_WEIGHTS.SEMANTIC_CLS = 0.0
+    cfg.MODEL.MHKD.LOSS_WEIGHTS.SEMANTIC_BOX = 0.0
+    # Feature loss: "pkd" or "mse".
+    cfg.MODEL.MHKD.FEATURE_LOSS = "pkd"
+    # Student pyramid levels that imitate the teacher's.
+    cfg.MODEL.MHKD.FEATURE_LEVELS = ["p2", "p3", "p4", "p5"]
+    # Temperature of the class-score distillation.
+    cfg.MODEL.MHKD.TEMPERATURE = 1.0
+
+    # The phases of a training step, run one after another, each from the student the one before ended with:
+    # a list of {NAME: ..., SHARE: share of SOLVER.MAX_ITER, KEY: VALUE, ...}. Empty: one phase, no overrides.
+    cfg.MODEL.MHKD.PHASES = []
+
+
+def mhkd_cfg() -> CfgNode:
+    """Detectron2's default configuration with mhkd's keys added."""
+    cfg = get_cfg()
+    add_mhkd_config(cfg)
+    return cfg
+
+
+def read_config(path: str | Path, overrides: list[str] | None = None) -> CfgNode:
+    """Read a YAML configuration file and apply ``KEY VALUE`` overrides, as Detectron2's tools do.
+
+    Raises:
+        UserError: missing file, unknown key, or a value of the wrong type.
+    """
+    if not Path(path).is_file():
+        raise UserError("config file not found", path=path, remedy="see configs/ for those that exist")
+    cfg = mhkd_cfg()
+    try:
+        cfg.merge_from_file(str(path))
+        cfg.merge_from_list(list(overrides or []))
+    except KeyError as error:
+        raise UserError(
+            f"unknown config key {error.args[0]}", path=path, remedy="see mhkd/config.py for mhkd's keys"
+        ) from None
+    except (AssertionError, ValueError, AttributeError, OSError) as error:
+        raise UserError(f"cannot apply the configuration: {error}", path=path, remedy="check KEY VALUE pairs") from None
+    return cfg

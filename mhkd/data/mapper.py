@@ -1,0 +1,66 @@
+"""Dataset dict -> model input, both magnifications under one augmentation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from detectron2.data import detection_utils
+from fvcore.transforms.transform import TransformList
+
+from mhkd.data.augmentation import Augmentation
+from preprocess.errors import UserError
+
+
+def read_tile(path: str) -> np.ndarray:
+    """A tile image as RGB uint8 (h, w, 3)."""
+    image = cv2.imread(path, cv2.IMREAD_COLOR_RGB)
+    if image is None:
+        raise UserError("tile is missing or damaged", path=path, remedy="make the tiles again")
+    return image
+
+
+def to_tensor(image: np.ndarray) -> torch.Tensor:
+    """RGB (h, w, 3) -> uint8 tensor (3, h, w)."""
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+
+
+class TilePairMapper:
+    """Maps a dict of :func:`mhkd.data.datasets.tile_dicts` to what the models read.
+
+    Adds ``image`` and ``instances`` and, with ``with_teacher``, ``teacher_image``.
+    """
+
+    def __init__(self, *, with_teacher: bool, color_jitter: float) -> None:
+        self.with_teacher = with_teacher
+        self.color_jitter = color_jitter
+
+    def __call__(self, tile: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
+        """Map one tile; everything random comes from ``rng``."""
+        augmentation = Augmentation.draw(rng, self.color_jitter)
+        image = read_tile(tile["file_name"])
+        transforms = augmentation.build(image)
+        image = transforms.apply_image(image)
+        mapped = {
+            "tile_id": tile["tile_id"],
+            "height": image.shape[0],
+            "width": image.shape[1],
+            "image": to_tensor(image),
+            "instances": ground_truth(tile["annotations"], transforms, image.shape[:2]),
+        }
+        if self.with_teacher:
+            teacher_image = read_tile(tile["teacher_file_name"])
+            mapped["teacher_image"] = to_tensor(augmentation.build(teacher_image).apply_image(teacher_image))
+        return mapped
+
+
+def ground_truth(annotations: list[dict[str, Any]], transforms: TransformList, size_hw: tuple[int, int]) -> Any:
+    """Detectron2 Instances (gt_boxes, gt_classes) of the annotations that are not ignored."""
+    kept = [
+        detection_utils.transform_instance_annotations(dict(annotation), transforms, size_hw)
+        for annotation in annotations
+        if not annotation["iscrowd"]
+    ]
+    return detection_utils.filter_empty_instances(detection_utils.annotations_to_instances(kept, size_hw))

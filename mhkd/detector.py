@@ -1,0 +1,104 @@
+"""What inference and evaluation ask of a detector, and the one place that feeds it images."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from mhkd.structures import SlideDetections
+from preprocess.errors import UserError
+from preprocess.files import sha256_of
+from preprocess.geometry import Region, Size
+
+
+class Detector(Protocol):
+    """A loaded model: ``mhkd.engine.checkpoint.load_detector`` makes one.
+
+    ``model`` takes Detectron2's list of dicts, ``image`` an RGB uint8 (3, h, w) tensor at ``input_mpp`` micrometres
+    per pixel, and gives ``[{"instances": Instances}]`` with boxes in the pixels of that image. ``tile_px`` is the side
+    of the tiles that it was trained on, in input pixels.
+    """
+
+    @property
+    def model(self) -> Callable[[list[dict[str, Any]]], list[dict[str, Any]]]: ...
+    @property
+    def input_mpp(self) -> float: ...
+    @property
+    def class_names(self) -> tuple[str, ...]: ...
+    @property
+    def tile_px(self) -> int: ...
+    @property
+    def path(self) -> Path: ...
+    @property
+    def provenance(self) -> dict[str, Any]: ...
+
+
+def describe_detector(detector: Detector) -> dict[str, Any]:
+    """What a result says of the model that made it, as plain JSON: file name and hash, input, classes, provenance."""
+    return {
+        "file": detector.path.name,
+        "sha256": sha256_of(detector.path),
+        "input_mpp": detector.input_mpp,
+        "class_names": list(detector.class_names),
+        "provenance": detector.provenance,
+    }
+
+
+def detect(
+    detector: Detector, images: Sequence[np.ndarray], regions: Sequence[Region], *, score_thresh: float = 0.0
+) -> list[SlideDetections]:
+    """What ``detector`` finds in one batch, per image, in level-0 pixels.
+
+    images: uint8 RGB (h, w, 3) arrays at the detector's mpp; regions: where each of them lies in its slide. Detections
+    below ``score_thresh``, without an area or with a number that is not finite are left out. Raises UserError where
+    the accelerator's memory does not hold the batch.
+    """
+    inputs = [
+        {"image": torch.from_numpy(image.transpose(2, 0, 1).copy()), "height": image.shape[0], "width": image.shape[1]}
+        for image in images
+    ]
+    try:
+        with torch.inference_mode(), _quiet():
+            outputs = detector.model(inputs)
+    except torch.OutOfMemoryError:
+        raise UserError(
+            f"the accelerator's memory does not hold a batch of {len(images)} tiles",
+            remedy="give a smaller --batch-size, or --device cpu",
+        ) from None
+    return [
+        _to_detections(output["instances"], image, region, detector.class_names, score_thresh)
+        for output, image, region in zip(outputs, images, regions, strict=True)
+    ]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without torch's advice to those who call it, here Detectron2: no user can follow it."""
+    logger = logging.getLogger("torch.fx._symbolic_trace")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=UserWarning, module="torch")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _to_detections(
+    instances: Any, image: np.ndarray, region: Region, class_names: tuple[str, ...], score_thresh: float
+) -> SlideDetections:
+    boxes_px = instances.pred_boxes.tensor.detach().double().cpu().numpy()
+    scores = instances.scores.detach().double().cpu().numpy()
+    labels = instances.pred_classes.detach().cpu().numpy()
+    usable = np.isfinite(boxes_px).all(axis=1) & (scores >= score_thresh)  # a NaN score fails the comparison
+    usable &= (boxes_px[:, 2:] > boxes_px[:, :2]).all(axis=1)
+    boxes_l0 = region.to_l0(boxes_px[usable], Size(width=image.shape[1], height=image.shape[0]))
+    return SlideDetections(boxes_l0, scores[usable], labels[usable], class_names)

@@ -1,0 +1,144 @@
+"""Run a training step: its phases one after another, resumable, each ending in an exported detector."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+from detectron2.config import CfgNode
+from detectron2.utils.env import seed_all_rng
+
+from mhkd.engine.checkpoint import export_detector
+from mhkd.engine.phases import phase_configs
+from mhkd.engine.trainer import Trainer, trained_detector
+from mhkd.provenance import software
+from preprocess.errors import UserError
+from preprocess.files import atomic_path, sha256_of, write_json
+from preprocess.manifest import Manifest
+
+logger = logging.getLogger(__name__)
+
+DETECTOR_FILE = "detector.pth"
+
+
+def run_training(cfg: CfgNode) -> Path:
+    """Train what ``cfg`` describes and return the path of the exported detector in its OUTPUT_DIR.
+
+    A finished phase is not run again, an interrupted one goes on from its last checkpoint, and the result
+    is the same, weight for weight, as that of an uninterrupted run (on one CPU).
+
+    Raises:
+        UserError: missing tiles, weights or previous step; a folder that holds a run of another
+            configuration; a loss that is not finite.
+    """
+    manifest = Manifest.read(cfg.DATASETS.TILES)
+    _check_split(manifest)
+    weights = cfg.MODEL.WEIGHTS
+    for phase in phase_configs(_fit_to_data(cfg, manifest)):
+        exported = Path(phase.OUTPUT_DIR) / DETECTOR_FILE
+        phase.defrost()
+        phase.MODEL.WEIGHTS = str(weights)
+        phase.freeze()
+        inputs = _inputs_of(phase)
+        _check_same_run(phase, inputs)
+        if exported.is_file():
+            logger.info("%s is finished, nothing to do", phase.OUTPUT_DIR)
+        else:
+            _run_phase(phase, manifest, inputs, exported)
+        weights = exported
+    result = Path(cfg.OUTPUT_DIR) / DETECTOR_FILE
+    with atomic_path(result) as temporary:
+        shutil.copyfile(weights, temporary)
+    return result
+
+
+def _run_phase(cfg: CfgNode, manifest: Manifest, inputs: dict[str, str], exported: Path) -> None:
+    seed_all_rng(cfg.SEED)
+    try:
+        trainer = Trainer(cfg)
+        if trainer.checkpointer.has_checkpoint():
+            trainer.resume_or_load(resume=True)
+        trainer.train()
+    except FloatingPointError as error:
+        raise UserError(
+            f"training diverged: {error}".split("\n")[0],
+            path=cfg.OUTPUT_DIR,
+            remedy="lower SOLVER.BASE_LR or the loss weights",
+        ) from None
+    side = "teacher" if cfg.MODEL.META_ARCHITECTURE != "MHKD" and cfg.INPUT.SIDE == "teacher" else "student"
+    export_detector(
+        exported,
+        trained_detector(trainer.model),
+        cfg,
+        input_mpp=getattr(manifest, f"{side}_mpp"),
+        tile_px=int(manifest.tiles[f"{side}_width"].iloc[0]),
+        class_names=tuple(manifest.labels),
+        provenance={**software(), "inputs": inputs, "seed": cfg.SEED, "iterations": cfg.SOLVER.MAX_ITER},
+    )
+
+
+def _fit_to_data(cfg: CfgNode, manifest: Manifest) -> CfgNode:
+    """The number of classes follows the data; the seed must be a real one."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.ROI_HEADS.NUM_CLASSES = len(manifest.labels)
+    cfg.MODEL.RETINANET.NUM_CLASSES = len(manifest.labels)
+    if cfg.SEED < 0:
+        raise UserError("SEED is negative", remedy="give a seed of 0 or more, so that the run can be repeated")
+    return cfg
+
+
+def _check_split(manifest: Manifest) -> None:
+    if not len(manifest.split("train").boxes):
+        raise UserError(
+            "the training tiles hold no object", path=manifest.root, remedy="check annotations and splits in slides.csv"
+        )
+
+
+def _inputs_of(cfg: CfgNode) -> dict[str, str]:
+    """What decides the outcome of a phase, as hashes: configuration, tiles, and weights it starts from."""
+    neutral = cfg.clone()
+    neutral.defrost()
+    # Where files lie does not change what comes out; what is in them does.
+    neutral.OUTPUT_DIR = neutral.DATASETS.TILES = neutral.MODEL.WEIGHTS = ""
+    neutral.MODEL.MHKD.TEACHER.WEIGHTS = neutral.MODEL.MHKD.TEACHER.CONFIG_FILE = ""
+    files = {
+        "tiles": Path(cfg.DATASETS.TILES) / "manifest.csv",
+        "boxes": Path(cfg.DATASETS.TILES) / "boxes.csv",
+        "weights": cfg.MODEL.WEIGHTS,
+        "teacher_weights": cfg.MODEL.MHKD.TEACHER.WEIGHTS,
+        "teacher_config": cfg.MODEL.MHKD.TEACHER.CONFIG_FILE,
+    }
+    hashes = {"config": hashlib.sha256(neutral.dump().encode()).hexdigest()}
+    for name, file in files.items():
+        if file and "://" not in str(file):
+            if not Path(file).is_file():
+                raise UserError(f"{name.replace('_', ' ')} not found", path=file, remedy=_REMEDIES.get(name, ""))
+            hashes[name] = sha256_of(file)
+    return hashes
+
+
+_REMEDIES = {
+    "weights": "it is the result of the previous step: run that first, for instance make train-step1",
+    "teacher_weights": "run make train-teacher first",
+}
+
+
+def _check_same_run(cfg: CfgNode, inputs: dict[str, Any]) -> None:
+    """Refuse to continue a folder that another configuration, other tiles or other weights began."""
+    record = Path(cfg.OUTPUT_DIR) / "run.json"
+    if not record.is_file():
+        write_json(record, inputs)
+        return
+    before = json.loads(record.read_text(encoding="utf-8"))
+    changed = sorted(k for k in {*before, *inputs} if before.get(k) != inputs.get(k))
+    if changed:
+        raise UserError(
+            f"holds a run with other {', '.join(changed).replace('_', ' ')}",
+            path=cfg.OUTPUT_DIR,
+            remedy="remove the folder to train again, or give another --output-dir",
+        )

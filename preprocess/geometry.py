@@ -1,0 +1,101 @@
+"""Where and how many: regions of a slide in level-0 pixels, sizes of images in output pixels.
+
+A :class:`Region` says *where*, in level-0 pixels (float); a :class:`Size` says into *how many* output
+pixels. Reading one region at two sizes is what keeps the two images of a tile pair, and the boxes on
+them, aligned. Every conversion between level-0 pixels, micrometres and output pixels is in this module.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+MIN_MPP, MAX_MPP = 0.05, 40.0
+"""What a microscope slide can have, in um/px; anything else is a wrong unit or a default of some writer."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """Width and height of an image, in pixels; both positive."""
+
+    width: int
+    height: int
+
+    def __post_init__(self) -> None:
+        if self.width < 1 or self.height < 1:
+            raise ValueError(f"a size must be positive, not {self.width} x {self.height}")
+
+
+@dataclass(frozen=True)
+class Region:
+    """A rectangle of a slide in level-0 pixels: left, top, width, height. It may lie partly outside the slide."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+    def __post_init__(self) -> None:
+        if not (self.width > 0 and self.height > 0):
+            raise ValueError(f"a region must be positive, not {self.width} x {self.height}")
+
+    @property
+    def x1(self) -> float:
+        """The right edge."""
+        return self.x + self.width
+
+    @property
+    def y1(self) -> float:
+        """The lower edge."""
+        return self.y + self.height
+
+    @property
+    def area(self) -> float:
+        """The area in level-0 pixels."""
+        return self.width * self.height
+
+    def intersection(self, other: Region) -> Region | None:
+        """What both regions cover, or None where they share no area."""
+        x, y = max(self.x, other.x), max(self.y, other.y)
+        x1, y1 = min(self.x1, other.x1), min(self.y1, other.y1)
+        return Region(x, y, x1 - x, y1 - y) if x1 > x and y1 > y else None
+
+    def to_px(self, boxes_l0: ArrayLike, size: Size) -> NDArray[np.float64]:
+        """Boxes (N, 4) xyxy in level-0 pixels -> the same boxes in the pixels of this region read at ``size``."""
+        boxes = np.asarray(boxes_l0, dtype=np.float64).reshape(-1, 4)
+        return (boxes - self._origin()) * self._scale(size)
+
+    def to_l0(self, boxes_px: ArrayLike, size: Size) -> NDArray[np.float64]:
+        """Boxes (N, 4) xyxy in the pixels of this region read at ``size`` -> level-0 pixels."""
+        boxes = np.asarray(boxes_px, dtype=np.float64).reshape(-1, 4)
+        return boxes / self._scale(size) + self._origin()
+
+    def _origin(self) -> NDArray[np.float64]:
+        return np.array([self.x, self.y, self.x, self.y])
+
+    def _scale(self, size: Size) -> NDArray[np.float64]:
+        scale_x, scale_y = size.width / self.width, size.height / self.height
+        return np.array([scale_x, scale_y, scale_x, scale_y])
+
+
+def is_plausible_mpp(mpp: float) -> bool:
+    """Whether ``mpp`` can be the um/px of a microscope slide; NaN cannot."""
+    return MIN_MPP <= mpp <= MAX_MPP
+
+
+def px_to_l0(length_px: float, mpp: float, slide_mpp: float) -> float:
+    """A length in pixels of ``mpp`` um/px -> level-0 pixels of a slide of ``slide_mpp`` um/px."""
+    return length_px * mpp / slide_mpp
+
+
+def size_at(region: Region, mpp: float, slide_mpp: float) -> Size:
+    """The size at which ``region`` of a slide of ``slide_mpp`` um/px has ``mpp`` um/px, to the nearest pixel."""
+    scale = slide_mpp / mpp
+    return Size(max(1, round(region.width * scale)), max(1, round(region.height * scale)))
+
+
+def area_um2(area_l0: float, slide_mpp: float) -> float:
+    """An area in level-0 pixels -> square micrometres."""
+    return area_l0 * slide_mpp * slide_mpp

@@ -1,0 +1,38 @@
+"""RGB arrays as image files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from preprocess.errors import UserError
+from preprocess.files import atomic_path
+
+# Chroma at full resolution: half of a stain's signal is its colour.
+_OPTIONS = {
+    ".jpg": [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444],
+    ".png": [],
+}
+
+
+def encode_image(rgb: NDArray[np.uint8], suffix: str) -> bytes:
+    """uint8 RGB (h, w, 3) as the bytes of a ``.jpg`` (quality 95, 4:4:4) or a ``.png`` (lossless) file."""
+    if suffix not in _OPTIONS:
+        raise UserError(f"cannot write images as {suffix or 'a file without suffix'!r}", remedy="use .png or .jpg")
+    done, data = cv2.imencode(suffix, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), _OPTIONS[suffix])
+    if not done:
+        raise UserError(f"an image of {rgb.shape[1]} x {rgb.shape[0]} px does not fit into {suffix}")
+    return data.tobytes()
+
+
+def write_image(path: str | Path, rgb: NDArray[np.uint8]) -> None:
+    """Write uint8 RGB (h, w, 3) to a ``.jpg`` or ``.png`` file, atomically.
+
+    The bytes are written here, because cv2.imwrite says only False where the disk is full.
+    """
+    data = encode_image(rgb, Path(path).suffix.lower())
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)

@@ -1,0 +1,50 @@
+"""What every way to get pixels offers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from preprocess.geometry import Size
+
+Image = NDArray[np.uint8]
+
+
+class Reader(Protocol):
+    """An open slide: its levels, its properties, its pixels."""
+
+    @property
+    def size(self) -> Size:
+        """Level 0, in pixels."""
+
+    @property
+    def downsamples(self) -> tuple[float, ...]:
+        """Level-0 pixels per pixel of each level, ascending, starting with 1."""
+
+    @property
+    def properties(self) -> Mapping[str, str]:
+        """What the file says about itself, under OpenSlide's names."""
+
+    def read(self, level: int, x: int, y: int, size: Size) -> Image:
+        """The ``size`` pixels of ``level`` from its pixel (x, y) on: uint8 RGB (h, w, 3).
+
+        Pixel (x, y) of a level covers the level-0 square from (x, y) to (x + 1, y + 1) times the downsample.
+        White outside the slide and where the slide is transparent. Raises UserError where the
+        pixels cannot be decoded.
+        """
+
+    def close(self) -> None:
+        """Close the file; reading is an error from now on."""
+
+
+def read_inside(read: Callable[[int, int, Size], Image], level: Size, x: int, y: int, size: Size) -> Image:
+    """The part of a request that lies on its level, from ``read(x, y, size)``, on white."""
+    canvas = np.full((size.height, size.width, 3), 255, np.uint8)
+    x0, y0 = max(x, 0), max(y, 0)
+    x1, y1 = min(x + size.width, level.width), min(y + size.height, level.height)
+    if x1 > x0 and y1 > y0:
+        canvas[y0 - y : y1 - y, x0 - x : x1 - x] = read(x0, y0, Size(x1 - x0, y1 - y0))
+    return canvas

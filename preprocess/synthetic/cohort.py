@@ -1,0 +1,160 @@
+"""The demo cohort: which slides it has, making them (again only where needed), and its tables."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import multiprocessing
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from preprocess.console import progress
+from preprocess.errors import UserError
+from preprocess.files import write_text
+from preprocess.synthetic.settings import Difficulty, SlideSpec
+from preprocess.synthetic.slides import annotation_path, make_slide, slide_path
+
+SPLITS = ("train", "val", "test")
+UNSEEN = "unseen"
+_STAINS_AND_KINDS = (("PAS", "wedge"), ("HE", "cores"), ("PAS", "cores"), ("HE", "wedge"))
+_SLIDES_PER_PATIENT = (1, 1, 2)
+_MPPS = (0.4990, 0.5022, 0.4965, 0.5038)
+_COLUMNS = ("slide", "annotation", "mpp", "patient", "split", "stain")
+
+
+@dataclass(frozen=True)
+class MadeSlide:
+    """What became of one specification."""
+
+    spec: SlideSpec
+    num_glomeruli: int
+    size_bytes: int
+    reused: bool
+
+
+def demo_cohort(
+    seed: int,
+    counts: dict[str, int],
+    *,
+    size_px: tuple[int, int] = SlideSpec.size_px,
+    difficulty: Difficulty | None = None,
+) -> list[SlideSpec]:
+    """Specifications of a cohort with ``counts`` slides per split, and one unseen slide of another patient.
+
+    Both stains and both kinds of specimen take turns in every split; a patient has one or two slides and is
+    in one split only. The first training slide and the unseen one are TIFFs that state no mpp. A slide depends
+    on the seed and its place in its split, so a larger cohort holds the smaller one.
+    """
+    difficulty = difficulty or Difficulty()
+    specs = []
+    for part, split in enumerate((*SPLITS, UNSEEN)):
+        count = 1 if split == UNSEEN else counts.get(split, 0)
+        patients = [patient for patient in range(count) for _ in range(_SLIDES_PER_PATIENT[patient % 3])][:count]
+        for index, patient in enumerate(patients):
+            stain, kind = _STAINS_AND_KINDS[(index + part) % 4]
+            number = f"{index + 1:02d}"
+            plain = split == UNSEEN or (split == "train" and index == 0)
+            specs.append(
+                SlideSpec(
+                    name=UNSEEN if split == UNSEEN else f"{split}{number}-{stain.lower()}-{kind}",
+                    patient=f"{split}-P{patient + 1:02d}",
+                    split=split,
+                    seed=int(np.random.SeedSequence([seed, part, index]).generate_state(1)[0]),
+                    stain=stain,
+                    kind=kind,
+                    size_px=size_px,
+                    mpp=_MPPS[(index + part) % len(_MPPS)],
+                    flavour="tiff" if plain else "svs",
+                    difficulty=difficulty,
+                )
+            )
+    return specs
+
+
+def make_cohort(specs: Sequence[SlideSpec], folder: Path, workers: int = 1) -> list[MadeSlide]:
+    """Make every slide of ``specs`` under ``folder``, then ``slides.csv`` and ``unseen.csv``.
+
+    Finished slides of the same specification are kept. The bytes do not depend on ``workers``.
+    """
+    if workers < 1:
+        raise UserError(f"--workers is {workers}", remedy="give 1 or more")
+    job = partial(_make_once, folder=folder)
+    made: dict[str, MadeSlide] = {}
+    bar = progress([], total=len(specs), description="demo slides", unit="slide")
+    with bar:
+        if workers == 1:
+            for spec in specs:
+                made[spec.name] = job(spec)
+                bar.update()
+        else:
+            context = multiprocessing.get_context("spawn")
+            with ProcessPoolExecutor(workers, mp_context=context) as pool:
+                futures = [pool.submit(job, spec) for spec in specs]
+                try:
+                    for future in as_completed(futures):
+                        result = future.result()
+                        made[result.spec.name] = result
+                        bar.update()
+                except BaseException:
+                    pool.shutdown(wait=False, cancel_futures=True)
+                    raise
+    _write_table(folder / "slides.csv", [spec for spec in specs if spec.split != UNSEEN], folder)
+    _write_table(folder / "unseen.csv", [spec for spec in specs if spec.split == UNSEEN], folder)
+    return [made[spec.name] for spec in specs]
+
+
+def summary(made: Sequence[MadeSlide]) -> str:
+    """A few lines for people: slides, glomeruli and patients per split."""
+    lines = []
+    for split in (*SPLITS, UNSEEN):
+        part = [slide for slide in made if slide.spec.split == split]
+        if part:
+            patients = len({slide.spec.patient for slide in part})
+            glomeruli = sum(slide.num_glomeruli for slide in part)
+            lines.append(f"{split:>6}: {len(part):2d} slides, {patients:2d} patients, {glomeruli:4d} glomeruli")
+    size = sum(slide.size_bytes for slide in made) / 1e6
+    lines.append(f"{len(made)} slides, {size:.0f} MB; {sum(slide.reused for slide in made)} were there already")
+    return "\n".join(lines)
+
+
+def _make_once(spec: SlideSpec, folder: Path) -> MadeSlide:
+    """Make one slide unless it is there; runs in a worker."""
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        path, annotation = slide_path(spec, folder), annotation_path(spec, folder)
+        reused = path.is_file() and _digest_of(annotation) == spec.digest
+        if not reused:
+            path.unlink(missing_ok=True)
+            make_slide(spec, folder)
+        features = json.loads(annotation.read_text(encoding="utf-8"))["features"]
+        return MadeSlide(spec, len(features), path.stat().st_size, reused)
+    finally:
+        cv2.setNumThreads(threads)
+
+
+def _digest_of(annotation: Path) -> str | None:
+    """The specification's digest that an annotation file carries, None where it is absent or not ours."""
+    try:
+        return json.loads(annotation.read_text(encoding="utf-8")).get("spec")
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def _write_table(path: Path, specs: Sequence[SlideSpec], folder: Path) -> None:
+    """The cohort table; mpp is left empty where the slide states its own."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(_COLUMNS)
+    for spec in specs:
+        files = [file(spec, folder).relative_to(folder).as_posix() for file in (slide_path, annotation_path)]
+        mpp = "" if spec.flavour == "svs" else f"{spec.mpp:.4f}"
+        table.writerow([*files, mpp, spec.patient, spec.split, spec.stain])
+    write_text(path, text.getvalue())

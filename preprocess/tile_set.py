@@ -1,0 +1,144 @@
+"""A whole data set of tile pairs: from the slides table to the manifest."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from preprocess.coco import write_coco
+from preprocess.cohort import Outcome, run_cohort
+from preprocess.errors import UserError
+from preprocess.files import safe_name
+from preprocess.manifest import BOXES_COLUMNS, TILES_COLUMNS, Manifest
+from preprocess.provenance import software
+from preprocess.splits import assign_splits
+from preprocess.tile_pairs import PairSpec
+from preprocess.writer import SlideJob, finished_record, write_slide
+
+SlideOutcome = Outcome[SlideJob, dict[str, Any]]
+
+
+def plan_jobs(
+    table: pd.DataFrame,
+    root: Path,
+    spec: PairSpec,
+    *,
+    fractions: tuple[float, float, float],
+    labels: tuple[str, ...] | None = None,
+    merged_label: str | None = None,
+) -> list[SlideJob]:
+    """A job for each row of ``table``, as :func:`preprocess.manifest.read_slides_csv` returns it.
+
+    A slide without a patient is a patient of its own. Where the table gives no split, patients are
+    divided by ``fractions`` (train, val, test) and ``spec.seed``. Overlap and the thinning of empty
+    tiles are for training only: val and test get the plain grid and every tile with tissue. Raises
+    UserError if only some rows have a split.
+    """
+    patients = table["patient"].where(table["patient"].notna(), table["slide"].map(safe_name)).tolist()
+    splits = table["split"]
+    if splits.isna().all():
+        splits = pd.Series(assign_splits(patients, fractions, spec.seed))
+    elif splits.isna().any():
+        raise UserError(
+            f"no split is given for {table['slide'][splits.isna()].iloc[0]}",
+            remedy="fill the column split for all slides, or leave it out",
+        )
+    plain = replace(spec, overlap=0.0, keep_empty=1.0)
+    return [
+        SlideJob(
+            slide=Path(row["slide"]),
+            annotation=None if pd.isna(row["annotation"]) else Path(row["annotation"]),
+            mpp=None if pd.isna(row["mpp"]) else float(row["mpp"]),
+            patient=patient,
+            split=split,
+            root=root,
+            spec=spec if split == "train" else plain,
+            labels=labels,
+            merged_label=merged_label,
+        )
+        for row, patient, split in zip(table.to_dict("records"), patients, splits, strict=True)
+    ]
+
+
+def tile_slides(jobs: Sequence[SlideJob], workers: int) -> tuple[list[SlideOutcome], int]:
+    """Cut all slides that are not finished yet; the outcomes in the order of ``jobs``, and how many were skipped."""
+    records = {job: record for job in jobs if (record := finished_record(job)) is not None}
+    pending = [job for job in jobs if job not in records]
+    for job in pending:
+        if job.record_file.exists():
+            # The manifest of an earlier run lists tiles that are about to be replaced.
+            (job.root / "manifest.json").unlink(missing_ok=True)
+    made = {outcome.item: outcome for outcome in run_cohort(write_slide, pending, workers, "cutting slides")}
+    return [made.get(job) or Outcome(job, value=records[job]) for job in jobs], len(records)
+
+
+def write_manifest(outcomes: Sequence[SlideOutcome], root: Path) -> Manifest:
+    """Write the manifest and the COCO files of all slides that succeeded.
+
+    Raises UserError, and writes nothing, if a split that the jobs name has no tiles, or if there is no
+    object to train on.
+    """
+    tiles, boxes, inputs = [], [], []
+    labels: set[str] = set()
+    for outcome in outcomes:
+        job, record = outcome.item, outcome.value
+        if record is None:
+            continue
+        place = {"slide_path": _relative(job.slide, root), "patient": job.patient, "split": job.split}
+        tiles += [{**tile, **place} for tile in record["tiles"]]
+        boxes += record["boxes"]
+        labels |= set(record["labels"])
+        inputs.append({"slide": job.name, **{key: record[key] for key in _INPUT_KEYS}})
+    spec = next(job.spec for job in _training_first(outcomes))
+    manifest = Manifest(
+        root=root,
+        tiles=pd.DataFrame(tiles, columns=list(TILES_COLUMNS)).astype(TILES_COLUMNS),
+        boxes=pd.DataFrame(boxes, columns=list(BOXES_COLUMNS)).astype(BOXES_COLUMNS),
+        labels=sorted(labels),
+        teacher_mpp=spec.teacher_mpp,
+        student_mpp=spec.student_mpp,
+        provenance={
+            **software(),
+            "parameters": {
+                **asdict(spec),
+                "labels": outcomes[0].item.labels,
+                "merged_label": outcomes[0].item.merged_label,
+            },
+            "inputs": inputs,
+            "failed": [outcome.item.name for outcome in outcomes if outcome.error],
+        },
+    )
+    _check_splits(manifest, {outcome.item.split for outcome in outcomes})
+    write_coco(manifest)
+    manifest.write(root)
+    return manifest
+
+
+_INPUT_KEYS = ("slide_sha256", "annotation_sha256", "mpp", "mpp_source")
+
+
+def _training_first(outcomes: Sequence[SlideOutcome]) -> list[SlideJob]:
+    return sorted((outcome.item for outcome in outcomes), key=lambda job: job.split != "train")
+
+
+def _check_splits(manifest: Manifest, wanted: set[str]) -> None:
+    remedy = "see the failed slides, the tissue threshold and the labels"
+    for name in sorted(wanted):
+        tiles = manifest.tiles[manifest.tiles["split"] == name]
+        if tiles.empty:
+            raise UserError(f"the split {name!r} has no tiles", remedy=remedy)
+        if name == "train" and tiles["num_boxes"].sum() == 0:
+            raise UserError("the split 'train' has no objects", remedy=remedy)
+
+
+def _relative(path: Path, root: Path) -> str:
+    """``path`` as seen from ``root``, with slashes; absolute where they share no drive."""
+    try:
+        return Path(os.path.relpath(path.absolute(), root.absolute())).as_posix()
+    except ValueError:
+        return path.absolute().as_posix()

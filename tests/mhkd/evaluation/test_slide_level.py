@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mhkd.evaluation.slide_level import LabelRule, evaluate_slides, fill_splits
+from mhkd.structures import SlideDetections
+from preprocess.errors import UserError
+from preprocess.manifest import read_slides_csv
+from tests.blobs import DISCS, boxes_of, write_annotations, write_blob_slide, write_cohort
+
+NAMES = ("glomerulus",)
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    """Three test slides of two patients, one of them without annotation, and a val slide; all look the same."""
+    folder = tmp_path_factory.mktemp("cohort")
+    write_annotations(folder / "all.geojson")
+    rows = []
+    for name, patient, split in (("a", "p1", "test"), ("b", "p1", "test"), ("c", "p2", "test"), ("v", "p3", "val")):
+        write_blob_slide(folder / f"{name}.svs")
+        annotation = "all.geojson" if name != "c" else ""
+        rows.append({"slide": f"{name}.svs", "annotation": annotation, "patient": patient, "split": split})
+    return read_slides_csv(write_cohort(folder, rows))
+
+
+class Recites:
+    """Says by slide name what it was told to; remembers what it was asked."""
+
+    def __init__(self, **answers):
+        self.answers, self.asked = answers, []
+
+    def __call__(self, slide):
+        self.asked.append(slide.name)
+        boxes, scores = self.answers.get(slide.name, (np.empty((0, 4)), []))
+        return SlideDetections(boxes, np.array(scores), np.zeros(len(scores)), NAMES)
+
+
+TRUTH = boxes_of()
+FALSE = np.array([[0.0, 0, 50, 50]])
+
+
+def test_stitched_slides_are_scored_by_split_and_patient(cohort):
+    predict = Recites(a=(TRUTH, [0.9] * 6), b=(np.concatenate((TRUTH[:3], FALSE)), [0.9, 0.9, 0.9, 0.4]))
+    result = evaluate_slides(predict, cohort, "test", NAMES, score_thresh=0.5)
+    assert predict.asked == ["a", "b"]
+    assert (result["num_slides"], result["num_slides_without_annotation"]) == (2, 1)
+    assert (result["num_objects"], result["true_positives"], result["false_positives"]) == (12, 9, 0)
+    assert result["F1"] == pytest.approx(100 * 18 / 21)
+    assert result["by_slide"]["a"]["AP"] == pytest.approx(100, abs=1)
+    assert result["by_slide"]["b"]["AP50"] == pytest.approx(5100 / 101)
+    assert result["by_patient"]["p1"]["slides"] == ["a", "b"]
+    assert result["by_patient"]["p1"]["F1"] == result["F1"]
+    assert result["seconds_per_slide"] >= 0
+
+
+def test_the_threshold_is_fixed_on_the_validation_split(cohort):
+    val = (np.concatenate((TRUTH, FALSE)), [0.7] * 6 + [0.65])
+    predict = Recites(v=val, a=(TRUTH, [0.8] * 6), b=(TRUTH, [0.69] * 6))
+    result = evaluate_slides(predict, cohort, "test", NAMES)
+    assert predict.asked == ["v", "a", "b"]
+    assert (result["score_thresh"], result["score_thresh_origin"]) == (0.7, "best F1 on val")
+    assert result["true_positives"] == 6  # those of b score less, although they are right
+
+
+def test_without_validation_slides_the_threshold_is_the_default(cohort):
+    result = evaluate_slides(Recites(), cohort[cohort["split"] == "test"], "test", NAMES)
+    assert (result["score_thresh"], result["score_thresh_origin"]) == (0.5, "default")
+    assert (result["AP"], result["F1"], result["precision"]) == (0, 0, None)
+
+
+def test_labels_count_as_they_did_when_the_tiles_were_made(cohort):
+    with pytest.raises(UserError, match="'glomerulus', but the model knows 'Lesion'"):
+        evaluate_slides(Recites(), cohort, "test", ("Lesion",))
+    merged = evaluate_slides(Recites(), cohort, "test", ("Lesion",), labels=LabelRule(merged="Lesion"))
+    assert merged["num_objects"] == 2 * len(DISCS)
+    none = evaluate_slides(Recites(), cohort, "test", ("Lesion",), labels=LabelRule(keep=("Lesion",)))
+    assert (none["num_objects"], none["AP"]) == (0, None)
+
+
+def test_a_bad_slide_is_found_before_any_is_searched(cohort, tmp_path):
+    (tmp_path / "broken.svs").write_bytes(b"no slide")
+    rows = cohort.copy()
+    rows.loc[1, "slide"] = str(tmp_path / "broken.svs")
+    predict = Recites()
+    with pytest.raises(UserError, match=r"broken\.svs"):
+        evaluate_slides(predict, rows, "test", NAMES)
+    assert predict.asked == []
+
+
+def test_a_split_without_annotated_slides_is_refused(cohort):
+    with pytest.raises(UserError, match="no annotated slide in the split 'train'"):
+        evaluate_slides(Recites(), cohort, "train", NAMES)
+
+
+def test_splits_that_the_table_leaves_open_come_from_the_tiles():
+    nan = float("nan")
+    slides = pd.DataFrame({"slide": ["x/a.svs", "x/b.svs"], "split": [nan, nan], "patient": ["p", nan]}, dtype=object)
+    tiles = pd.DataFrame({"slide": ["a", "b", "b"], "split": ["test", "val", "val"], "patient": ["q", "b", "b"]})
+    filled = fill_splits(slides, tiles)
+    assert filled["split"].tolist() == ["test", "val"]
+    assert filled["patient"].tolist() == ["p", "b"]

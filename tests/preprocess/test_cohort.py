@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from preprocess.cohort import Outcome, run_cohort
+from preprocess.errors import UserError
+
+# Workers import what they run by name, so it stands in a module of its own, which the tests write.
+JOBS = """
+import errno, os, signal, time
+from pathlib import Path
+from preprocess.errors import UserError
+
+def work(item):
+    if item == "bad":
+        raise UserError("unreadable", path="slide.svs", remedy="copy it again")
+    if item == "bug":
+        return {}["key"]
+    if item == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if item == "full":
+        raise OSError(errno.ENOSPC, "No space left on device", "tile.jpg")
+    if item == "gone":
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", "slide.svs")
+    return item * 2
+
+def slow(path):
+    part = Path(path)
+    part.touch()
+    try:
+        time.sleep(60)
+    finally:
+        part.unlink()
+"""
+
+
+@pytest.fixture
+def jobs(tmp_path, monkeypatch):
+    (tmp_path / "cohort_jobs.py").write_text(JOBS)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *sys.path]))
+    sys.modules.pop("cohort_jobs", None)
+    return __import__("cohort_jobs")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_one_failure_does_not_stop_the_others(jobs, workers, capfd):
+    outcomes = run_cohort(jobs.work, [1, "bad", "bug", "gone", 5], workers)
+    assert [outcome.value for outcome in outcomes] == [2, None, None, None, 10]
+    assert outcomes[0] == Outcome(1, value=2)
+    assert outcomes[1].error == "slide.svs: unreadable (copy it again)"
+    assert outcomes[2].error.startswith("KeyError: 'key' (an error of the program")
+    assert outcomes[3].error == "slide.svs: no such file or directory"
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_killed_worker_is_the_failure_of_its_item_alone(jobs, capfd):
+    outcomes = run_cohort(jobs.work, ["killed", 1, "killed", 2, 3], 2)
+    assert [outcome.value for outcome in outcomes] == [None, 2, None, 4, 6]
+    assert "exit code -9" in outcomes[0].error
+    assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_full_disk_ends_the_run(jobs, workers):
+    with pytest.raises(OSError, match="No space left") as caught:
+        run_cohort(jobs.work, ["full", "x", "y", "z"], workers)
+    assert caught.value.errno == errno.ENOSPC
+
+
+def test_nothing_to_do(jobs):
+    assert run_cohort(jobs.work, [], 4) == []
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_ctrl_c_cleans_up_in_every_worker(jobs, tmp_path, workers):
+    files = [str(tmp_path / f"{number}.part") for number in range(3)]
+    script = tmp_path / "run.py"
+    script.write_text(
+        "from cohort_jobs import slow\nfrom preprocess.cohort import run_cohort\n"
+        "from preprocess.console import run_main\n"
+        f"if __name__ == '__main__':\n    run_main(lambda: run_cohort(slow, {files!r}, {workers}) and 0)\n"
+    )
+    process = subprocess.Popen([sys.executable, str(script)], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 30
+    while sum(Path(file).exists() for file in files) < workers and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    assert "interrupted: what was finished is kept" in errors
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_errors_in_one_line():
+    (outcome,) = run_cohort(_raise_two_lines, [0])
+    assert outcome.error == "first second"
+
+
+def _raise_two_lines(_: int) -> None:
+    raise UserError("first\nsecond")

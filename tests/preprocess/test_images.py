@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from preprocess.errors import UserError
+from preprocess.images import encode_image, write_image
+
+
+def test_png_keeps_every_pixel_and_the_order_of_colours(tmp_path):
+    rgb = np.random.default_rng(0).integers(0, 255, (20, 30, 3), np.uint8)
+    write_image(tmp_path / "a.png", rgb)
+    np.testing.assert_array_equal(cv2.imread(str(tmp_path / "a.png"))[..., ::-1], rgb)
+
+
+def test_jpeg_keeps_colour_at_full_resolution():
+    stripes = np.zeros((32, 32, 3), np.uint8)
+    stripes[:, ::2] = (200, 40, 120)
+    stripes[:, 1::2] = (60, 110, 180)
+    data = np.frombuffer(encode_image(stripes, ".jpg"), np.uint8)
+    assert np.abs(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1].astype(int) - stripes).mean() < 6
+
+
+@pytest.mark.parametrize("name", ["a.xyz", "a"])
+def test_unknown_suffixes_are_refused(tmp_path, name):
+    with pytest.raises(UserError, match="cannot write images as"):
+        write_image(tmp_path / name, np.zeros((2, 2, 3), np.uint8))

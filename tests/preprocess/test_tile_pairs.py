@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+import shapely
+
+from preprocess.annotations import Annotation, read_annotations
+from preprocess.errors import UserError
+from preprocess.geometry import Size
+from preprocess.slide import Slide
+from preprocess.tile_pairs import PairSpec, iter_tile_pairs
+
+SPEC = PairSpec(teacher_mpp=1, student_mpp=4, tile_px=256, overlap=0.25, keep_empty=1.0)
+
+
+def test_the_sizes_of_a_pair():
+    spec = PairSpec(teacher_mpp=0.5, student_mpp=4, tile_px=1024)
+    assert (spec.scale, spec.teacher_size, spec.student_size) == (8, Size(1024, 1024), Size(128, 128))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"tile_px": 1022}, "no whole number"),
+        ({"student_mpp": 0.5}, "finer than the teacher"),
+        ({"teacher_mpp": 0.0}, "no plausible um/px"),
+        ({"overlap": 1.0}, "overlap 1 is not between"),
+        ({"min_visible": -0.1}, "min_visible"),
+        ({"keep_empty": float("nan")}, "keep_empty"),
+        ({"tile_px": 0}, "is empty"),
+    ],
+)
+def test_values_that_do_not_fit_are_refused(values, message):
+    with pytest.raises(UserError, match=message):
+        PairSpec(**values)
+
+
+def test_boxes_are_on_the_objects_in_both_images(svs_slide, geojson):
+    with Slide.open(svs_slide) as slide:
+        pairs = list(iter_tile_pairs(slide, read_annotations(geojson), SPEC))
+    assert sum(len(pair.boxes) for pair in pairs) > 5
+    for pair in pairs:
+        assert (pair.teacher.shape, pair.student.shape) == ((256, 256, 3), (64, 64, 3))
+        for image in (pair.teacher, pair.student):
+            size = Size(image.shape[1], image.shape[0])
+            inside = np.zeros(image.shape[:2], bool)
+            for x0, y0, x1, y1 in pair.region.to_px([box.xyxy for box in pair.boxes], size).round().astype(int):
+                inside[y0:y1, x0:x1] = True
+                # A disc fills pi/4 of its box; its centre is dark, and cut discs are as dark.
+                assert image[y0:y1, x0:x1, 1].mean() < 110
+            margin = cv2.dilate(inside.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
+            assert image[..., 1][~margin].mean() > 130
+
+
+def test_only_tissue_and_only_part_of_the_empty_tiles(svs_slide):
+    with Slide.open(svs_slide) as slide:
+        every = [p.tile_id for p in iter_tile_pairs(slide, [], PairSpec(tile_px=64, keep_empty=1.0, overlap=0))]
+        some = [p.tile_id for p in iter_tile_pairs(slide, [], PairSpec(tile_px=64, keep_empty=0.3, overlap=0))]
+        again = [p.tile_id for p in iter_tile_pairs(slide, [], PairSpec(tile_px=64, keep_empty=0.3, overlap=0))]
+        none = list(iter_tile_pairs(slide, [], PairSpec(tile_px=64, keep_empty=0.0)))
+    assert len(every) < 12 * 10
+    assert set(some) < set(every)
+    assert 0.1 < len(some) / len(every) < 0.5
+    assert some == again
+    assert none == []
+
+
+def test_objects_are_kept_on_glass(svs_slide):
+    glass = Annotation(shapely.box(1350, 100, 1400, 150), "Glomerulus")
+    with Slide.open(svs_slide) as slide:
+        pairs = list(iter_tile_pairs(slide, [glass], PairSpec(tile_px=64, min_tissue=1.0, keep_empty=0.0)))
+    assert pairs
+    assert all(pair.boxes for pair in pairs)
+
+
+def test_a_slide_smaller_than_a_tile_gets_white_around(svs_slide, geojson):
+    with Slide.open(svs_slide) as slide:
+        (pair,) = iter_tile_pairs(slide, read_annotations(geojson), PairSpec(tile_px=1024))
+    assert pair.tile_id == "discs_0_0"
+    assert (pair.teacher[:, 751:] == 255).all()
+    assert (pair.student[151:] == 255).all()
+    assert len(pair.boxes) == 5
+
+
+def test_annotations_of_another_slide_are_refused(svs_slide):
+    with Slide.open(svs_slide) as slide, pytest.raises(UserError, match="none of the 1 annotations lies on its 1500"):
+        next(iter_tile_pairs(slide, [Annotation(shapely.box(9000, 0, 9100, 100), "a")], SPEC))

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import errno
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import pytest
+
+from preprocess import writer
+from preprocess.errors import UserError
+from preprocess.tile_pairs import PairSpec
+from preprocess.writer import SlideJob, finished_record, write_slide
+
+
+@pytest.fixture
+def job(svs_slide, geojson, tmp_path):
+    spec = PairSpec(tile_px=256, keep_empty=1.0)
+    return SlideJob(slide=svs_slide, annotation=geojson, mpp=None, patient="p", split="train", root=tmp_path, spec=spec)
+
+
+def files_in(root: Path) -> set[str]:
+    return {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
+
+
+def test_a_slide_on_disk(job):
+    record = write_slide(job)
+    tile = record["tiles"][0]
+    assert tile["teacher_file"] == "tiles/discs/teacher/0_0.jpg"
+    assert cv2.imread(str(job.root / tile["teacher_file"])).shape == (256, 256, 3)
+    assert cv2.imread(str(job.root / tile["student_file"])).shape == (64, 64, 3)
+    assert record["labels"] == {"Glomerulus": 5}
+    images = {tile[f"{side}_file"] for tile in record["tiles"] for side in ("teacher", "student")}
+    assert files_in(job.root) == {"slides/discs.json", *images}
+    assert json.loads(job.record_file.read_text()) == record == finished_record(job)
+
+
+@pytest.mark.parametrize(
+    "change", [{"spec": PairSpec(tile_px=128)}, {"mpp": 0.6}, {"labels": ("Glomerulus",)}, {"merged_label": "x"}]
+)
+def test_another_way_of_cutting_is_not_finished(job, change):
+    write_slide(job)
+    assert finished_record(replace(job, **change)) is None
+
+
+def test_changed_or_lost_files_are_not_finished(job, tmp_path):
+    annotation = tmp_path / "own.geojson"
+    annotation.write_text(job.annotation.read_text())
+    job = replace(job, annotation=annotation)
+    record = write_slide(job)
+    annotation.write_text(annotation.read_text() + " ")
+    assert finished_record(job) is None
+    record = write_slide(job)
+    assert finished_record(job) == record
+    (job.root / record["tiles"][0]["student_file"]).unlink()
+    assert finished_record(job) is None
+    write_slide(job)
+    job.record_file.write_text("{")
+    assert finished_record(job) is None
+
+
+def test_cutting_again_leaves_nothing_of_before(job):
+    write_slide(job)
+    write_slide(replace(job, spec=PairSpec(tile_px=512, keep_empty=0.0)))
+    again = files_in(job.root)
+    record = json.loads(job.record_file.read_text())
+    assert len(again) == 2 * len(record["tiles"]) + 1
+
+
+def test_labels_are_chosen_and_merged(job):
+    assert write_slide(replace(job, labels=("Tubule",)))["dropped_labels"] == {"Glomerulus": 5}
+    record = write_slide(replace(job, merged_label="Object"))
+    assert {box["label"] for box in record["boxes"]} == {"Object"}
+
+
+@pytest.mark.parametrize("interruption", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
+def test_an_interrupted_slide_leaves_no_file(job, monkeypatch, interruption):
+    write_bytes, count = writer._write_bytes, []
+
+    def stop_at_the_fifth(path, data):
+        count.append(path)
+        if len(count) == 5:
+            raise interruption
+        write_bytes(path, data)
+
+    monkeypatch.setattr(writer, "_write_bytes", stop_at_the_fifth)
+    with pytest.raises(type(interruption)):
+        write_slide(job)
+    assert files_in(job.root) == set()
+    assert os.listdir(job.root / "tiles") == []
+
+
+def test_a_bad_slide_keeps_what_was_finished(job, tmp_path):
+    record = write_slide(job)
+    with pytest.raises(UserError, match="no annotation is given"):
+        write_slide(replace(job, annotation=None))
+    with pytest.raises(UserError, match="no such slide"):
+        write_slide(replace(job, slide=tmp_path / "discs.svs"))
+    assert finished_record(job) == record

@@ -1,0 +1,108 @@
+"""Score detectors on tiles and on whole stitched slides of one split; writes a table and JSON."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from mhkd.detector import describe_detector
+from mhkd.engine.checkpoint import load_detector, resolve_device
+from mhkd.evaluation.slide_level import AS_ANNOTATED, LabelRule, evaluate_slides, fill_splits
+from mhkd.evaluation.tables import markdown_table, write_results
+from mhkd.evaluation.tile_level import evaluate_tiles
+from mhkd.inference.predictor import SlidePredictor
+from mhkd.provenance import software
+from preprocess.console import HelpFormatter, run_main
+from preprocess.errors import UserError
+from preprocess.files import sha256_of
+from preprocess.manifest import Manifest, read_slides_csv
+from preprocess.splits import SPLITS
+
+EXAMPLES = """examples:
+  # teacher and student on the test split; F1 where it is best on the validation split
+  python tools/evaluate.py --tiles data/tiles --slides data/slides.csv --output-dir output/evaluation \\
+      --model teacher=output/demo/teacher/detector.pth --model student=output/demo/step3/detector.pth
+
+  # whole slides alone, F1 at a score of 0.5
+  python tools/evaluate.py --slides data/slides.csv --output-dir output/evaluation --model detector.pth \\
+      --score-thresh 0.5
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=HelpFormatter)
+    parser.add_argument("--slides", required=True, help="the cohort table, with annotations")
+    parser.add_argument("--tiles", help="folder of tiles made from it; without it tiles are not scored")
+    parser.add_argument("--split", choices=SPLITS, default="test", help="what to score")
+    parser.add_argument(
+        "--model", action="append", required=True, metavar="[NAME=]CHECKPOINT", help="a detector; may be repeated"
+    )
+    parser.add_argument("--output-dir", required=True, help="folder for evaluation.md and evaluation.json")
+    parser.add_argument("--score-thresh", type=float, help="where F1 is taken (default: best on val, or 0.5)")
+    parser.add_argument("--tile-px", type=int, help="side of the tiles on slides, in pixels (default: as trained)")
+    parser.add_argument("--overlap", type=float, default=0.25, help="of tiles on slides, as a share of their side")
+    parser.add_argument("--batch-size", type=int, default=4, help="tiles per step of the model")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, or auto: cuda where there is one")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = build_parser().parse_args(argv)
+    checkpoints = _named(args.model)
+    slides = read_slides_csv(args.slides)
+    manifest = Manifest.read(args.tiles) if args.tiles else None
+    labels = AS_ANNOTATED
+    if manifest is not None:
+        slides, labels = fill_splits(slides, manifest.tiles), LabelRule.of_tiles(manifest)
+    device = resolve_device(args.device)
+    models: dict[str, Any] = {}
+    # All are loaded before the first is run, so that a wrong one does not cost the work of the others.
+    for name, detector in {name: load_detector(path, device) for name, path in checkpoints.items()}.items():
+        predictor = SlidePredictor(detector, tile_px=args.tile_px, overlap=args.overlap, batch_size=args.batch_size)
+        tiles = None
+        if manifest is not None:
+            tiles = evaluate_tiles(detector, manifest, args.split, batch_size=args.batch_size, description=name)
+        models[name] = {
+            **describe_detector(detector),
+            "tiles": tiles,
+            "slides": evaluate_slides(
+                predictor.predict,
+                slides,
+                args.split,
+                detector.class_names,
+                labels=labels,
+                score_thresh=args.score_thresh,
+                description=name,
+            ),
+        }
+    inputs = {"slides": sha256_of(args.slides)} | (
+        {"tiles": sha256_of(manifest.root / "manifest.csv")} if manifest else {}
+    )
+    settings = {"tile_px": args.tile_px, "overlap": args.overlap, "batch_size": args.batch_size, "device": device}
+    results = {
+        "split": args.split,
+        "models": models,
+        "inputs": inputs,
+        "settings": settings,
+        "provenance": software(),
+    }
+    written = write_results(args.output_dir, results)
+    print(markdown_table(models), *written, sep="\n")
+    return 0
+
+
+def _named(models: list[str]) -> dict[str, Path]:
+    """NAME=CHECKPOINT -> both; without a name, the checkpoint's folder and stem. UserError where a name comes twice."""
+    named: dict[str, Path] = {}
+    for text in models:
+        name, _, path = text.rpartition("=")
+        name = name or f"{Path(path).parent.name}/{Path(path).stem}".lstrip("/")
+        if name in named:
+            raise UserError(f"two models are named {name!r}", remedy="give each its own name: --model NAME=CHECKPOINT")
+        named[name] = Path(path)
+    return named
+
+
+if __name__ == "__main__":
+    run_main(main)

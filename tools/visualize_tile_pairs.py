@@ -1,0 +1,43 @@
+"""Draw a contact sheet: random tile pairs with their boxes, the teacher's tile beside the student's."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from preprocess.console import EXIT_OK, HelpFormatter, run_main
+from preprocess.contact_sheet import contact_sheet
+from preprocess.images import write_image
+from preprocess.manifest import Manifest
+from preprocess.splits import SPLITS
+
+EXAMPLES = """
+Objects are green, boxes to be ignored (cut by the tile's border) orange.
+
+Examples:
+  python tools/visualize_tile_pairs.py tiles --output sheet.png
+  python tools/visualize_tile_pairs.py tiles --output val.png --split val --count 24 --seed 1
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=HelpFormatter)
+    parser.add_argument("tiles_dir", type=Path, help="folder with a manifest, as tools/make_tiles.py writes it")
+    parser.add_argument("--output", type=Path, required=True, help="picture to write, .png or .jpg")
+    parser.add_argument("--split", choices=SPLITS, default="train", help="split to draw from")
+    parser.add_argument("--count", type=int, default=12, help="number of pairs")
+    parser.add_argument("--seed", type=int, default=0, help="for the choice of pairs")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = build_parser().parse_args(argv)
+    manifest = Manifest.read(args.tiles_dir).split(args.split)
+    write_image(args.output, contact_sheet(manifest, count=args.count, seed=args.seed))
+    print(args.output)
+    return EXIT_OK
+
+
+if __name__ == "__main__":
+    run_main(main)
