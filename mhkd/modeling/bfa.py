@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from torch import Tensor, nn
 
 
@@ -15,6 +17,9 @@ class BFA(nn.Module):
     def __init__(self, channels: int, bottleneck: int = 128) -> None:
         super().__init__()
         groups = min(32, bottleneck)
+        last = nn.Conv2d(bottleneck, channels, 1)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(cast(Tensor, last.bias))
         self.residual = nn.Sequential(
             nn.Conv2d(channels, bottleneck, 1, bias=False),
             nn.GroupNorm(groups, bottleneck),
@@ -22,11 +27,8 @@ class BFA(nn.Module):
             nn.Conv2d(bottleneck, bottleneck, 3, padding=1, bias=False),
             nn.GroupNorm(groups, bottleneck),
             nn.ReLU(inplace=True),
-            nn.Conv2d(bottleneck, channels, 1),
+            last,
         )
-        last = self.residual[-1]
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
 
     def forward(self, features: Tensor) -> Tensor:
         return features + self.residual(features)

@@ -178,7 +178,8 @@ class MHKD(nn.Module):
 
         predictor = self.student.roi_heads.box_predictor
         source = torch.cat([x.proposal_boxes.tensor for x in proposals])[index]
-        wanted = torch.cat([x.gt_boxes.tensor for x in proposals])[index]
+        # Detectron2 leaves gt_boxes out for an image without objects; none of its RoIs is foreground.
+        wanted = torch.cat([(x.gt_boxes if x.has("gt_boxes") else x.proposal_boxes).tensor for x in proposals])[index]
         target = predictor.box2box_transform.get_deltas(source, wanted)
         return bounded_box_loss(of_own_class(deltas), of_own_class(teacher_deltas), target)
 

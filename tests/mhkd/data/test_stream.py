@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+from itertools import islice
+
+import numpy as np
+
+from mhkd.data.stream import PositionSampler, TileStream, build_stream_loader
+
+
+def make_stream() -> TileStream:
+    tiles = [{"id": i} for i in range(5)]
+    return TileStream(tiles, lambda tile, rng: (tile["id"], float(rng.random())), seed=4)
+
+
+def test_each_epoch_sees_every_tile_once_in_its_own_order() -> None:
+    stream = make_stream()
+    epochs = [[stream[p][0] for p in range(e * 5, e * 5 + 5)] for e in range(4)]
+    assert all(sorted(epoch) == [0, 1, 2, 3, 4] for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) > 1
+
+
+def test_a_stream_that_starts_late_continues_exactly() -> None:
+    def batches(start: int, count: int) -> list[list[tuple[int, float]]]:
+        sampler = PositionSampler()
+        sampler.start = start
+        return list(islice(build_stream_loader(make_stream(), sampler, 2, 0), count))
+
+    assert batches(6, 2) == batches(0, 5)[3:]
+
+
+def test_processes_share_the_positions() -> None:
+    dealt = [list(islice(PositionSampler(rank, 2), 3)) for rank in (0, 1)]
+    assert np.sort(np.concatenate(dealt)).tolist() == [0, 1, 2, 3, 4, 5]

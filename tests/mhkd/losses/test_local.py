@@ -1,0 +1,18 @@
+from __future__ import annotations
+
+import torch
+
+from mhkd.losses.local import local_loss
+
+
+def test_halves_are_normalised_by_their_own_counts() -> None:
+    teacher = torch.zeros(3, 1, 1, 1)
+    student = torch.tensor([2.0, 1.0, 3.0]).view(3, 1, 1, 1)
+    # foreground: 4; background: (1 + 9) / 2 = 5; 0.5 * 4 + 0.5 * 5
+    assert local_loss(student, teacher, torch.tensor([True, False, False])).item() == 4.5
+
+
+def test_an_empty_group_adds_nothing() -> None:
+    student, teacher = torch.ones(2, 1, 1, 1), torch.zeros(2, 1, 1, 1)
+    assert local_loss(student, teacher, torch.tensor([False, False])).item() == 0.5
+    assert local_loss(student[:0], teacher[:0], torch.zeros(0, dtype=torch.bool)).item() == 0.0
