@@ -54,6 +54,8 @@ def build_stream_loader(stream: TileStream, sampler: PositionSampler, batch_size
         num_workers=num_workers,
         collate_fn=list,
         worker_init_fn=_one_thread,
+        # Without its own generator a new iterator draws from the global one, in the middle of a seeded step.
+        generator=torch.Generator(),
         persistent_workers=num_workers > 0,
     )
 

@@ -45,8 +45,21 @@ def tile_pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for file, pixels in zip(files, (image, small), strict=True):
             cv2.imwrite(str(root / file), pixels[..., ::-1])
         tiles.append(
-            (f"t{i}", "s", "s.svs", "p", "train", 0.0, 0.0, 512.0, 512.0, 0.5, 1.0)
-            + (files[0], 128, 128, files[1], 32, 32, int(i < 5))
+            (
+                f"t{i}",
+                "s",
+                "s.svs",
+                "p",
+                "train",
+                0.0,
+                0.0,
+                512.0,
+                512.0,
+                0.5,
+                1.0,
+                *tuple(x for file, side in zip(files, (128, 32), strict=True) for x in (file, side, side)),
+                int(i < 5),
+            )
         )
     Manifest(
         root=root,

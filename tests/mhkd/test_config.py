@@ -34,7 +34,7 @@ def test_an_unknown_key_is_named() -> None:
 
 
 def test_a_wrong_type_and_a_missing_file_are_user_errors(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="SOLVER.MAX_ITER"):
+    with pytest.raises(UserError, match=r"SOLVER\.MAX_ITER"):
         read_config(CONFIGS[0], ["SOLVER.MAX_ITER", "many"])
     with pytest.raises(UserError, match="not found"):
         read_config(tmp_path / "none.yaml")

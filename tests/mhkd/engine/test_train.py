@@ -103,5 +103,5 @@ def test_divergence_is_one_clear_error(tiny_cfg: MakeCfg) -> None:
 
 def test_a_damaged_tile_is_named(tiny_cfg: MakeCfg, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cv2, "imread", lambda *_: None)
-    with pytest.raises(UserError, match="teacher_.*missing or damaged"):
+    with pytest.raises(UserError, match=r"teacher_.*missing or damaged"):
         run_training(tiny_cfg("teacher"))
