@@ -10,6 +10,7 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.engine import DefaultTrainer, HookBase
 from detectron2.modeling import build_model
+from detectron2.solver.build import build_optimizer, get_default_optimizer_params, maybe_add_gradient_clipping
 from detectron2.utils import comm
 from torch import nn
 from torch.utils.data import DataLoader
@@ -42,6 +43,18 @@ class Trainer(DefaultTrainer):
             load_initial_weights(trained_detector(model), cfg.MODEL.WEIGHTS)
         # Depthwise and small convolutions run up to twice as fast on a CPU in this layout.
         return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @classmethod
+    def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
+        if cfg.SOLVER.OPTIMIZER == "sgd":
+            return build_optimizer(cfg, model)
+        if cfg.SOLVER.OPTIMIZER != "adamw":
+            raise UserError(f"SOLVER.OPTIMIZER is {cfg.SOLVER.OPTIMIZER!r}", remedy='use "sgd" or "adamw"')
+        groups = get_default_optimizer_params(
+            model, weight_decay=cfg.SOLVER.WEIGHT_DECAY, weight_decay_norm=cfg.SOLVER.WEIGHT_DECAY_NORM
+        )
+        optimizer = maybe_add_gradient_clipping(cfg, torch.optim.AdamW)
+        return optimizer(groups, lr=cfg.SOLVER.BASE_LR, weight_decay=cfg.SOLVER.WEIGHT_DECAY)
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> DataLoader:

@@ -89,7 +89,13 @@ def test_ctrl_c_cleans_up_in_every_worker(jobs, tmp_path, workers):
         "from preprocess.console import run_main\n"
         f"if __name__ == '__main__':\n    run_main(lambda: run_cohort(slow, {files!r}, {workers}) and 0)\n"
     )
-    process = subprocess.Popen([sys.executable, str(script)], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, str(script)],
+        stderr=subprocess.PIPE,
+        text=True,
+        # A test run in the background of a shell inherits "ignore Ctrl-C".
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     deadline = time.monotonic() + 30
     while sum(Path(file).exists() for file in files) < workers and time.monotonic() < deadline:
         time.sleep(0.05)
