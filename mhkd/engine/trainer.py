@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import weakref
 from typing import Any
 
@@ -25,8 +24,6 @@ from mhkd.modeling.meta_arch import MHKD
 from mhkd.modeling.teacher import Teacher
 from preprocess.errors import UserError
 from preprocess.manifest import Manifest
-
-logger = logging.getLogger(__name__)
 
 
 class Trainer(DefaultTrainer):
