@@ -22,6 +22,24 @@ PACKAGED_WEIGHTS = {
 }
 
 
+class Float32Training(nn.Module):
+    """Runs ``layer`` in float32 while training under a CPU's bfloat16 autocast.
+
+    For depthwise convolutions: their bfloat16 gradient is so slow on CPUs that a whole EfficientNet-Lite0 step is
+    a fifth faster this way. Ordinary convolutions, and everything at inference, gain from bfloat16.
+    """
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, features: Tensor) -> Tensor:
+        if not (self.training and features.device.type == "cpu"):
+            return self.layer(features)
+        with torch.autocast("cpu", enabled=False):
+            return self.layer(features.float())
+
+
 class TimmBackbone(Backbone):
     """A timm ``features_only`` network: image (N, 3, H, W) -> {"res2": stride 4, ..., "res5": stride 32}.
 
@@ -45,6 +63,10 @@ class TimmBackbone(Backbone):
         if pretrained == "packaged":
             load_packaged_weights(network, name)
         self.network = network
+        for path, module in list(network.named_modules()):
+            if isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1:
+                parent, _, child = path.rpartition(".")
+                setattr(network.get_submodule(parent), child, Float32Training(module))
         for module in self._batch_norms():
             module.requires_grad_(False)
         self.train(self.training)

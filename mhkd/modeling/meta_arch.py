@@ -171,7 +171,8 @@ class MHKD(nn.Module):
         classes = torch.cat([x.gt_classes for x in proposals])[index]
 
         def of_own_class(all_deltas: Tensor) -> Tensor:
-            per_class = all_deltas[index].view(len(index), -1, 4)
+            # The number of columns is spelled out: a batch without foreground leaves no rows to infer it from.
+            per_class = all_deltas[index].view(len(index), all_deltas.shape[1] // 4, 4)
             # A class-agnostic regressor has a single column for every class.
             column = classes if per_class.shape[1] > 1 else torch.zeros_like(classes)
             return per_class[torch.arange(len(index), device=index.device), column]

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from mhkd.modeling.backbones import TimmBackbone
+from preprocess.errors import UserError
+
+NAME = "tf_efficientnet_lite0"
+
+
+@pytest.fixture(scope="module")
+def packaged() -> TimmBackbone:
+    return TimmBackbone(NAME, pretrained="packaged", freeze_at=2)
+
+
+def test_strides_and_channels_are_those_stated(packaged: TimmBackbone) -> None:
+    features = packaged(torch.zeros(1, 3, 64, 96))
+    assert {k: tuple(v.shape) for k, v in features.items()} == {
+        "res2": (1, 24, 16, 24),
+        "res3": (1, 40, 8, 12),
+        "res4": (1, 112, 4, 6),
+        "res5": (1, 320, 2, 3),
+    }
+    shapes = packaged.output_shape()
+    assert {k: (s.channels, s.stride) for k, s in shapes.items()} == {
+        "res2": (24, 4),
+        "res3": (40, 8),
+        "res4": (112, 16),
+        "res5": (320, 32),
+    }
+
+
+def test_packaged_weights_tell_more_than_chance(packaged: TimmBackbone) -> None:
+    """Weights zipped to the wrong layers would leave the deep features dead or exploding."""
+    ramp = torch.linspace(-1, 1, 128).expand(1, 3, 128, 128)
+    deep = packaged.eval()(ramp)["res5"]
+    assert 0.1 < deep.std().item() < 10
+    assert not torch.equal(
+        packaged.state_dict()["network.conv_stem.weight"], TimmBackbone(NAME).network.conv_stem.weight
+    )
+
+
+def test_frozen_stages_and_batch_norms_do_not_train(packaged: TimmBackbone) -> None:
+    packaged.train()
+    trained = {name for name, p in packaged.named_parameters() if p.requires_grad}
+    assert not any(name.startswith(("network.conv_stem", "network.blocks.0", "network.blocks.1.")) for name in trained)
+    assert any(name.startswith("network.blocks.2.") for name in trained)
+    norms = [m for m in packaged.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
+    assert norms
+    assert not any(m.training for m in norms)
+
+
+def test_depthwise_layers_train_in_float32_and_run_in_bfloat16() -> None:
+    backbone = TimmBackbone(NAME)
+    seen: list[torch.dtype] = []
+    layer = next(m for m in backbone.modules() if getattr(m, "groups", 1) > 1)
+    layer.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+    for training in (True, False):
+        backbone.train(training)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            backbone(torch.zeros(1, 3, 32, 32))
+    assert seen == [torch.float32, torch.bfloat16]
+
+
+def test_unusable_settings_say_what_to_do() -> None:
+    with pytest.raises(UserError, match=r"no usable model 'no_such_net'.*list_models"):
+        TimmBackbone("no_such_net")
+    with pytest.raises(UserError, match="no package carries weights of 'resnet18'"):
+        TimmBackbone("resnet18", pretrained="packaged")
+    with pytest.raises(UserError, match="PRETRAINED is 'yes'"):
+        TimmBackbone(NAME, pretrained="yes")
