@@ -65,7 +65,7 @@ def detect(
         for image in images
     ]
     try:
-        with torch.inference_mode(), _quiet():
+        with torch.inference_mode(), quiet_torch():
             outputs = detector.model(inputs)
     except torch.OutOfMemoryError:
         raise UserError(
@@ -79,7 +79,7 @@ def detect(
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_torch() -> Iterator[None]:
     """Without torch's advice to those who call it, here Detectron2: no user can follow it."""
     logger = logging.getLogger("torch.fx._symbolic_trace")
     level = logger.level

@@ -12,6 +12,7 @@ from typing import Any
 from detectron2.config import CfgNode
 from detectron2.utils.env import seed_all_rng
 
+from mhkd.detector import quiet_torch
 from mhkd.engine.checkpoint import export_detector
 from mhkd.engine.phases import phase_configs
 from mhkd.engine.trainer import Trainer, trained_detector
@@ -62,7 +63,8 @@ def _run_phase(cfg: CfgNode, manifest: Manifest, inputs: dict[str, str], exporte
         trainer = Trainer(cfg)
         if trainer.checkpointer.has_checkpoint():
             trainer.resume_or_load(resume=True)
-        trainer.train()
+        with quiet_torch():
+            trainer.train()
     except FloatingPointError as error:
         raise UserError(
             f"training diverged: {error}".split("\n")[0],

@@ -28,6 +28,20 @@ def test_steps_and_baselines_have_equal_iterations() -> None:
         assert iterations["baseline_independent"] == steps + iterations["teacher"]
 
 
+def test_the_demo_steps_share_the_schedule_of_the_strict_baseline() -> None:
+    """Equal iterations are not enough: with a decay in every phase the steps would train less than their control."""
+
+    def rates(name: str) -> list[float]:
+        rates = []
+        for phase in phase_configs(read_config(REPOSITORY / "configs" / "demo" / f"{name}.yaml")):
+            solver = phase.SOLVER
+            decays = [sum(step <= i for step in solver.STEPS) for i in range(solver.MAX_ITER)]
+            rates += [solver.BASE_LR * solver.GAMMA**decay for decay in decays]
+        return rates
+
+    assert rates("step1") + rates("step2") + rates("step3") == pytest.approx(rates("baseline_strict"))
+
+
 def test_an_unknown_key_is_named() -> None:
     with pytest.raises(UserError, match=r"MODEL.MHKD.UPSAMPEL"):
         read_config(CONFIGS[0], ["MODEL.MHKD.UPSAMPEL", "2"])
