@@ -1,4 +1,6 @@
-"""Score detectors on tiles and on whole stitched slides of one split; writes a table and JSON."""
+"""Score detectors on tiles and on whole stitched slides of one split; writes a table and JSON.
+
+The last model is compared with each of the others in words."""
 
 from __future__ import annotations
 

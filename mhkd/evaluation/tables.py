@@ -38,6 +38,16 @@ def markdown_table(models: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n".join([lines[0], rule, *lines[1:]]) + "\n"
 
 
+def comparison(models: Mapping[str, Mapping[str, Any]]) -> str:
+    """The last model against each of the others, by AP on stitched slides; empty where there is no such figure."""
+    found = {name: result["slides"]["AP"] for name, result in models.items()}
+    *others, last = found
+    if not others or None in found.values():
+        return ""
+    parts = (f"{name} {round(found[last], 1) - round(found[name], 1):+.1f}" for name in others)
+    return f"Slide AP of {last} against the others: {', '.join(parts)}.\n"
+
+
 def write_results(output_dir: str | Path, results: Mapping[str, Any]) -> tuple[Path, Path]:
     """Write ``evaluation.md`` and, last, ``evaluation.json``, atomically; ``results`` holds the models by name."""
     markdown, data = Path(output_dir) / "evaluation.md", Path(output_dir) / "evaluation.json"
@@ -47,6 +57,7 @@ def write_results(output_dir: str | Path, results: Mapping[str, Any]) -> tuple[P
         f"{counts['num_objects']} objects. AP (COCO, IoU 0.5:0.95) and F1 (IoU 0.5, threshold fixed beforehand) in "
         "percent; slide figures are of whole stitched slides; seconds are the median.\n"
     )
+    note += comparison(results["models"])
     write_text(markdown, f"{markdown_table(results['models'])}\n{note}")
     write_json(data, results)
     return markdown, data

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 
-from mhkd.evaluation.tables import markdown_table, write_results
+from mhkd.evaluation.tables import comparison, markdown_table, write_results
 
 SLIDES = {"AP": 60.123, "AP50": 90.0, "AP75": 71.5, "F1": None, "seconds_per_slide": 1.234}
 MODELS = {
@@ -18,6 +18,13 @@ def test_the_table_has_a_row_per_model_and_a_dash_for_what_is_missing():
     assert [cell.strip() for cell in lines[2].split("|")[1:-1]] == teacher
     assert [cell.strip() for cell in lines[3].split("|")[3:6]] == ["-", "-", "-"]
     assert len({len(line) for line in lines}) == 1
+
+
+def test_the_last_model_is_compared_with_the_others():
+    models = {name: {"slides": {"AP": ap}} for name, ap in (("teacher", 70.04), ("strict", 50.26), ("student", 49.96))}
+    assert comparison(models) == "Slide AP of student against the others: teacher -20.0, strict -0.3.\n"
+    assert comparison({"student": models["student"]}) == ""
+    assert comparison({**models, "blind": {"slides": {"AP": None}}}) == ""
 
 
 def test_results_are_written_for_people_and_for_programs(tmp_path):
