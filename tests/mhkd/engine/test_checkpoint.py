@@ -42,7 +42,7 @@ def test_a_model_zoo_pickle_of_arrays_is_read(tmp_path: Path) -> None:
     assert read_checkpoint(path)["model"]["a"].tolist() == [0, 1, 2]
 
 
-@pytest.mark.parametrize("content", [b"", b"no checkpoint", b"PK\x03\x04 damaged"])
+@pytest.mark.parametrize("content", [b"", b"no checkpoint", b"text\n", b"PK\x03\x04 damaged"])
 def test_damaged_and_missing_files_are_user_errors(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "x.pth"
     with pytest.raises(UserError, match=r"x\.pth: checkpoint not found"):
