@@ -13,7 +13,9 @@ import yaml
 from preprocess.annotations.annotation import Annotation
 from preprocess.errors import UserError
 
-IGNORE, DROP, OTHERS = "ignore", "drop", "*"
+IGNORE, DROP = "ignore", "drop"
+ALL = "*"
+"""Among source names: every class without an entry of its own. As a label: a region to ignore, for all classes."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,8 @@ class ClassMap:
     def choose(cls, labels: Iterable[str] | None, merged: str | None) -> ClassMap:
         """Only the classes ``labels`` (None: all), and all of them as one class ``merged`` (None: as they are)."""
         if labels is None:
-            return cls() if merged is None else cls.of({OTHERS: merged})
-        return cls.of({label: label if merged is None else merged for label in labels} | {OTHERS: DROP})
+            return cls() if merged is None else cls.of({ALL: merged})
+        return cls.of({label: label if merged is None else merged for label in labels} | {ALL: DROP})
 
     @classmethod
     def read(cls, path: str | Path) -> ClassMap:
@@ -61,11 +63,11 @@ class ClassMap:
         dropped: Counter[str] = Counter()
         unmapped: Counter[str] = Counter()
         for annotation in annotations:
-            target = targets.get(annotation.label, targets.get(OTHERS))
+            target = targets.get(annotation.label, targets.get(ALL))
             if target == DROP:
                 dropped[annotation.label] += 1
             elif target == IGNORE:
-                kept.append(replace(annotation, label=IGNORE, ignore=True))
+                kept.append(replace(annotation, label=ALL, ignore=True))
             else:
                 kept.append(replace(annotation, label=target or annotation.label))
                 unmapped[annotation.label] += bool(targets) and target is None
@@ -86,7 +88,7 @@ AS_ANNOTATED = ClassMap()
 
 def spread_ignored(label: str, labels: Iterable[str]) -> list[str]:
     """The labels that a box of ``label`` stands for: regions to ignore are to be ignored for each class."""
-    return sorted(labels) if label == IGNORE else [label]
+    return sorted(labels) if label == ALL else [label]
 
 
 def _sorted(counts: Mapping[str, Any]) -> dict[str, int]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from preprocess.annotations import Annotation, read_annotations
 from preprocess.boxes import without_doubles
-from preprocess.class_map import AS_ANNOTATED, IGNORE, ClassMap
+from preprocess.class_map import ALL, AS_ANNOTATED, ClassMap
 from preprocess.errors import UserError
 from preprocess.files import safe_name, sha256_of, write_json
 from preprocess.images import encode_image
@@ -94,7 +94,7 @@ def write_slide(job: SlideJob) -> dict[str, Any]:
             "annotation_sha256": sha256_of(job.annotation),
             "mpp": round(slide.mpp, 6),
             "mpp_source": slide.mpp_source,
-            "labels": dict(sorted(Counter(a.label for a in annotations if a.label != IGNORE).items())),
+            "labels": dict(sorted(Counter(a.label for a in annotations if a.label != ALL).items())),
             "dropped_labels": mapped.dropped,
             "unmapped_labels": mapped.unmapped,
             "outlines": {

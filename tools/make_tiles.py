@@ -7,7 +7,6 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 
 from preprocess.class_map import ClassMap
@@ -24,8 +23,9 @@ patient and split (train, val, test). Paths are relative to the table's folder.
 
 A box bounds what of an object lies in the tile. With less than --min-visible of the object in the
 tile, or a side below --min-box-px, it is to be ignored; with less than --min-ignored it is left out.
---class-map is a YAML file of lines  class: our name | ignore | drop ; '*' stands for all others. Overlap and --keep-empty apply to train only:
-val and test get the plain grid and every tile with tissue.
+--class-map is a YAML file of lines  class: our name | ignore | drop ; '*' stands for all others.
+Overlap and --keep-empty apply to train only: val and test get the plain grid and every tile with
+tissue.
 
 Finished slides are skipped when the command runs again.
 
@@ -49,6 +49,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--overlap", type=float, default=default.overlap, help="fraction shared by neighbours")
     parser.add_argument("--min-tissue", type=float, default=default.min_tissue, help="tissue that an empty tile needs")
     parser.add_argument("--min-visible", type=float, default=default.min_visible, help="visible part of an object")
+    parser.add_argument("--min-ignored", type=float, default=default.min_ignored, help="visible part of an ignored one")
+    parser.add_argument("--min-box-px", type=float, default=default.min_box_px, help="side of a box, student pixels")
+    parser.add_argument(
+        "--same-iou", type=float, default=default.same_iou, help="two outlines of one object overlap so"
+    )
     parser.add_argument("--keep-empty", type=float, default=default.keep_empty, help="fraction of empty tiles to keep")
     parser.add_argument("--class-map", type=Path, metavar="YAML", help="which classes become which; not with the next")
     parser.add_argument("--labels", nargs="+", metavar="LABEL", help="use only objects of these classes (default: all)")
@@ -66,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     jobs = plan_jobs(
         read_slides_csv(args.slides_csv),
         args.output_dir,
-        PairSpec(**{field.name: getattr(args, field.name) for field in fields(PairSpec)}),
+        PairSpec(**{name: getattr(args, name) for name in PairSpec.__dataclass_fields__}),
         fractions=parse_fractions(args.split),
         classes=ClassMap.read(args.class_map) if args.class_map else ClassMap.choose(args.labels, args.merge_labels),
     )
@@ -91,11 +96,8 @@ def print_summary(manifest: Manifest, outcomes: Sequence[SlideOutcome]) -> None:
         print(f"  {split}: {patients} patients, {tiles['slide'].nunique()} slides, {len(tiles)} tiles, boxes: {counts}")
     origins = Counter(record["mpp_source"] for record in records)
     print("  mpp: " + ", ".join(f"{source} ({count} slides)" for source, count in origins.items()))
-    for title, key in (
-        ("labels left out", "dropped_labels"),
-        ("labels that the class map does not name, kept", "unmapped_labels"),
-        ("outlines", "outlines"),
-    ):
+    titles = {"dropped_labels": "labels left out", "unmapped_labels": "labels not in the class map, kept"}
+    for key, title in (titles | {"outlines": "outlines"}).items():
         counted: Counter[str] = sum((Counter(record[key]) for record in records), Counter())
         if counted:
             print(f"  {title}: " + ", ".join(f"{name} {count}" for name, count in counted.items()))
