@@ -24,6 +24,7 @@ _MIN_PART = 0.01
 # Far beyond any slide; with larger numbers areas and intersections lose their precision.
 _MAX_COORDINATE = 1e8
 _ELLIPSE_VERTICES = 64
+_MAX_REDUCTION = 64
 
 
 class SlideFrame(Protocol):
@@ -158,7 +159,7 @@ def scale_to(slide: SlideFrame | None, image: Size) -> float:
     if slide is None:
         return 1.0
     factor = max(1, round(slide.size.width / image.width))
-    if all(
+    if factor <= _MAX_REDUCTION and all(
         abs(whole / factor - part) < 1
         for whole, part in ((slide.size.width, image.width), (slide.size.height, image.height))
     ):

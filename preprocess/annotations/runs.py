@@ -72,7 +72,7 @@ def drawings_of_mask(mask: NDArray[Any], scale: float, offset: tuple[float, floa
             remedy="give 0 for background and few classes in 8 bits, or objects by number in 16 or more",
         )
     named = mask.dtype.itemsize == 1 and len(found) > 1
-    for value, begin, end in zip(found.tolist(), first, [*first[1:], len(values)], strict=True):
+    for value, begin, end in zip(found.tolist(), first, np.append(first, len(values))[1:], strict=True):
         area = area_of_runs(lines[begin:end], starts[begin:end], stops[begin:end])
         placed = shapely.transform(area, lambda xy: (xy + offset) * scale)
         yield Drawing(placed, str(value) if named else UNCLASSIFIED)
