@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import struct
 import zipfile
 import zlib
 from pathlib import Path
@@ -52,10 +53,10 @@ _DAMAGED = (
     IndexError,
     AttributeError,
     OverflowError,
-    RecursionError,
-    NotImplementedError,
+    RuntimeError,
     EOFError,
     ShapelyError,
+    struct.error,
     zipfile.BadZipFile,
     zlib.error,
 )

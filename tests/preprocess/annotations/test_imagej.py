@@ -94,6 +94,17 @@ def test_qupaths_class_goes_before_the_name(read):
     assert [a.label for a in read(roi.tobytes())] == ["Tuft"]
 
 
+def strange_path():
+    """A path with a command that there is not."""
+    roi = composite()
+    roi.multi_coordinates[3] = 20
+    return roi.tobytes()
+
+
+def text_without_its_lengths():
+    return b"Iout" + bytes([0, 223, 1]) + bytes(41) + bytes([0, 1]) + bytes(14) + b"abc"
+
+
 def bomb():
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -107,6 +118,8 @@ def bomb():
         (polygon().tobytes()[:40], "damaged ImageJ RoiSet, item 1"),
         (polygon().tobytes()[:70], "damaged ImageJ RoiSet, item 1"),
         (roi_set(polygon())[:-30], "damaged ImageJ RoiSet"),
+        (strange_path(), "damaged ImageJ RoiSet, item 1"),
+        (text_without_its_lengths(), "damaged ImageJ RoiSet, item 1"),
         (bomb(), "a.roi has 67108868 bytes"),
         (polygon(SQUARE[:2]).tobytes(), "none of the 1 items"),
     ],
