@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import gzip
 import io
 import json
@@ -181,6 +182,7 @@ def read_apart(check: Check, path: Path, seconds: float, memory: int = 4 * GIB) 
 
 
 def _limited(check: Check, path: Path, memory: int) -> tuple[str, str]:
+    faulthandler.disable()
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 1)
     os.dup2(silence, 2)
@@ -305,10 +307,10 @@ def _declare(data: bytes, rng: random.Random) -> bytes:
 
 
 def _repeat(data: bytes, rng: random.Random) -> bytes:
-    """A file of some megabytes: the part between two brackets again and again."""
+    """A long file: the part between two brackets again and again."""
     start, stop = sorted(rng.randint(0, len(data)) for _ in range(2))
     part = data[start:stop]
-    return data[:stop] + part * (rng.choice((2, 100, 3_000_000 // max(1, len(part))))) + data[stop:]
+    return data[:stop] + part * (rng.choice((2, 100, 300_000 // max(1, len(part))))) + data[stop:]
 
 
 def _tree(data: bytes, rng: random.Random) -> bytes:
