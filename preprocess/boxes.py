@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import shapely
 
 from preprocess.annotations.annotation import Annotation, iter_polygons
@@ -99,19 +100,17 @@ def without_doubles(annotations: Sequence[Annotation], same_iou: float = SAME_IO
     """
     polygons = [annotation.polygon for annotation in annotations]
     tree = shapely.STRtree(polygons)
-    kept: set[int] = set()
+    kept = np.zeros(len(polygons), bool)
     for index in sorted(range(len(polygons)), key=lambda i: (-polygons[i].area, i)):
         this = annotations[index]
-        rivals = [] if this.ignore else tree.query(this.polygon, predicate="intersects").tolist()
-        if not any(
-            rival in kept
-            and annotations[rival].label == this.label
+        near = tree.query(this.polygon, predicate="intersects")
+        kept[index] = this.ignore or not any(
+            annotations[rival].label == this.label
             and not annotations[rival].ignore
             and _iou(this.polygon, polygons[rival]) >= same_iou
-            for rival in rivals
-        ):
-            kept.add(index)
-    return [annotations[index] for index in sorted(kept)]
+            for rival in near[kept[near]].tolist()
+        )
+    return [annotations[index] for index in np.flatnonzero(kept).tolist()]
 
 
 def _iou(one: shapely.Polygon, other: shapely.Polygon) -> float:

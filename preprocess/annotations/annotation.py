@@ -122,6 +122,15 @@ def polygon_of(outline: Sequence[Any], holes: Iterable[Sequence[Any]] = ()) -> P
     return Polygon(ring, [hole for hole in map(_ring, holes) if hole]) if ring else Polygon()
 
 
+def check_coordinates(values: Iterable[float]) -> None:
+    """ValueError for a number that is not finite or beyond any slide."""
+    for value in values:
+        if not math.isfinite(value):
+            raise ValueError("a coordinate is not a finite number")
+        if abs(value) > _MAX_COORDINATE:
+            raise ValueError(f"a coordinate is beyond any slide: {value:g}")
+
+
 def box_of(x0: float, y0: float, x1: float, y1: float) -> Polygon:
     """The rectangle between any two opposite corners."""
     return polygon_of([(x0, y0), (x1, y0), (x1, y1), (x0, y1)])
@@ -134,16 +143,18 @@ def ellipse_of(x: float, y: float, radius_x: float, radius_y: float) -> Polygon:
 
 
 def cut_out(outlines: Sequence[Polygon], holes: Sequence[Polygon]) -> list[Polygon]:
-    """``outlines`` with those of the ``holes`` that lie in them; all are polygons without holes, perhaps invalid."""
-    points = [
-        hole.representative_point() if hole.is_valid else shapely.Point(hole.exterior.coords[0]) for hole in holes
-    ]
-    return [
-        Polygon(outline.exterior, [h.exterior for h, p in zip(holes, points, strict=True) if outline.contains(p)])
-        if outline.is_valid and not outline.is_empty
-        else outline
-        for outline in outlines
-    ]
+    """``outlines`` with the ``holes``, each in the smallest valid outline that contains its inside.
+
+    All are polygons without holes of their own, perhaps invalid. A hole in no outline is left out.
+    """
+    areas = np.array([outline.area if outline.is_valid else math.inf for outline in outlines])
+    tree = shapely.STRtree([outline if outline.is_valid else Polygon() for outline in outlines])
+    cut: dict[int, list[LinearRing]] = {}
+    for hole in {hole.wkb: hole for hole in holes if hole.is_valid and not hole.is_empty}.values():
+        around = np.sort(tree.query(hole.representative_point(), predicate="within"))
+        if len(around):
+            cut.setdefault(int(around[areas[around].argmin()]), []).append(hole.exterior)
+    return [Polygon(outline.exterior, cut[i]) if i in cut else outline for i, outline in enumerate(outlines)]
 
 
 def is_named(slide: SlideFrame, name: str) -> bool:
@@ -173,11 +184,7 @@ def scale_to(slide: SlideFrame | None, image: Size) -> float:
 
 def _ring(points: Sequence[Any]) -> LinearRing | None:
     xy = [(float(point[0]), float(point[1])) for point in points]
-    for x, y in xy:
-        if not (math.isfinite(x) and math.isfinite(y)):
-            raise ValueError("a coordinate is not a finite number")
-        if max(abs(x), abs(y)) > _MAX_COORDINATE:
-            raise ValueError(f"a coordinate is beyond any slide: {x:g}, {y:g}")
+    check_coordinates(value for point in xy for value in point)
     return LinearRing(xy) if len(set(xy)) >= 3 else None
 
 

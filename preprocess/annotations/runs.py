@@ -10,7 +10,7 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry import MultiPolygon, Polygon
 
-from preprocess.annotations.annotation import UNCLASSIFIED, Drawing
+from preprocess.annotations.annotation import UNCLASSIFIED, Drawing, check_coordinates
 from preprocess.errors import UserError
 from preprocess.geometry import Size
 
@@ -62,6 +62,7 @@ def drawings_of_mask(mask: NDArray[Any], scale: float, offset: tuple[float, floa
     pixels that share edges is an object. One of more bits holds objects: each value is one, without a label.
     ``scale`` is how many level-0 pixels a pixel spans, ``offset`` where the mask begins, in its own pixels.
     """
+    check_coordinates(offset)
     lines, starts, stops, values = _runs(mask)
     order = np.argsort(values, kind="stable")
     lines, starts, stops, values = lines[order], starts[order], stops[order], values[order]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 import pytest
 import shapely
@@ -55,6 +56,15 @@ def test_holes_are_cut_from_the_outline_that_contains_them():
     outlines = [shapely.box(0, 0, 10, 10), shapely.box(20, 0, 30, 10)]
     first, second = cut_out(outlines, [shapely.box(2, 2, 4, 4), shapely.box(50, 50, 60, 60)])
     assert (first.area, second.area) == (96, 100)
+    around = [shapely.box(-5, -5, 40, 40), *outlines, BOW_TIE]
+    assert [p.area for p in cut_out(around, [shapely.box(2, 2, 4, 4)] * 2)] == [2025, 96, 100, BOW_TIE.area]
+
+
+def test_thousands_of_outlines_and_holes_take_no_time_and_no_memory():
+    outlines, holes = [shapely.box(0, 0, 10, 10)] * 5000, [shapely.box(2, 2, 4, 4)] * 5000
+    start = time.perf_counter()
+    assert sum(len(p.interiors) for p in cut_out(outlines, holes)) == 1
+    assert time.perf_counter() - start < 5
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,10 @@ def test_a_file_that_states_no_size(read, frame, summary):
         (document(shape(SQUARE), width=-3), "must be positive"),
         (document(shape(SQUARE), shape(SQUARE, "spiral")), "item 2: unknown shape 'spiral'"),
         (document(shape([[0, 0], [3, 4]], "mask", mask="AAAA")), "its mask is no image"),
+        (
+            document(shape([[float("nan"), 0], [3, 4]], "mask", mask=png(np.ones((2, 2), np.uint8)))),
+            "not a finite number",
+        ),
         (document(shape([[0, 0], [3, 4], [1, 1]], "circle")), "damaged Labelme JSON, item 1"),
         (document(shape([[0, 0], [float("nan"), 4], [1, 1]])), "not a finite number"),
     ],
