@@ -14,7 +14,7 @@ from preprocess.files import atomic_path, safe_name, write_json
 from preprocess.geometry import MAX_MPP, MIN_MPP
 from preprocess.splits import SPLITS, check_patients
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 SLIDES_COLUMNS = ("slide", "annotation", "mpp", "patient", "split")
 """``slides.csv``: only ``slide`` must be there; other columns are kept."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from preprocess.annotations.annotation import Annotation
-from preprocess.boxes import Box, BoxIndex
+from preprocess.boxes import SAME_IOU, Box, BoxIndex, BoxRule
 from preprocess.errors import UserError
 from preprocess.geometry import Region, Size, is_plausible_mpp, px_to_l0
 from preprocess.grid import Grid
@@ -25,7 +25,8 @@ class PairSpec:
     and must be a whole number of pixels. ``overlap`` is the fraction of a tile that it shares with the
     next one. Tiles with a box are always kept; of the others those with at least ``min_tissue`` tissue,
     and of these the fraction ``keep_empty``, drawn by a hash of ``seed`` and the tile's id.
-    ``min_visible`` is the rule of :class:`preprocess.boxes.BoxIndex`.
+    ``min_visible``, ``min_ignored`` and ``min_box_px`` (a side in the student's pixels) are the rule of
+    :class:`preprocess.boxes.BoxRule`, ``same_iou`` that of :func:`preprocess.boxes.without_doubles`.
     """
 
     teacher_mpp: float = 1.0
@@ -34,6 +35,9 @@ class PairSpec:
     overlap: float = 0.25
     min_tissue: float = 0.1
     min_visible: float = 0.5
+    min_ignored: float = 0.1
+    min_box_px: float = 2.0
+    same_iou: float = SAME_IOU
     keep_empty: float = 0.25
     seed: int = 0
 
@@ -46,9 +50,10 @@ class PairSpec:
                 f"the student's mpp {self.student_mpp:g} is finer than the teacher's {self.teacher_mpp:g}",
                 remedy="the student sees the lower resolution, so it has the larger mpp",
             )
-        for name, low, high in (("overlap", 0, 0.9), ("min_tissue", 0, 1), ("min_visible", 0, 1), ("keep_empty", 0, 1)):
+        for name, low, high in (("overlap", 0, 0.9), ("min_tissue", 0, 1), ("keep_empty", 0, 1), ("same_iou", 0, 2)):
             if not low <= getattr(self, name) <= high:
                 raise UserError(f"{name} {getattr(self, name):g} is not between {low} and {high:g}")
+        self.box_rule(1.0)  # it checks the rest
         if self.tile_px < 1:
             raise UserError(f"a tile of {self.tile_px} px is empty", remedy="try 1024")
         side = self.tile_px / self.scale
@@ -62,6 +67,10 @@ class PairSpec:
     def scale(self) -> float:
         """How many teacher pixels one student pixel spans along each axis."""
         return self.student_mpp / self.teacher_mpp
+
+    def box_rule(self, slide_mpp: float) -> BoxRule:
+        """The rule for boxes on a slide of ``slide_mpp`` um/px."""
+        return BoxRule(self.min_visible, self.min_ignored, px_to_l0(self.min_box_px, self.student_mpp, slide_mpp))
 
     @property
     def teacher_size(self) -> Size:
@@ -100,7 +109,7 @@ def iter_tile_pairs(slide: Slide, annotations: Sequence[Annotation], spec: PairS
     _check_frame(slide, annotations)
     side_l0 = px_to_l0(spec.tile_px, spec.teacher_mpp, slide.mpp)
     tissue_mask = TissueMask.of(slide)
-    index = BoxIndex(annotations, spec.min_visible)
+    index = BoxIndex(annotations, spec.box_rule(slide.mpp))
     for place in Grid(slide.region, (side_l0, side_l0), overlap=spec.overlap * side_l0):
         region = Region(math.floor(place.x), math.floor(place.y), side_l0, side_l0)
         tile_id = f"{slide.name}_{_xy_name(region)}"
@@ -111,7 +120,7 @@ def iter_tile_pairs(slide: Slide, annotations: Sequence[Annotation], spec: PairS
 
 
 def _check_frame(slide: Slide, annotations: Sequence[Annotation]) -> None:
-    if annotations and not BoxIndex(annotations, 0.0).boxes(slide.region):
+    if annotations and not BoxIndex(annotations, BoxRule(0, 0)).boxes(slide.region):
         raise UserError(
             f"none of the {len(annotations)} annotations lies on its {slide.size.width} x {slide.size.height} px",
             path=slide.path,

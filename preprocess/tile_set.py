@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from preprocess.class_map import AS_ANNOTATED, ClassMap, spread_ignored
 from preprocess.coco import write_coco
 from preprocess.cohort import Outcome, run_cohort
 from preprocess.errors import UserError
@@ -29,8 +30,7 @@ def plan_jobs(
     spec: PairSpec,
     *,
     fractions: tuple[float, float, float],
-    labels: tuple[str, ...] | None = None,
-    merged_label: str | None = None,
+    classes: ClassMap = AS_ANNOTATED,
 ) -> list[SlideJob]:
     """A job for each row of ``table``, as :func:`preprocess.manifest.read_slides_csv` returns it.
 
@@ -58,8 +58,7 @@ def plan_jobs(
             split=split,
             root=root,
             spec=spec if split == "train" else plain,
-            labels=labels,
-            merged_label=merged_label,
+            classes=classes,
         )
         for row, patient, split in zip(table.to_dict("records"), patients, splits, strict=True)
     ]
@@ -94,6 +93,7 @@ def write_manifest(outcomes: Sequence[SlideOutcome], root: Path) -> Manifest:
         boxes += record["boxes"]
         labels |= set(record["labels"])
         inputs.append({"slide": job.name, **{key: record[key] for key in _INPUT_KEYS}})
+    boxes = [{**box, "label": label} for box in boxes for label in spread_ignored(box["label"], labels)]
     spec = next(job.spec for job in _training_first(outcomes))
     manifest = Manifest(
         root=root,
@@ -104,11 +104,7 @@ def write_manifest(outcomes: Sequence[SlideOutcome], root: Path) -> Manifest:
         student_mpp=spec.student_mpp,
         provenance={
             **software(),
-            "parameters": {
-                **asdict(spec),
-                "labels": outcomes[0].item.labels,
-                "merged_label": outcomes[0].item.merged_label,
-            },
+            "parameters": {**asdict(spec), "classes": dict(outcomes[0].item.classes.entries)},
             "inputs": inputs,
             "failed": [outcome.item.name for outcome in outcomes if outcome.error],
         },

@@ -8,11 +8,13 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from preprocess.annotations import Annotation, read_annotations
+from preprocess.boxes import without_doubles
+from preprocess.class_map import ALL, AS_ANNOTATED, ClassMap
 from preprocess.errors import UserError
 from preprocess.files import safe_name, sha256_of, write_json
 from preprocess.images import encode_image
@@ -23,10 +25,7 @@ from preprocess.tile_pairs import PairSpec, TilePair, iter_tile_pairs
 
 @dataclass(frozen=True)
 class SlideJob:
-    """One slide to cut: its files, its place in the data set, and how.
-
-    ``labels`` are the classes to keep (None: all); ``merged_label`` is the one name that they all get.
-    """
+    """One slide to cut: its files, its place in the data set, and how; ``classes`` names the annotations."""
 
     slide: Path
     annotation: Path | None
@@ -35,8 +34,7 @@ class SlideJob:
     split: str
     root: Path
     spec: PairSpec
-    labels: tuple[str, ...] | None = None
-    merged_label: str | None = None
+    classes: ClassMap = AS_ANNOTATED
 
     @property
     def name(self) -> str:
@@ -77,8 +75,10 @@ def write_slide(job: SlideJob) -> dict[str, Any]:
             "no annotation is given", path=job.slide, remedy="fill the column annotation; [] in a file says: no objects"
         )
     part = job.tiles_folder.with_name(f".{job.name}.part")
-    annotations, dropped = _select_labels(read_annotations(job.annotation), job)
     with Slide.open(job.slide, job.mpp) as slide:
+        read = read_annotations(job.annotation, slide)
+        mapped = job.classes.apply(read)
+        annotations = without_doubles(mapped.annotations, job.spec.same_iou)
         job.record_file.unlink(missing_ok=True)
         for folder in (part, job.tiles_folder):
             if folder.exists():
@@ -94,8 +94,14 @@ def write_slide(job: SlideJob) -> dict[str, Any]:
             "annotation_sha256": sha256_of(job.annotation),
             "mpp": round(slide.mpp, 6),
             "mpp_source": slide.mpp_source,
-            "labels": dict(sorted(Counter(annotation.label for annotation in annotations).items())),
-            "dropped_labels": dropped,
+            "labels": dict(sorted(Counter(a.label for a in annotations if a.label != ALL).items())),
+            "dropped_labels": mapped.dropped,
+            "unmapped_labels": mapped.unmapped,
+            "outlines": {
+                "repaired": read.num_repaired,
+                "dropped without area": read.num_dropped,
+                "drawn twice": len(mapped.annotations) - len(annotations),
+            },
             "tiles": tiles,
             "boxes": boxes,
         }
@@ -155,15 +161,6 @@ def _box_rows(pair: TilePair) -> list[dict[str, Any]]:
     ]
 
 
-def _select_labels(annotations: list[Annotation], job: SlideJob) -> tuple[list[Annotation], dict[str, int]]:
-    """The annotations to use, renamed as the job says, and how many of which label are left out."""
-    wanted = [a for a in annotations if job.labels is None or a.label in job.labels]
-    dropped = Counter(a.label for a in annotations if job.labels is not None and a.label not in job.labels)
-    if job.merged_label is not None:
-        wanted = [replace(annotation, label=job.merged_label) for annotation in wanted]
-    return wanted, dict(sorted(dropped.items()))
-
-
 def _write_bytes(path: Path, data: bytes) -> None:
     try:
         with path.open("wb") as stream:
@@ -183,8 +180,7 @@ def _key(job: SlideJob) -> str:
         "schema_version": SCHEMA_VERSION,
         "spec": asdict(job.spec),
         "mpp": job.mpp,
-        "labels": sorted(job.labels) if job.labels is not None else None,
-        "merged_label": job.merged_label,
+        "classes": job.classes.entries,
         "slide": [job.name, status.st_size, status.st_mtime_ns],
         "annotation": sha256_of(job.annotation) if job.annotation else None,
     }

@@ -9,19 +9,23 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from preprocess.class_map import ClassMap
 from preprocess.console import EXIT_ERROR, EXIT_OK, EXIT_PARTIAL, HelpFormatter, run_main
+from preprocess.errors import UserError
 from preprocess.manifest import Manifest, read_slides_csv
 from preprocess.splits import parse_fractions
 from preprocess.tile_pairs import PairSpec
 from preprocess.tile_set import SlideOutcome, plan_jobs, tile_slides, write_manifest
 
 EXAMPLES = """
-The table has the columns slide and annotation (GeoJSON), and may have mpp (um per level-0 pixel),
+The table has the columns slide and annotation (formats: docs/annotations.md), and may have mpp (um per level-0 pixel),
 patient and split (train, val, test). Paths are relative to the table's folder.
 
 A box bounds what of an object lies in the tile. With less than --min-visible of the object in the
-tile it is to be ignored, below 10 % it is left out. Overlap and --keep-empty apply to train only:
-val and test get the plain grid and every tile with tissue.
+tile, or a side below --min-box-px, it is to be ignored; with less than --min-ignored it is left out.
+--class-map is a YAML file of lines  class: our name | ignore | drop ; '*' stands for all others.
+Overlap and --keep-empty apply to train only: val and test get the plain grid and every tile with
+tissue.
 
 Finished slides are skipped when the command runs again.
 
@@ -45,7 +49,13 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--overlap", type=float, default=default.overlap, help="fraction shared by neighbours")
     parser.add_argument("--min-tissue", type=float, default=default.min_tissue, help="tissue that an empty tile needs")
     parser.add_argument("--min-visible", type=float, default=default.min_visible, help="visible part of an object")
+    parser.add_argument("--min-ignored", type=float, default=default.min_ignored, help="visible part of an ignored one")
+    parser.add_argument("--min-box-px", type=float, default=default.min_box_px, help="side of a box, student pixels")
+    parser.add_argument(
+        "--same-iou", type=float, default=default.same_iou, help="two outlines of one object overlap so"
+    )
     parser.add_argument("--keep-empty", type=float, default=default.keep_empty, help="fraction of empty tiles to keep")
+    parser.add_argument("--class-map", type=Path, metavar="YAML", help="which classes become which; not with the next")
     parser.add_argument("--labels", nargs="+", metavar="LABEL", help="use only objects of these classes (default: all)")
     parser.add_argument("--merge-labels", metavar="NAME", help="give all objects this one class")
     parser.add_argument("--split", default="0.7/0.15/0.15", help="train/val/test by patient, if the table has no split")
@@ -56,14 +66,14 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
-    names = ("teacher_mpp", "student_mpp", "tile_px", "overlap", "min_tissue", "min_visible", "keep_empty", "seed")
+    if args.class_map and (args.labels or args.merge_labels):
+        raise UserError("--class-map does what --labels and --merge-labels do", remedy="put all into the class map")
     jobs = plan_jobs(
         read_slides_csv(args.slides_csv),
         args.output_dir,
-        PairSpec(**{name: getattr(args, name) for name in names}),
+        PairSpec(**{name: getattr(args, name) for name in PairSpec.__dataclass_fields__}),
         fractions=parse_fractions(args.split),
-        labels=tuple(args.labels) if args.labels else None,
-        merged_label=args.merge_labels,
+        classes=ClassMap.read(args.class_map) if args.class_map else ClassMap.choose(args.labels, args.merge_labels),
     )
     outcomes, num_skipped = tile_slides(jobs, args.workers)
     failed = [outcome for outcome in outcomes if outcome.error]
@@ -86,9 +96,11 @@ def print_summary(manifest: Manifest, outcomes: Sequence[SlideOutcome]) -> None:
         print(f"  {split}: {patients} patients, {tiles['slide'].nunique()} slides, {len(tiles)} tiles, boxes: {counts}")
     origins = Counter(record["mpp_source"] for record in records)
     print("  mpp: " + ", ".join(f"{source} ({count} slides)" for source, count in origins.items()))
-    dropped: Counter[str] = sum((Counter(record["dropped_labels"]) for record in records), Counter())
-    if dropped:
-        print("  labels left out: " + ", ".join(f"{label} {count}" for label, count in dropped.items()))
+    titles = {"dropped_labels": "labels left out", "unmapped_labels": "labels not in the class map, kept"}
+    for key, title in (titles | {"outlines": "outlines"}).items():
+        counted: Counter[str] = sum((Counter(record[key]) for record in records), Counter())
+        if counted:
+            print(f"  {title}: " + ", ".join(f"{name} {count}" for name, count in counted.items()))
     coarse = manifest.tiles[manifest.tiles["slide_mpp"] > 1.1 * manifest.teacher_mpp]["slide"].nunique()
     if coarse:
         print(f"  warning: {coarse} slides are coarser than the teacher's {manifest.teacher_mpp:g} um/px: up-sampled")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from preprocess.geometry import Size
 from preprocess.readers.reader import Image, read_inside
 
 _DAMAGED = "the file is damaged or not complete: copy or export it again"
+# Tiles of 4096 px are large.
+_MAX_TILE_PIXELS = 1 << 26
 
 
 class OpenSlideReader:
@@ -29,6 +32,7 @@ class OpenSlideReader:
             for dimensions, downsample in zip(self._slide.level_dimensions, self._slide.level_downsamples, strict=True)
         )
         self.properties = dict(self._slide.properties)
+        _check_tiles(path, self.properties)
 
     @staticmethod
     def recognises(path: Path) -> bool:
@@ -51,6 +55,16 @@ class OpenSlideReader:
 
     def close(self) -> None:
         self._slide.close()
+
+
+def _check_tiles(path: Path, properties: Mapping[str, str]) -> None:
+    """UserError where a damaged header states tiles so large that OpenSlide would find no memory for one, and abort."""
+    for level in range(int(properties.get("openslide.level-count", 0))):
+        width, height = (
+            int(properties.get(f"openslide.level[{level}].tile-{side}", 0)) for side in ("width", "height")
+        )
+        if width * height > _MAX_TILE_PIXELS:
+            raise UserError(f"level {level} has tiles of {width} x {height} px", path=path, remedy=_DAMAGED)
 
 
 def _true_downsample(slide: Size, level: Size, stated: float) -> float:

@@ -138,9 +138,9 @@ def test_a_damaged_manifest_says_what_to_do(manifest, tmp_path):
     header = json.loads((tmp_path / "manifest.json").read_text())
     boxes = (tmp_path / "boxes.csv").read_text()
     for name, text, message in [
-        ("manifest.json", json.dumps({**header, "schema_version": 99}), "schema version 99 instead of 1"),
+        ("manifest.json", json.dumps({**header, "schema_version": 99}), "schema version 99 instead of 2"),
         ("manifest.json", "{", "not a manifest"),
-        ("manifest.json", json.dumps({"schema_version": 1}), "not a manifest"),
+        ("manifest.json", json.dumps({"schema_version": 2}), "not a manifest"),
         ("boxes.csv", boxes.replace("a_0_0", "z"), "do not belong"),
         ("boxes.csv", boxes.replace("0.125", "x"), "damaged"),
         ("boxes.csv", boxes.replace("ignore", "crowd"), "wrong columns"),

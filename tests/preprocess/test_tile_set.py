@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from preprocess.class_map import ClassMap
 from preprocess.errors import UserError
 from preprocess.geometry import Region, Size
 from preprocess.manifest import Manifest, read_slides_csv
@@ -58,6 +59,24 @@ def test_the_manifest_and_coco_say_the_same(table, tmp_path):
         assert coco["categories"] == [{"id": 1, "name": "Glomerulus"}]
 
 
+def test_regions_to_ignore_are_crowds_of_every_class(table, tmp_path):
+    path = tmp_path / "two.geojson"
+    features = json.loads(Path(table["annotation"][0]).read_text())["features"]
+    for feature, name in zip(features, ("a", "b", "Artefact", "a", "b"), strict=True):
+        feature["properties"]["classification"]["name"] = name
+    path.write_text(json.dumps(features))
+    table["annotation"] = str(path)
+    manifest = make(table, tmp_path, classes=ClassMap.of({"a": "A", "b": "B", "Artefact": "ignore"}))
+    assert manifest.labels == ["A", "B"]
+    assert manifest.provenance["parameters"]["classes"] == {"a": "A", "b": "B", "Artefact": "ignore"}
+    coco = json.loads((tmp_path / "coco_val_student.json").read_text())
+    crowds = [(a["image_id"], a["category_id"], tuple(a["bbox"])) for a in coco["annotations"] if a["iscrowd"]]
+    # The disc at (512, 800) lies on four tiles, so that each has it once as A and once as B.
+    around = [crowd for crowd in crowds if (crowd[0], 3 - crowd[1], crowd[2]) in crowds]
+    assert len(around) == 2 * len({image for image, _, _ in around}) > 0
+    assert Manifest.read(tmp_path).labels == ["A", "B"]
+
+
 def test_overlap_and_thinning_are_for_train_only(table, tmp_path):
     tiles = make(table, tmp_path).tiles
     counts = tiles["split"].value_counts()
@@ -100,7 +119,7 @@ def test_half_a_split_is_refused(table, tmp_path):
 
 def test_splits_without_tiles_or_objects_are_refused(table, tmp_path):
     with pytest.raises(UserError, match="the split 'train' has no objects"):
-        make(table, tmp_path, labels=("Tubule",))
+        make(table, tmp_path, classes=ClassMap.choose(["Tubule"], None))
     table.loc[1, "slide"] = str(tmp_path / "b.svs")
     with pytest.raises(UserError, match="the split 'val' has no tiles"):
         make(table, tmp_path)

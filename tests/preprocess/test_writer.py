@@ -10,6 +10,7 @@ import cv2
 import pytest
 
 from preprocess import writer
+from preprocess.class_map import ClassMap
 from preprocess.errors import UserError
 from preprocess.tile_pairs import PairSpec
 from preprocess.writer import SlideJob, finished_record, write_slide
@@ -38,7 +39,7 @@ def test_a_slide_on_disk(job):
 
 
 @pytest.mark.parametrize(
-    "change", [{"spec": PairSpec(tile_px=128)}, {"mpp": 0.6}, {"labels": ("Glomerulus",)}, {"merged_label": "x"}]
+    "change", [{"spec": PairSpec(tile_px=128)}, {"mpp": 0.6}, {"classes": ClassMap.of({"Glomerulus": "x"})}]
 )
 def test_another_way_of_cutting_is_not_finished(job, change):
     write_slide(job)
@@ -69,10 +70,28 @@ def test_cutting_again_leaves_nothing_of_before(job):
     assert len(again) == 2 * len(record["tiles"]) + 1
 
 
-def test_labels_are_chosen_and_merged(job):
-    assert write_slide(replace(job, labels=("Tubule",)))["dropped_labels"] == {"Glomerulus": 5}
-    record = write_slide(replace(job, merged_label="Object"))
+def test_classes_are_mapped_and_counted(job):
+    assert write_slide(replace(job, classes=ClassMap.choose(["Tubule"], None)))["dropped_labels"] == {"Glomerulus": 5}
+    record = write_slide(replace(job, classes=ClassMap.choose(None, "Object")))
     assert {box["label"] for box in record["boxes"]} == {"Object"}
+    record = write_slide(replace(job, classes=ClassMap.of({"Tubule": "drop"})))
+    assert (record["labels"], record["unmapped_labels"]) == ({"Glomerulus": 5}, {"Glomerulus": 5})
+    record = write_slide(replace(job, classes=ClassMap.of({"Glomerulus": "ignore"})))
+    assert record["labels"] == {}
+    assert all(box["ignore"] for box in record["boxes"])
+    assert sum(tile["num_boxes"] for tile in record["tiles"]) == 0
+
+
+def test_what_was_mended_and_left_out_is_in_the_record(job, tmp_path):
+    features = json.loads(job.annotation.read_text())["features"]
+    bow_tie = [[[100, 100], [160, 160], [160, 100], [100, 140], [100, 100]]]
+    extra = [{"type": "Polygon", "coordinates": bow_tie}, {"type": "Point", "coordinates": [1, 2]}]
+    features += [{**features[0], "geometry": geometry} for geometry in (*extra, features[1]["geometry"])]
+    annotation = tmp_path / "more.geojson"
+    annotation.write_text(json.dumps(features))
+    record = write_slide(replace(job, annotation=annotation))
+    assert record["outlines"] == {"repaired": 1, "dropped without area": 1, "drawn twice": 1}
+    assert record["labels"] == {"Glomerulus": 6}
 
 
 @pytest.mark.parametrize("interruption", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])

@@ -7,6 +7,7 @@ import sys
 import cv2
 import pytest
 
+from preprocess.errors import UserError
 from preprocess.manifest import Manifest
 from tools import make_tiles, visualize_tile_pairs
 
@@ -53,6 +54,23 @@ def test_a_bad_slide_is_reported_and_the_others_are_done(cohort, tmp_path, capsy
     manifest = Manifest.read(tmp_path / "tiles")
     assert manifest.provenance["failed"] == ["broken"]
     assert set(manifest.tiles["slide"]) == {"a", "b", "c"}
+
+
+def test_classes_are_mapped_and_what_the_map_does_not_name_is_reported(slides_csv, tmp_path, capsys):
+    classes = tmp_path / "classes.yaml"
+    classes.write_text("Tubule: drop\n")
+    assert run(slides_csv, tmp_path / "tiles", "--class-map", str(classes)) == 0
+    printed = capsys.readouterr().out
+    assert "labels not in the class map, kept: Glomerulus 15" in printed
+    assert "outlines:" not in printed  # nothing had to be mended
+    classes.write_text("Glomerulus: Corpuscle\n")
+    assert run(slides_csv, tmp_path / "tiles", "--class-map", str(classes)) == 0
+    printed = capsys.readouterr().out
+    assert "3 slides done, 0 skipped" in printed
+    assert "not in the class map" not in printed
+    assert "boxes: Corpuscle" in printed
+    with pytest.raises(UserError, match="--class-map does what"):
+        run(slides_csv, tmp_path / "tiles", "--class-map", str(classes), "--merge-labels", "x")
 
 
 def test_only_bad_slides(cohort, tmp_path, capsys):
