@@ -48,7 +48,7 @@ def plan_jobs(
             f"no split is given for {table['slide'][splits.isna()].iloc[0]}",
             remedy="fill the column split for all slides, or leave it out",
         )
-    plain = replace(spec, overlap=0.0, keep_empty=1.0)
+    plain = replace(spec, overlap=0.0, keep_empty=1.0, empty_ratio=None)
     return [
         SlideJob(
             slide=Path(row["slide"]),

@@ -14,8 +14,8 @@ from preprocess.slide import Slide
 from preprocess.tissue_detection import find_tissue
 
 _MASK_MPP = 16.0
-_SIDE_PX = (256, 2000)
-"""The shortest and longest a mask's longer side may be: a small region needs a finer mask, a large slide a coarser one."""
+_SIDE_PX = (512, 2000)
+"""Bounds of a mask's longer side: a small region needs a finer mask than 16 um/px, a large slide a coarser one."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class TissueMask:
 
     @classmethod
     def of(cls, slide: Slide) -> TissueMask:
-        """The tissue of ``slide`` at 16 um/px, or what keeps its longer side within 256 to 2000 pixels."""
+        """The tissue of ``slide`` at 16 um/px, or what keeps its longer side within 512 to 2000 pixels."""
         longest = max(slide.size.width, slide.size.height)
         side = min(_SIDE_PX[1], max(_SIDE_PX[0], round(longest * slide.mpp / _MASK_MPP)))
         thumbnail = slide.thumbnail(side)

@@ -38,11 +38,11 @@ _WEAK_ABSORPTION, _WEAK_TEXTURE = 0.12, 1.5
 _BLACK_VALUE = 40
 # Spread of the channels over their absorption: stains are coloured, ink and shadows are not.
 _GREY_SPREAD = 0.22
-_FLAT_TEXTURE = 3.5
+_FLAT_TEXTURE = 4.0
 _RIM_PX = 4
 _PENS = (  # lowest and highest hue, saturation, value in OpenCV's 8-bit HSV: green, blue and red ink
-    ((36, 90, 40), (84, 255, 255)),
-    ((90, 140, 40), (130, 255, 255)),
+    ((36, 90, 40), (95, 255, 255)),
+    ((96, 110, 40), (126, 255, 255)),
     ((0, 200, 110), (8, 255, 255)),
     ((172, 200, 110), (180, 255, 255)),
 )
@@ -81,7 +81,7 @@ def _texture(grey: Values, mask: Mask | None = None) -> Values:
     With a ``mask``, of its pixels alone: the edge of a stroke does not count as texture of its ink.
     """
     weight = np.ones_like(grey) if mask is None else mask.astype(np.float32)
-    total = np.maximum(_blur(weight), 1e-6)
+    total = np.maximum(_blur(weight), np.float32(1e-6))
     detail = (grey - _blur(grey * weight) / total) * weight
     return np.sqrt(_blur(detail * detail) / total)
 
