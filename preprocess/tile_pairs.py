@@ -21,7 +21,7 @@ from preprocess.tissue import TissueMask
 
 Fate = Literal["object", "empty", "left out", "glass"]
 FATES: tuple[Fate, ...] = get_args(Fate)
-"""What becomes of a tile: it has a box; it has tissue alone and is kept; or is one too many; it has too little tissue."""
+"""What becomes of a tile: it has a box; or tissue alone, and is kept or one too many; or too little tissue."""
 KEPT: tuple[Fate, ...] = ("object", "empty")
 
 # Fewer tiles with a box than this count as this many where empty tiles are chosen.
