@@ -55,7 +55,9 @@ def report(lines: Iterable[str], failures: Sequence[str], total: int) -> int:
         print(f"  {line}")
     for failure in failures:
         print(f"failed: {failure}", file=sys.stderr)
-    return EXIT_ERROR if len(failures) == total else EXIT_PARTIAL if failures else EXIT_OK
+    if not failures:
+        return EXIT_OK
+    return EXIT_ERROR if len(failures) == total else EXIT_PARTIAL
 
 
 def run_main(main: Callable[[], int | None]) -> None:

@@ -76,7 +76,8 @@ def summary_lines(outcomes: Sequence[SlideOutcome]) -> list[str]:
             f"boxes: {_counted(boxes) or 'none'}"
         )
     origins = Counter(record["mpp_source"] for _, record in records)
-    lines.append("mpp: " + ", ".join(f"{source} ({count} slides)" for source, count in sorted(origins.items())))
+    if origins:
+        lines.append("mpp: " + ", ".join(f"{source} ({count} slides)" for source, count in sorted(origins.items())))
     dropped: Counter[str] = sum((Counter(record["dropped_labels"]) for _, record in records), Counter())
     if dropped:
         lines.append(f"labels left out: {_counted(dropped)}")

@@ -14,7 +14,7 @@ from preprocess.coco import write_coco
 from preprocess.cohort import EngineName, run_cohort
 from preprocess.console import note
 from preprocess.errors import UserError
-from preprocess.files import safe_name
+from preprocess.files import remove_temporaries, safe_name
 from preprocess.manifest import BOXES_COLUMNS, TILES_COLUMNS, Manifest
 from preprocess.outcome import Outcome
 from preprocess.provenance import software
@@ -76,6 +76,8 @@ def tile_slides(
     ``workers``, ``engine`` and ``address`` as in :func:`preprocess.cohort.run_cohort`. Slides that were cut
     with other options or from other files are cut again; until all are, there is no manifest.
     """
+    for root in {job.root for job in jobs}:
+        remove_temporaries(root)
     records = {job: record for job in jobs if (record := finished_record(job)) is not None}
     pending = [job for job in jobs if job not in records]
     if outdated := [job for job in pending if job.record_file.exists()]:
