@@ -58,11 +58,11 @@ def plan_jobs(
             mpp=None if pd.isna(row["mpp"]) else float(row["mpp"]),
             patient=patient,
             split=split,
-            root=root,
+            root=root.absolute(),
             spec=spec if split == "train" else plain,
             labels=labels,
             merged_label=merged_label,
-            cache_dir=cache_dir,
+            cache_dir=None if cache_dir is None else cache_dir.absolute(),
         )
         for row, patient, split in zip(table.to_dict("records"), patients, splits, strict=True)
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -60,14 +61,21 @@ def _connect(workers: int | None, address: str | None) -> Any:
     # Without an address Ray would join any cluster that it finds on the machine.
     place = {"address": address} if address else {"address": "local", "num_cpus": workers or os.cpu_count()}
     try:
-        ray.init(
-            **place, include_dashboard=False if not address else None, log_to_driver=False, logging_level=logging.ERROR
-        )
-    except (ConnectionError, RuntimeError, ValueError) as error:
+        _knock(address or "")
+        ray.init(**place, log_to_driver=False, logging_level=logging.ERROR)
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise UserError(
-            f"no Ray cluster at {address}: {error}", remedy="start one with: ray start --head, and give --address auto"
+            f"no Ray cluster at {address or 'this machine'}: {error}",
+            remedy="start one with: ray start --head; a cluster with tokens needs RAY_AUTH_MODE=token here as well",
         ) from error
     return ray
+
+
+def _knock(address: str) -> None:
+    """OSError where nobody listens at ``HOST:PORT``: Ray itself would go on asking for minutes."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdigit() and "/" not in host:
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def _stop(ray: Any, references: Sequence[Any]) -> None:
