@@ -31,6 +31,13 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def remove_temporaries(folder: str | Path) -> None:
+    """Remove what :func:`atomic_path` left in ``folder`` (not below it) when its process was killed."""
+    for path in Path(folder).glob(".*.part*"):
+        if re.fullmatch(r"\..+\.\d+\.part(\.\w+)?", path.name) and path.is_file():
+            path.unlink(missing_ok=True)
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write ``text`` to ``path`` in UTF-8, atomically."""
     with atomic_path(path) as temporary:

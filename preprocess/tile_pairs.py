@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from operator import itemgetter
+from typing import Literal, get_args
 
 from preprocess.annotations.annotation import Annotation
 from preprocess.boxes import SAME_IOU, Box, BoxIndex, BoxRule
@@ -16,6 +19,14 @@ from preprocess.readers.reader import Image
 from preprocess.slide import Slide
 from preprocess.tissue import TissueMask
 
+Fate = Literal["object", "empty", "left out", "glass"]
+FATES: tuple[Fate, ...] = get_args(Fate)
+"""What becomes of a tile: it has a box; or tissue alone, and is kept or one too many; or too little tissue."""
+KEPT: tuple[Fate, ...] = ("object", "empty")
+
+# Fewer tiles with a box than this count as this many where empty tiles are chosen.
+_FEW_OBJECTS = 8
+
 
 @dataclass(frozen=True)
 class PairSpec:
@@ -23,8 +34,11 @@ class PairSpec:
 
     ``tile_px`` is the side of the teacher's tile; the student's is smaller by the ratio of the two mpp,
     and must be a whole number of pixels. ``overlap`` is the fraction of a tile that it shares with the
-    next one. Tiles with a box are always kept; of the others those with at least ``min_tissue`` tissue,
-    and of these the fraction ``keep_empty``, drawn by a hash of ``seed`` and the tile's id.
+    next one. Tiles with a box are always kept, whatever the tissue mask says. Of the others, those with at
+    least ``min_tissue`` tissue are candidates, and of these the fraction ``keep_empty`` is kept, but at most
+    ``empty_ratio`` for each tile with a box (None: no limit), so that in a large slide empty tiles do not
+    drown the rest. A slide with few or no objects counts as one with 8 tiles with a box: its empty tiles
+    are worth having too. Which are kept depends on a hash of ``seed`` and the tile's id alone.
     ``min_visible``, ``min_ignored`` and ``min_box_px`` (a side in the student's pixels) are the rule of
     :class:`preprocess.boxes.BoxRule`, ``same_iou`` that of :func:`preprocess.boxes.without_doubles`.
     """
@@ -38,7 +52,8 @@ class PairSpec:
     min_ignored: float = 0.1
     min_box_px: float = 2.0
     same_iou: float = SAME_IOU
-    keep_empty: float = 0.25
+    keep_empty: float = 1.0
+    empty_ratio: float | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -54,6 +69,8 @@ class PairSpec:
             if not low <= getattr(self, name) <= high:
                 raise UserError(f"{name} {getattr(self, name):g} is not between {low} and {high:g}")
         self.box_rule(1.0)  # it checks the rest
+        if self.empty_ratio is not None and not 0 <= self.empty_ratio < math.inf:
+            raise UserError(f"empty_ratio {self.empty_ratio:g} is no number of empty tiles per tile with a box")
         if self.tile_px < 1:
             raise UserError(f"a tile of {self.tile_px} px is empty", remedy="try 1024")
         side = self.tile_px / self.scale
@@ -101,22 +118,71 @@ class TilePair:
         return _xy_name(self.region)
 
 
-def iter_tile_pairs(slide: Slide, annotations: Sequence[Annotation], spec: PairSpec) -> Iterator[TilePair]:
-    """The tile pairs of ``slide``, row by row; tiles start on whole level-0 pixels.
+@dataclass(frozen=True)
+class PlannedTile:
+    """One place of a slide's grid, with its tissue fraction, its boxes and its fate."""
+
+    tile_id: str
+    region: Region
+    tissue: float
+    boxes: list[Box]
+    fate: Fate
+
+
+@dataclass(frozen=True)
+class TilePlan:
+    """Every place of a slide's grid, row by row, and the tissue that decided what becomes of it."""
+
+    tissue: TissueMask
+    tiles: list[PlannedTile]
+
+    @property
+    def kept(self) -> list[PlannedTile]:
+        """The tiles to cut."""
+        return [tile for tile in self.tiles if tile.fate in KEPT]
+
+    def counts(self) -> dict[str, int]:
+        """How many tiles have which fate, for each of ``FATES``."""
+        found = Counter(tile.fate for tile in self.tiles)
+        return {fate: found[fate] for fate in FATES}
+
+
+def plan_tiles(slide: Slide, annotations: Sequence[Annotation], spec: PairSpec) -> TilePlan:
+    """Which tiles of ``slide`` to cut, and why not the others; tiles start on whole level-0 pixels.
 
     Raises UserError if there are annotations but none of them lies on the slide.
     """
     _check_frame(slide, annotations)
     side_l0 = px_to_l0(spec.tile_px, spec.teacher_mpp, slide.mpp)
-    tissue_mask = TissueMask.of(slide)
+    mask = TissueMask.of(slide)
     index = BoxIndex(annotations, spec.box_rule(slide.mpp))
+    tiles = []
     for place in Grid(slide.region, (side_l0, side_l0), overlap=spec.overlap * side_l0):
         region = Region(math.floor(place.x), math.floor(place.y), side_l0, side_l0)
-        tile_id = f"{slide.name}_{_xy_name(region)}"
-        boxes, tissue = index.boxes(region), tissue_mask.coverage(region)
-        if boxes or (tissue >= spec.min_tissue and _draw(f"{spec.seed}:{tile_id}") < spec.keep_empty):
-            teacher, student = slide.read(region, spec.teacher_size), slide.read(region, spec.student_size)
-            yield TilePair(tile_id, region, tissue, teacher, student, boxes)
+        boxes, tissue = index.boxes(region), mask.coverage(region)
+        fate: Fate = "object" if boxes else "empty" if tissue >= spec.min_tissue else "glass"
+        tiles.append(PlannedTile(f"{slide.name}_{_xy_name(region)}", region, tissue, boxes, fate))
+    return TilePlan(mask, _thin_out(tiles, spec))
+
+
+def iter_tile_pairs(
+    slide: Slide, annotations: Sequence[Annotation], spec: PairSpec, plan: TilePlan | None = None
+) -> Iterator[TilePair]:
+    """The tile pairs of ``slide``, row by row, as ``plan`` says (None: as :func:`plan_tiles` makes it)."""
+    for tile in (plan or plan_tiles(slide, annotations, spec)).kept:
+        teacher, student = slide.read(tile.region, spec.teacher_size), slide.read(tile.region, spec.student_size)
+        yield TilePair(tile.tile_id, tile.region, tile.tissue, teacher, student, tile.boxes)
+
+
+def _thin_out(tiles: list[PlannedTile], spec: PairSpec) -> list[PlannedTile]:
+    """``tiles`` with all empty ones but the chosen marked as left out."""
+    draws = {tile.tile_id: _draw(f"{spec.seed}:{tile.tile_id}") for tile in tiles if tile.fate == "empty"}
+    chosen = [tile_id for tile_id, draw in sorted(draws.items(), key=itemgetter(1)) if draw < spec.keep_empty]
+    if spec.empty_ratio is not None:
+        num_objects = sum(tile.fate == "object" for tile in tiles)
+        chosen = chosen[: math.ceil(spec.empty_ratio * max(num_objects, _FEW_OBJECTS))]
+    left_out = set(draws) - set(chosen)
+    return [replace(tile, fate="left out") if tile.tile_id in left_out else tile for tile in tiles]
 
 
 def _check_frame(slide: Slide, annotations: Sequence[Annotation]) -> None:

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from preprocess.class_map import AS_ANNOTATED, ClassMap, spread_ignored
 from preprocess.coco import write_coco
-from preprocess.cohort import Outcome, run_cohort
+from preprocess.cohort import EngineName, run_cohort
+from preprocess.console import note
 from preprocess.errors import UserError
-from preprocess.files import safe_name
+from preprocess.files import remove_temporaries, safe_name
 from preprocess.manifest import BOXES_COLUMNS, TILES_COLUMNS, Manifest
+from preprocess.outcome import Outcome
 from preprocess.provenance import software
 from preprocess.splits import assign_splits
+from preprocess.summary import SlideOutcome
 from preprocess.tile_pairs import PairSpec
-from preprocess.writer import SlideJob, finished_record, write_slide
-
-SlideOutcome = Outcome[SlideJob, dict[str, Any]]
+from preprocess.writer import SlideJob, finished_record, remove_leftovers, write_slide
 
 
 def plan_jobs(
@@ -31,6 +32,7 @@ def plan_jobs(
     *,
     fractions: tuple[float, float, float],
     classes: ClassMap = AS_ANNOTATED,
+    cache_dir: Path | None = None,
 ) -> list[SlideJob]:
     """A job for each row of ``table``, as :func:`preprocess.manifest.read_slides_csv` returns it.
 
@@ -48,7 +50,7 @@ def plan_jobs(
             f"no split is given for {table['slide'][splits.isna()].iloc[0]}",
             remedy="fill the column split for all slides, or leave it out",
         )
-    plain = replace(spec, overlap=0.0, keep_empty=1.0)
+    plain = replace(spec, overlap=0.0, keep_empty=1.0, empty_ratio=None)
     return [
         SlideJob(
             slide=Path(row["slide"]),
@@ -56,24 +58,67 @@ def plan_jobs(
             mpp=None if pd.isna(row["mpp"]) else float(row["mpp"]),
             patient=patient,
             split=split,
-            root=root,
+            root=root.absolute(),
             spec=spec if split == "train" else plain,
             classes=classes,
+            cache_dir=None if cache_dir is None else cache_dir.absolute(),
         )
         for row, patient, split in zip(table.to_dict("records"), patients, splits, strict=True)
     ]
 
 
-def tile_slides(jobs: Sequence[SlideJob], workers: int) -> tuple[list[SlideOutcome], int]:
-    """Cut all slides that are not finished yet; the outcomes in the order of ``jobs``, and how many were skipped."""
+def tile_slides(
+    jobs: Sequence[SlideJob], workers: int | None, *, engine: EngineName = "local", address: str | None = None
+) -> tuple[list[SlideOutcome], int]:
+    """Cut all slides that are not finished yet; the outcomes in the order of ``jobs``, and how many were skipped.
+
+    ``workers``, ``engine`` and ``address`` as in :func:`preprocess.cohort.run_cohort`. Slides that were cut
+    with other options or from other files are cut again; until all are, there is no manifest.
+    """
+    for root in {job.root for job in jobs}:
+        remove_temporaries(root)
     records = {job: record for job in jobs if (record := finished_record(job)) is not None}
     pending = [job for job in jobs if job not in records]
-    for job in pending:
-        if job.record_file.exists():
-            # The manifest of an earlier run lists tiles that are about to be replaced.
-            (job.root / "manifest.json").unlink(missing_ok=True)
-    made = {outcome.item: outcome for outcome in run_cohort(write_slide, pending, workers, "cutting slides")}
+    if outdated := [job for job in pending if job.record_file.exists()]:
+        note(f"{len(outdated)} slides were cut with other options or from other files: they are cut again")
+        # The manifest of an earlier run lists tiles that are about to be replaced.
+        (outdated[0].root / "manifest.json").unlink(missing_ok=True)
+    outcomes = run_cohort(write_slide, pending, workers, "cutting slides", engine=engine, address=address)
+    made = {outcome.item: outcome for outcome in outcomes}
+    for job in (outcome.item for outcome in outcomes if outcome.error):
+        remove_leftovers(job)
     return [made.get(job) or Outcome(job, value=records[job]) for job in jobs], len(records)
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """``2/8`` -> (2, 8): the second of eight parts. Raises UserError where that is no part."""
+    try:
+        part, parts = (int(number) for number in text.split("/"))
+    except ValueError:
+        part, parts = 0, 0
+    if not 1 <= part <= parts:
+        raise UserError(f"{text!r} is no part of a table", remedy="write I/N, from 1/N to N/N")
+    return part, parts
+
+
+def notice_strays(jobs: Sequence[SlideJob], root: Path, *, prune: bool) -> list[str]:
+    """Say which slides were cut into ``root`` and left the table since; with ``prune``, remove what is there of them.
+
+    Their tiles are in no manifest that is written from now on. Returns their names.
+    """
+    known = {job.name for job in jobs}
+    found = {path.stem for path in (root / "slides").glob("*.json")}
+    found |= {path.name.removeprefix(".").removesuffix(".part") for path in (root / "tiles").glob("*")}
+    names = sorted(name for name in found - known if not name.startswith("."))
+    if names:
+        what = "removed" if prune else "their tiles are not in the manifest, --prune removes them"
+        note(f"{len(names)} slides of an earlier run are not in the table: {', '.join(names[:5])} ({what})")
+    for name in names if prune else []:
+        (root / "slides" / f"{name}.json").unlink(missing_ok=True)
+        (root / "masks" / f"{name}.jpg").unlink(missing_ok=True)
+        for folder in (name, f".{name}.part"):
+            shutil.rmtree(root / "tiles" / folder, ignore_errors=True)
+    return names
 
 
 def write_manifest(outcomes: Sequence[SlideOutcome], root: Path) -> Manifest:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import uuid
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -17,15 +18,23 @@ from preprocess.boxes import without_doubles
 from preprocess.class_map import ALL, AS_ANNOTATED, ClassMap
 from preprocess.errors import UserError
 from preprocess.files import safe_name, sha256_of, write_json
-from preprocess.images import encode_image
+from preprocess.images import encode_image, write_image
 from preprocess.manifest import SCHEMA_VERSION
+from preprocess.mask_picture import mask_picture
 from preprocess.slide import Slide
-from preprocess.tile_pairs import PairSpec, TilePair, iter_tile_pairs
+from preprocess.slide_cache import local_copy
+from preprocess.tile_pairs import PairSpec, TilePair, TilePlan, iter_tile_pairs, plan_tiles
+
+# One more whenever the same files and options give other tiles, or the record other fields.
+_RECIPE = 2
 
 
 @dataclass(frozen=True)
 class SlideJob:
-    """One slide to cut: its files, its place in the data set, and how; ``classes`` names the annotations."""
+    """One slide to cut: its files, its place in the data set, and how; ``classes`` names the annotations.
+
+    ``cache_dir`` is a local folder that the slide is copied to while it is read (None: read it where it is).
+    """
 
     slide: Path
     annotation: Path | None
@@ -35,6 +44,7 @@ class SlideJob:
     root: Path
     spec: PairSpec
     classes: ClassMap = AS_ANNOTATED
+    cache_dir: Path | None = None
 
     @property
     def name(self) -> str:
@@ -51,14 +61,25 @@ class SlideJob:
         """Where the slide's tiles are."""
         return self.root / "tiles" / self.name
 
+    @property
+    def mask_file(self) -> Path:
+        """The picture of the slide's tissue and tiles."""
+        return self.root / "masks" / f"{self.name}.jpg"
+
+    @property
+    def part_folder(self) -> Path:
+        """Where all that is made of the slide stays until it is complete."""
+        return self.tiles_folder.with_name(f".{self.name}.part")
+
 
 def finished_record(job: SlideJob) -> dict[str, Any] | None:
-    """The record of a slide that was cut before from the same files in the same way, with all its tiles; or None."""
+    """The record of a slide that was cut before from the same files in the same way, with all its files; or None."""
     try:
         record = json.loads(job.record_file.read_text(encoding="utf-8"))
         if record["key"] != _key(job):
             return None
         files = [job.root / tile[side] for tile in record["tiles"] for side in ("teacher_file", "student_file")]
+        files.append(job.mask_file)
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return record if all(file.is_file() for file in files) else None
@@ -67,63 +88,95 @@ def finished_record(job: SlideJob) -> dict[str, Any] | None:
 def write_slide(job: SlideJob) -> dict[str, Any]:
     """Cut ``job``'s slide, replacing what an earlier run left of it, and return its record.
 
-    The tiles are made in a hidden folder, which is renamed when it is complete; the record follows.
-    Raises UserError for a bad slide or annotation, OSError for a full disk.
+    All is made in a hidden folder, and moved when it is complete: the tiles, the mask picture and, last,
+    the record. Raises UserError for a bad slide or annotation, OSError for a full disk.
     """
+    remove_leftovers(job)
+    try:
+        with local_copy(job.slide, job.cache_dir) as path, Slide.open(path, job.mpp) as slide:
+            annotations, notes = read_job_annotations(job, slide)
+            job.record_file.unlink(missing_ok=True)
+            if job.tiles_folder.exists():
+                shutil.rmtree(job.tiles_folder)
+            # Of its own name: should two processes ever cut the same slide, they do not write into one folder.
+            part = job.part_folder / uuid.uuid4().hex
+            plan = plan_tiles(slide, annotations, job.spec)
+            tiles, boxes = _write_tiles(slide, annotations, job, part / "tiles", plan)
+            write_image(part / "mask.jpg", mask_picture(slide, plan))
+            record = {
+                "key": _key(job),
+                "slide_sha256": sha256_of(path),
+                "annotation_sha256": sha256_of(_annotation_file(job)),
+                "mpp": round(slide.mpp, 6),
+                "mpp_source": slide.mpp_source,
+                "labels": dict(sorted(Counter(a.label for a in annotations if a.label != ALL).items())),
+                **notes,
+                "tissue_mm2": round(plan.tissue.area_um2() / 1e6, 4),
+                "fates": plan.counts(),
+                "tiles": tiles,
+                "boxes": boxes,
+            }
+        write_json(part / "record.json", record)
+        _move(part / "tiles", job.tiles_folder)
+        _move(part / "mask.jpg", job.mask_file)
+        _move(part / "record.json", job.record_file)
+    finally:
+        remove_leftovers(job)
+    return record
+
+
+def remove_leftovers(job: SlideJob) -> None:
+    """Remove what a process that was killed while it cut ``job``'s slide left behind."""
+    shutil.rmtree(job.part_folder, ignore_errors=True)
+
+
+def read_job_annotations(job: SlideJob, slide: Slide) -> tuple[list[Annotation], dict[str, dict[str, int]]]:
+    """The annotations to use, under our names, and for the record: what was left out, not known or mended."""
+    read = read_annotations(_annotation_file(job), slide)
+    mapped = job.classes.apply(read)
+    annotations = without_doubles(mapped.annotations, job.spec.same_iou)
+    outlines = {
+        "repaired": read.num_repaired,
+        "dropped without area": read.num_dropped,
+        "drawn twice": len(mapped.annotations) - len(annotations),
+    }
+    notes = {"dropped_labels": mapped.dropped, "unmapped_labels": mapped.unmapped, "outlines": outlines}
+    return annotations, notes
+
+
+def _annotation_file(job: SlideJob) -> Path:
     if job.annotation is None:
         raise UserError(
             "no annotation is given", path=job.slide, remedy="fill the column annotation; [] in a file says: no objects"
         )
-    part = job.tiles_folder.with_name(f".{job.name}.part")
-    with Slide.open(job.slide, job.mpp) as slide:
-        read = read_annotations(job.annotation, slide)
-        mapped = job.classes.apply(read)
-        annotations = without_doubles(mapped.annotations, job.spec.same_iou)
-        job.record_file.unlink(missing_ok=True)
-        for folder in (part, job.tiles_folder):
-            if folder.exists():
-                shutil.rmtree(folder)
-        try:
-            tiles, boxes = _write_tiles(slide, annotations, job, part)
-            os.replace(part, job.tiles_folder)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
-        record = {
-            "key": _key(job),
-            "slide_sha256": sha256_of(job.slide),
-            "annotation_sha256": sha256_of(job.annotation),
-            "mpp": round(slide.mpp, 6),
-            "mpp_source": slide.mpp_source,
-            "labels": dict(sorted(Counter(a.label for a in annotations if a.label != ALL).items())),
-            "dropped_labels": mapped.dropped,
-            "unmapped_labels": mapped.unmapped,
-            "outlines": {
-                "repaired": read.num_repaired,
-                "dropped without area": read.num_dropped,
-                "drawn twice": len(mapped.annotations) - len(annotations),
-            },
-            "tiles": tiles,
-            "boxes": boxes,
-        }
-    write_json(job.record_file, record)
-    return record
+    return job.annotation
+
+
+def _move(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    os.replace(source, target)
 
 
 def _write_tiles(
-    slide: Slide, annotations: Sequence[Annotation], job: SlideJob, folder: Path
+    slide: Slide, annotations: Sequence[Annotation], job: SlideJob, folder: Path, plan: TilePlan
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Write all images of a slide into ``folder``; return the rows of the manifest's two tables."""
     tiles: list[dict[str, Any]] = []
     boxes: list[dict[str, Any]] = []
     for side in ("teacher", "student"):
         (folder / side).mkdir(parents=True)
-    for pair in iter_tile_pairs(slide, annotations, job.spec):
+    for pair in iter_tile_pairs(slide, annotations, job.spec, plan):
         teacher, student = f"teacher/{pair.xy_name}.jpg", f"student/{pair.xy_name}.png"
-        _write_bytes(folder / teacher, encode_image(pair.teacher, ".jpg"))
-        _write_bytes(folder / student, encode_image(pair.student, ".png"))
+        for name, data in zip((teacher, student), encode_pair(pair), strict=True):
+            _write_bytes(folder / name, data)
         tiles.append(_tile_row(pair, slide, f"tiles/{job.name}/{teacher}", f"tiles/{job.name}/{student}", job.spec))
         boxes += _box_rows(pair)
     return tiles, boxes
+
+
+def encode_pair(pair: TilePair) -> tuple[bytes, bytes]:
+    """The teacher's tile as JPEG and the student's as PNG: what it loses is lost at its own resolution."""
+    return encode_image(pair.teacher, ".jpg"), encode_image(pair.student, ".png")
 
 
 def _tile_row(pair: TilePair, slide: Slide, teacher: str, student: str, spec: PairSpec) -> dict[str, Any]:
@@ -178,6 +231,7 @@ def _key(job: SlideJob) -> str:
     status = job.slide.stat()
     parts = {
         "schema_version": SCHEMA_VERSION,
+        "recipe": _RECIPE,
         "spec": asdict(job.spec),
         "mpp": job.mpp,
         "classes": job.classes.entries,

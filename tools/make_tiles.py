@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
-from collections import Counter
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from preprocess.class_map import ClassMap
-from preprocess.console import EXIT_ERROR, EXIT_OK, EXIT_PARTIAL, HelpFormatter, run_main
+from preprocess.cohort import ENGINES, run_cohort
+from preprocess.console import EXIT_ERROR, HelpFormatter, report, run_main
 from preprocess.errors import UserError
-from preprocess.manifest import Manifest, read_slides_csv
+from preprocess.forecast import forecast_lines, forecast_slide
+from preprocess.manifest import read_slides_csv
+from preprocess.outcome import failures
 from preprocess.splits import parse_fractions
+from preprocess.summary import summary_lines, write_summary
 from preprocess.tile_pairs import PairSpec
-from preprocess.tile_set import SlideOutcome, plan_jobs, tile_slides, write_manifest
+from preprocess.tile_set import notice_strays, parse_shard, plan_jobs, tile_slides, write_manifest
 
 EXAMPLES = """
 The table has the columns slide and annotation (formats: docs/annotations.md), and may have mpp (um per level-0 pixel),
@@ -24,15 +28,16 @@ patient and split (train, val, test). Paths are relative to the table's folder.
 A box bounds what of an object lies in the tile. With less than --min-visible of the object in the
 tile, or a side below --min-box-px, it is to be ignored; with less than --min-ignored it is left out.
 --class-map is a YAML file of lines  class: our name | ignore | drop ; '*' stands for all others.
-Overlap and --keep-empty apply to train only: val and test get the plain grid and every tile with
-tissue.
+Overlap, --keep-empty and --empty-ratio apply to train only: val and test get the plain grid and every
+tile with tissue.
 
-Finished slides are skipped when the command runs again.
+Finished slides are skipped when the command runs again. Beside the manifest: masks/ shows each slide's
+tissue and tiles, summary.csv and summary.html what became of each slide. See docs/scale.md for clusters.
 
 Examples:
   python tools/make_tiles.py slides.csv --output-dir tiles
   python tools/make_tiles.py slides.csv --output-dir tiles --teacher-mpp 0.5 --student-mpp 4 --merge-labels Glomerulus
-  python tools/make_tiles.py slides.csv --output-dir tiles --split 0.8/0.2/0 --workers 8
+  python tools/make_tiles.py slides.csv --output-dir tiles --split 0.8/0.2/0 --workers 8 --dry-run
 
 Exit code: 0 all slides done, 1 error, 3 some slides failed, 130 interrupted.
 """
@@ -51,16 +56,21 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--min-visible", type=float, default=default.min_visible, help="visible part of an object")
     parser.add_argument("--min-ignored", type=float, default=default.min_ignored, help="visible part of an ignored one")
     parser.add_argument("--min-box-px", type=float, default=default.min_box_px, help="side of a box, student pixels")
-    parser.add_argument(
-        "--same-iou", type=float, default=default.same_iou, help="two outlines of one object overlap so"
-    )
+    parser.add_argument("--same-iou", type=float, default=default.same_iou, help="two outlines of one object do so")
     parser.add_argument("--keep-empty", type=float, default=default.keep_empty, help="fraction of empty tiles to keep")
     parser.add_argument("--class-map", type=Path, metavar="YAML", help="which classes become which; not with the next")
+    parser.add_argument("--empty-ratio", type=float, default=1.0, help="most empty tiles per tile with an object")
     parser.add_argument("--labels", nargs="+", metavar="LABEL", help="use only objects of these classes (default: all)")
     parser.add_argument("--merge-labels", metavar="NAME", help="give all objects this one class")
     parser.add_argument("--split", default="0.7/0.15/0.15", help="train/val/test by patient, if the table has no split")
     parser.add_argument("--seed", type=int, default=default.seed, help="for the split and the choice of empty tiles")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="slides cut at the same time")
+    parser.add_argument("--workers", type=int, help="slides cut at the same time (all CPUs); 0: in this process")
+    parser.add_argument("--engine", choices=ENGINES, default="local", help="ray: on a Ray cluster (pip install ray)")
+    parser.add_argument("--address", metavar="HOST:PORT", help="the Ray cluster, or auto (one is started here)")
+    parser.add_argument("--shard", default="1/1", metavar="I/N", help="cut only the I-th of N parts of the table")
+    parser.add_argument("--cache-dir", type=Path, help="local folder: copy each slide there while it is read")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be cut, and write nothing")
+    parser.add_argument("--prune", action="store_true", help="remove tiles of slides that left the table")
     return parser
 
 
@@ -68,42 +78,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     if args.class_map and (args.labels or args.merge_labels):
         raise UserError("--class-map does what --labels and --merge-labels do", remedy="put all into the class map")
+    root = args.output_dir
     jobs = plan_jobs(
         read_slides_csv(args.slides_csv),
-        args.output_dir,
-        PairSpec(**{name: getattr(args, name) for name in PairSpec.__dataclass_fields__}),
+        root,
+        PairSpec(**{field.name: getattr(args, field.name) for field in fields(PairSpec)}),
         fractions=parse_fractions(args.split),
         classes=ClassMap.read(args.class_map) if args.class_map else ClassMap.choose(args.labels, args.merge_labels),
+        cache_dir=args.cache_dir,
     )
-    outcomes, num_skipped = tile_slides(jobs, args.workers)
-    failed = [outcome for outcome in outcomes if outcome.error]
-    for outcome in failed:
-        print(f"failed: {outcome.item.name}: {outcome.error}", file=sys.stderr)
-    if len(failed) == len(outcomes):
-        return EXIT_ERROR
-    manifest = write_manifest(outcomes, args.output_dir)
+    workers = args.workers if args.workers is not None or args.engine == "ray" else os.cpu_count()
+    where: dict[str, Any] = {"workers": workers, "engine": args.engine, "address": args.address}
+    part, parts = parse_shard(args.shard)
+    mine = jobs[part - 1 :: parts]
+    if args.dry_run:
+        forecasts = run_cohort(forecast_slide, mine, description="looking at slides", **where)
+        return report(forecast_lines(forecasts), failures(forecasts), len(forecasts))
+    notice_strays(jobs, root, prune=args.prune)
+    outcomes, num_skipped = tile_slides(mine, **where)
+    failed = failures(outcomes)
     print(f"{len(outcomes) - len(failed) - num_skipped} slides done, {num_skipped} skipped, {len(failed)} failed")
-    print_summary(manifest, outcomes)
-    return EXIT_PARTIAL if failed else EXIT_OK
-
-
-def print_summary(manifest: Manifest, outcomes: Sequence[SlideOutcome]) -> None:
-    records = [outcome.value for outcome in outcomes if outcome.value is not None]
-    for split, tiles in manifest.tiles.groupby("split", sort=False):
-        boxes = manifest.boxes[manifest.boxes["tile_id"].isin(tiles["tile_id"])]
-        counts = ", ".join(f"{label} {n}" for label, n in boxes[~boxes["ignore"]]["label"].value_counts().items())
-        patients = tiles["patient"].nunique()
-        print(f"  {split}: {patients} patients, {tiles['slide'].nunique()} slides, {len(tiles)} tiles, boxes: {counts}")
-    origins = Counter(record["mpp_source"] for record in records)
-    print("  mpp: " + ", ".join(f"{source} ({count} slides)" for source, count in origins.items()))
-    titles = {"dropped_labels": "labels left out", "unmapped_labels": "labels not in the class map, kept"}
-    for key, title in (titles | {"outlines": "outlines"}).items():
-        counted: Counter[str] = sum((Counter(record[key]) for record in records), Counter())
-        if counted:
-            print(f"  {title}: " + ", ".join(f"{name} {count}" for name, count in counted.items()))
-    coarse = manifest.tiles[manifest.tiles["slide_mpp"] > 1.1 * manifest.teacher_mpp]["slide"].nunique()
-    if coarse:
-        print(f"  warning: {coarse} slides are coarser than the teacher's {manifest.teacher_mpp:g} um/px: up-sampled")
+    code = report(summary_lines(outcomes), failed, len(outcomes))
+    if parts > 1:
+        print(f"part {part} of {parts}: when all are done, the same command without --shard writes the manifest")
+    else:
+        write_summary(outcomes, root)
+        if code != EXIT_ERROR:
+            write_manifest(outcomes, root)
+    return code
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ SPEC = PairSpec(tile_px=256)
 FRACTIONS = (0.7, 0.15, 0.15)
 
 
-def make(table, root: Path, workers: int = 1, **options) -> Manifest:
+def make(table, root: Path, workers: int = 0, **options) -> Manifest:
     outcomes, _ = tile_slides(plan_jobs(table, root, SPEC, fractions=FRACTIONS, **options), workers)
     return write_manifest(outcomes, root)
 
@@ -31,7 +31,7 @@ def contents(root: Path) -> dict[str, bytes]:
 
 
 def test_the_same_bytes_whatever_the_number_of_workers(table, tmp_path):
-    make(table, tmp_path / "one", workers=1)
+    make(table, tmp_path / "one", workers=0)
     make(table, tmp_path / "two", workers=2)
     one, two = contents(tmp_path / "one"), contents(tmp_path / "two")
     assert list(one) == list(two)
@@ -88,7 +88,7 @@ def test_overlap_and_thinning_are_for_train_only(table, tmp_path):
 def test_finished_slides_are_skipped(table, tmp_path):
     make(table, tmp_path)
     before = contents(tmp_path)
-    outcomes, num_skipped = tile_slides(plan_jobs(table, tmp_path, SPEC, fractions=FRACTIONS), 1)
+    outcomes, num_skipped = tile_slides(plan_jobs(table, tmp_path, SPEC, fractions=FRACTIONS), 0)
     assert num_skipped == 3
     write_manifest(outcomes, tmp_path)
     assert contents(tmp_path) == before
@@ -96,7 +96,7 @@ def test_finished_slides_are_skipped(table, tmp_path):
 
 def test_the_manifest_goes_before_its_tiles_are_replaced(table, tmp_path):
     make(table, tmp_path)
-    tile_slides(plan_jobs(table, tmp_path, PairSpec(tile_px=512), fractions=FRACTIONS), 1)
+    tile_slides(plan_jobs(table, tmp_path, PairSpec(tile_px=512), fractions=FRACTIONS), 0)
     with pytest.raises(UserError, match="no manifest"):
         Manifest.read(tmp_path)
 

@@ -34,7 +34,7 @@ def test_a_slide_on_disk(job):
     assert cv2.imread(str(job.root / tile["student_file"])).shape == (64, 64, 3)
     assert record["labels"] == {"Glomerulus": 5}
     images = {tile[f"{side}_file"] for tile in record["tiles"] for side in ("teacher", "student")}
-    assert files_in(job.root) == {"slides/discs.json", *images}
+    assert files_in(job.root) == {"slides/discs.json", "masks/discs.jpg", *images}
     assert json.loads(job.record_file.read_text()) == record == finished_record(job)
 
 
@@ -67,7 +67,7 @@ def test_cutting_again_leaves_nothing_of_before(job):
     write_slide(replace(job, spec=PairSpec(tile_px=512, keep_empty=0.0)))
     again = files_in(job.root)
     record = json.loads(job.record_file.read_text())
-    assert len(again) == 2 * len(record["tiles"]) + 1
+    assert len(again) == 2 * len(record["tiles"]) + 2
 
 
 def test_classes_are_mapped_and_counted(job):
