@@ -10,11 +10,15 @@ from dataclasses import dataclass
 from preprocess.annotations.annotation import Annotation
 from preprocess.boxes import Box, BoxIndex
 from preprocess.errors import UserError
-from preprocess.geometry import Region, Size, is_plausible_mpp, px_to_l0
+from preprocess.geometry import Region, Size, is_plausible_mpp
 from preprocess.grid import Grid
 from preprocess.readers.reader import Image
 from preprocess.slide import Slide
+from preprocess.student_scan import StudentScan
 from preprocess.tissue import TissueMask
+
+# A real low-resolution scan may be enlarged by this much for the student's tile.
+_MAX_ENLARGED = 1.5
 
 
 @dataclass(frozen=True)
@@ -92,21 +96,28 @@ class TilePair:
         return _xy_name(self.region)
 
 
-def iter_tile_pairs(slide: Slide, annotations: Sequence[Annotation], spec: PairSpec) -> Iterator[TilePair]:
-    """The tile pairs of ``slide``, row by row; tiles start on whole level-0 pixels.
+def iter_tile_pairs(
+    slide: Slide, annotations: Sequence[Annotation], spec: PairSpec, scan: StudentScan | None = None
+) -> Iterator[TilePair]:
+    """The tile pairs of ``slide``, row by row, where it was scanned; tiles start on whole level-0 pixels.
 
-    Raises UserError if there are annotations but none of them lies on the slide.
+    The student's images come from ``scan``, the slide's own low-resolution scan, where there is one, and
+    then there is a pair only where both scans show the slide. Raises UserError if there are annotations
+    but none of them lies on the slide, or if the scan is much coarser than the student's mpp.
     """
     _check_frame(slide, annotations)
-    side_l0 = px_to_l0(spec.tile_px, spec.teacher_mpp, slide.mpp)
+    _check_scan(scan, spec)
+    wh_l0 = slide.wh_l0(spec.teacher_size, spec.teacher_mpp)
     tissue_mask = TissueMask.of(slide)
     index = BoxIndex(annotations, spec.min_visible)
-    for place in Grid(slide.region, (side_l0, side_l0), overlap=spec.overlap * side_l0):
-        region = Region(math.floor(place.x), math.floor(place.y), side_l0, side_l0)
+    for place in Grid(slide.region, wh_l0, (wh_l0[0] * spec.overlap, wh_l0[1] * spec.overlap)):
+        region = Region(math.floor(place.x), math.floor(place.y), *wh_l0)
         tile_id = f"{slide.name}_{_xy_name(region)}"
+        if scan is not None and not scan.covers(region, slide.region):
+            continue
         boxes, tissue = index.boxes(region), tissue_mask.coverage(region)
         if boxes or (tissue >= spec.min_tissue and _draw(f"{spec.seed}:{tile_id}") < spec.keep_empty):
-            teacher, student = slide.read(region, spec.teacher_size), slide.read(region, spec.student_size)
+            teacher, student = slide.read(region, spec.teacher_size), (scan or slide).read(region, spec.student_size)
             yield TilePair(tile_id, region, tissue, teacher, student, boxes)
 
 
@@ -116,6 +127,15 @@ def _check_frame(slide: Slide, annotations: Sequence[Annotation]) -> None:
             f"none of the {len(annotations)} annotations lies on its {slide.size.width} x {slide.size.height} px",
             path=slide.path,
             remedy="give the slide's own annotations, in level-0 pixels",
+        )
+
+
+def _check_scan(scan: StudentScan | None, spec: PairSpec) -> None:
+    if scan is not None and scan.slide.mpp > _MAX_ENLARGED * spec.student_mpp:
+        raise UserError(
+            f"a scan of {scan.slide.mpp:g} um/px cannot show the student's {spec.student_mpp:g} um/px",
+            path=scan.slide.path,
+            remedy=f"choose a student's mpp of {scan.slide.mpp:g} or more",
         )
 
 

@@ -42,10 +42,10 @@ class TissueMask:
     @classmethod
     def of(cls, slide: Slide) -> TissueMask:
         """The tissue of ``slide`` at 16 um/px, or coarser where that exceeds 2000 pixels."""
-        longest = max(slide.size.width, slide.size.height)
-        side = min(_MAX_SIDE_PX, max(1, round(longest * slide.mpp / _MASK_MPP)))
+        longest_um = max(slide.size_um)
+        side = min(_MAX_SIDE_PX, max(1, round(longest_um / _MASK_MPP)))
         thumbnail = slide.thumbnail(side)
-        return cls(_find_tissue(thumbnail, longest / max(thumbnail.shape) * slide.mpp), slide.region, slide.mpp)
+        return cls(_find_tissue(thumbnail, longest_um / max(thumbnail.shape)), slide.region, slide.mpp)
 
     def coverage(self, region: Region) -> float:
         """The fraction of ``region`` that is tissue, from 0 to 1; outside the slide there is none."""

@@ -17,7 +17,10 @@ from preprocess.errors import UserError
 from preprocess.files import safe_name, sha256_of, write_json
 from preprocess.images import encode_image
 from preprocess.manifest import SCHEMA_VERSION
+from preprocess.origin import to_slide_frame
+from preprocess.registration import open_scan
 from preprocess.slide import Slide
+from preprocess.student_scan import ScanFile, StudentScan
 from preprocess.tile_pairs import PairSpec, TilePair, iter_tile_pairs
 
 
@@ -26,6 +29,8 @@ class SlideJob:
     """One slide to cut: its files, its place in the data set, and how.
 
     ``labels`` are the classes to keep (None: all); ``merged_label`` is the one name that they all get.
+    ``fallback_mpp`` is for a slide that states none; ``origin`` is where its annotations count from
+    (:func:`preprocess.origin.to_slide_frame`); ``scan`` is the slide's own low-resolution scan.
     """
 
     slide: Path
@@ -37,6 +42,9 @@ class SlideJob:
     spec: PairSpec
     labels: tuple[str, ...] | None = None
     merged_label: str | None = None
+    fallback_mpp: float | None = None
+    origin: str | None = None
+    scan: ScanFile | None = None
 
     @property
     def name(self) -> str:
@@ -78,13 +86,17 @@ def write_slide(job: SlideJob) -> dict[str, Any]:
         )
     part = job.tiles_folder.with_name(f".{job.name}.part")
     annotations, dropped = _select_labels(read_annotations(job.annotation), job)
-    with Slide.open(job.slide, job.mpp) as slide:
+    with (
+        Slide.open(job.slide, job.mpp, fallback_mpp=job.fallback_mpp) as slide,
+        open_scan(slide, job.scan) as scan,
+    ):
+        annotations = to_slide_frame(annotations, slide, job.origin)
         job.record_file.unlink(missing_ok=True)
         for folder in (part, job.tiles_folder):
             if folder.exists():
                 shutil.rmtree(folder)
         try:
-            tiles, boxes = _write_tiles(slide, annotations, job, part)
+            tiles, boxes = _write_tiles(slide, annotations, job, part, scan)
             os.replace(part, job.tiles_folder)
         finally:
             shutil.rmtree(part, ignore_errors=True)
@@ -93,7 +105,9 @@ def write_slide(job: SlideJob) -> dict[str, Any]:
             "slide_sha256": sha256_of(job.slide),
             "annotation_sha256": sha256_of(job.annotation),
             "mpp": round(slide.mpp, 6),
+            "mpp_xy": [round(value, 6) for value in slide.mpp_xy],
             "mpp_source": slide.mpp_source,
+            "student_scan": None if scan is None else scan.to_record(),
             "labels": dict(sorted(Counter(annotation.label for annotation in annotations).items())),
             "dropped_labels": dropped,
             "tiles": tiles,
@@ -104,14 +118,14 @@ def write_slide(job: SlideJob) -> dict[str, Any]:
 
 
 def _write_tiles(
-    slide: Slide, annotations: Sequence[Annotation], job: SlideJob, folder: Path
+    slide: Slide, annotations: Sequence[Annotation], job: SlideJob, folder: Path, scan: StudentScan | None
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Write all images of a slide into ``folder``; return the rows of the manifest's two tables."""
     tiles: list[dict[str, Any]] = []
     boxes: list[dict[str, Any]] = []
     for side in ("teacher", "student"):
         (folder / side).mkdir(parents=True)
-    for pair in iter_tile_pairs(slide, annotations, job.spec):
+    for pair in iter_tile_pairs(slide, annotations, job.spec, scan):
         teacher, student = f"teacher/{pair.xy_name}.jpg", f"student/{pair.xy_name}.png"
         _write_bytes(folder / teacher, encode_image(pair.teacher, ".jpg"))
         _write_bytes(folder / student, encode_image(pair.student, ".png"))
@@ -186,6 +200,9 @@ def _key(job: SlideJob) -> str:
         "labels": sorted(job.labels) if job.labels is not None else None,
         "merged_label": job.merged_label,
         "slide": [job.name, status.st_size, status.st_mtime_ns],
+        "fallback_mpp": job.fallback_mpp,
+        "origin": job.origin,
+        "scan": job.scan and [job.scan.path.name, job.scan.path.stat().st_mtime_ns, job.scan.mpp, job.scan.transform],
         "annotation": sha256_of(job.annotation) if job.annotation else None,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -11,13 +11,16 @@ from pathlib import Path
 
 from preprocess.console import EXIT_ERROR, EXIT_OK, EXIT_PARTIAL, HelpFormatter, run_main
 from preprocess.manifest import Manifest, read_slides_csv
+from preprocess.origin import ORIGINS
 from preprocess.splits import parse_fractions
 from preprocess.tile_pairs import PairSpec
 from preprocess.tile_set import SlideOutcome, plan_jobs, tile_slides, write_manifest
 
 EXAMPLES = """
 The table has the columns slide and annotation (GeoJSON), and may have mpp (um per level-0 pixel),
-patient and split (train, val, test). Paths are relative to the table's folder.
+patient and split (train, val, test), origin (slide, bounds) of the annotations, and student_slide,
+student_mpp, student_transform: a low-resolution scan of the same glass (docs/slides.md). Paths are
+relative to the table's folder.
 
 A box bounds what of an object lies in the tile. With less than --min-visible of the object in the
 tile it is to be ignored, below 10 % it is left out. Overlap and --keep-empty apply to train only:
@@ -49,6 +52,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--labels", nargs="+", metavar="LABEL", help="use only objects of these classes (default: all)")
     parser.add_argument("--merge-labels", metavar="NAME", help="give all objects this one class")
     parser.add_argument("--split", default="0.7/0.15/0.15", help="train/val/test by patient, if the table has no split")
+    parser.add_argument("--stratify", metavar="COLUMN", help="column of the table that each split gets its share of")
+    parser.add_argument("--mpp", type=float, help="um per level-0 pixel where neither the table nor the slide says")
+    parser.add_argument("--annotation-origin", choices=ORIGINS, help="where annotations count from: docs/slides.md")
     parser.add_argument("--seed", type=int, default=default.seed, help="for the split and the choice of empty tiles")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="slides cut at the same time")
     return parser
@@ -64,6 +70,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         fractions=parse_fractions(args.split),
         labels=tuple(args.labels) if args.labels else None,
         merged_label=args.merge_labels,
+        fallback_mpp=args.mpp,
+        origin=args.annotation_origin,
+        stratify=args.stratify,
     )
     outcomes, num_skipped = tile_slides(jobs, args.workers)
     failed = [outcome for outcome in outcomes if outcome.error]

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from preprocess.readers.openslide import OpenSlideReader, _on_white
+from preprocess.readers.openslide import OpenSlideReader
 from preprocess.synthetic.svs import write_svs
 
 
@@ -13,8 +13,3 @@ def test_levels_have_the_factor_they_were_made_with(tmp_path, wh):
     reader = OpenSlideReader(write_svs(tmp_path / "slide.svs", image))
     assert reader.downsamples == (1.0, 4.0, 16.0)
     reader.close()
-
-
-def test_transparent_pixels_become_white():
-    rgba = np.array([[[10, 20, 30, 255], [0, 0, 0, 0], [100, 100, 100, 51]]], np.uint8)
-    assert _on_white(rgba).tolist() == [[[10, 20, 30], [255, 255, 255], [224, 224, 224]]]
