@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from preprocess.annotations import Annotation
 from preprocess.outcome import Outcome
 from preprocess.slide import Slide
-from preprocess.slide_cache import local_copy
+from preprocess.student_scan import StudentScan
 from preprocess.tile_pairs import FATES, KEPT, PairSpec, TilePlan, iter_tile_pairs, plan_tiles
-from preprocess.writer import SlideJob, encode_pair, finished_record, read_job_annotations
+from preprocess.writer import SlideJob, encode_pair, finished_record, open_job, read_job_annotations
 
 # So many tiles of each slide are encoded to estimate the bytes of all.
 _SAMPLES = 4
@@ -36,9 +36,9 @@ class Forecast:
 
 def forecast_slide(job: SlideJob) -> Forecast:
     """The forecast for one job. Raises UserError as :func:`preprocess.writer.write_slide` would."""
-    with local_copy(job.slide, job.cache_dir) as path, Slide.open(path, job.mpp) as slide:
+    with open_job(job) as (slide, scan):
         annotations, _ = read_job_annotations(job, slide)
-        plan = plan_tiles(slide, annotations, job.spec)
+        plan = plan_tiles(slide, annotations, job.spec, scan)
         return Forecast(
             mpp=slide.mpp,
             mpp_source=slide.mpp_source,
@@ -46,7 +46,7 @@ def forecast_slide(job: SlideJob) -> Forecast:
             fates=plan.counts(),
             num_objects=len(annotations),
             num_boxes=sum(not box.ignore for tile in plan.kept for box in tile.boxes),
-            num_bytes=_estimated_bytes(slide, annotations, job.spec, plan),
+            num_bytes=_estimated_bytes(slide, annotations, job.spec, plan, scan),
             is_finished=finished_record(job) is not None,
         )
 
@@ -82,11 +82,13 @@ def _fates(counts: dict[str, int]) -> str:
     return ", ".join(f"{counts[fate]} {words[fate]}" for fate in FATES)
 
 
-def _estimated_bytes(slide: Slide, annotations: Sequence[Annotation], spec: PairSpec, plan: TilePlan) -> int:
+def _estimated_bytes(
+    slide: Slide, annotations: Sequence[Annotation], spec: PairSpec, plan: TilePlan, scan: StudentScan | None
+) -> int:
     """The bytes of all kept tiles, from ``_SAMPLES`` evenly spaced ones."""
     kept = plan.kept
     if not kept:
         return 0
     chosen = [kept[(2 * number + 1) * len(kept) // (2 * _SAMPLES)] for number in range(_SAMPLES)]
-    pairs = iter_tile_pairs(slide, annotations, spec, replace(plan, tiles=chosen))
+    pairs = iter_tile_pairs(slide, annotations, spec, replace(plan, tiles=chosen), scan)
     return round(sum(len(data) for pair in pairs for data in encode_pair(pair)) / _SAMPLES * len(kept))

@@ -11,16 +11,14 @@ import cv2
 import numpy as np
 from PIL import Image as PilImage
 
+from preprocess.calibration import Calibration, calibrate
 from preprocess.errors import UserError
 from preprocess.files import safe_name
-from preprocess.geometry import MAX_MPP, MIN_MPP, Region, Size, is_plausible_mpp
+from preprocess.geometry import Region, Size, px_to_l0
 from preprocess.readers.image import ImageReader
+from preprocess.readers.ome_tiff import PlainTiffReader
 from preprocess.readers.openslide import OpenSlideReader
 from preprocess.readers.reader import Image, Reader
-
-_MAX_ANISOTROPY = 0.01
-_TIFF_UNIT_UM = {"centimeter": 10_000.0, "inch": 25_400.0}
-_MPP_REMEDY = "state it in um/px: the column mpp of the slides table, or the option --mpp where there is one"
 
 # A wanted down-sampling of 3.9999 may still use a level of 4: mpp are stated rounded.
 _LEVEL_TOLERANCE = 1.0001
@@ -31,40 +29,39 @@ _MARGIN_PX = 2
 class Slide:
     """An open slide. Use it as a context manager; it is cheap to open.
 
-    ``mpp`` (um per level-0 pixel) comes from the first of these that gives a plausible value
-    (0.05 to 40), and ``mpp_source`` says which:
-
-    1. the value given to :meth:`open`;
-    2. the slide's own ``openslide.mpp-x`` and ``openslide.mpp-y``;
-    3. the TIFF resolution tags, as OpenSlide reports them;
-    4. the objective power: 10 / power um/px, an estimate.
-
-    A slide with none of them is refused, because a guess would scale every result.
+    All coordinates are level-0 pixels of the whole slide, also where the scanner left a part of it out:
+    ``size`` is the whole slide, ``region`` what was scanned. ``mpp_xy`` are the um per level-0 pixel along
+    x and y, ``mpp`` their geometric mean; ``mpp_source`` says where they come from (the chain of
+    :func:`preprocess.calibration.calibrate`). A slide that does not say is refused, because a guess would
+    scale every result.
     """
 
-    def __init__(self, path: Path, reader: Reader, mpp: float, mpp_source: str) -> None:
+    def __init__(self, path: Path, reader: Reader, calibration: Calibration) -> None:
         self.path = path
-        self.mpp = mpp
-        self.mpp_source = mpp_source
+        self.mpp = calibration.mpp
+        self.mpp_xy = (calibration.mpp_x, calibration.mpp_y)
+        self.mpp_source = calibration.source
         self.size = reader.size
+        self.region = _scanned(reader.size, reader.properties)
         self._reader = reader
 
     @classmethod
-    def open(cls, path: str | Path, mpp: float | None = None) -> Slide:
+    def open(cls, path: str | Path, mpp: float | None = None, *, fallback_mpp: float | None = None) -> Slide:
         """Open ``path``; ``mpp`` in um per level-0 pixel overrides what the slide says.
 
-        Raises UserError if the file is missing or unreadable, or if its mpp is unknown or implausible.
+        ``fallback_mpp`` is for a slide that says nothing. Raises UserError if the file is missing or
+        unreadable, or if its mpp is unknown or implausible.
         """
         path = Path(path)
         if not path.is_file():
             raise UserError("no such slide", path=path, remedy="check the path")
-        reader: Reader = OpenSlideReader(path) if OpenSlideReader.recognises(path) else ImageReader(path)
+        reader = _open_reader(path)
         try:
-            value, source = _given_mpp(path, mpp) if mpp is not None else _own_mpp(path, reader.properties)
+            calibration = calibrate(path, reader.properties, mpp, fallback_mpp)
         except UserError:
             reader.close()
             raise
-        return cls(path, reader, value, source)
+        return cls(path, reader, calibration)
 
     @property
     def name(self) -> str:
@@ -72,9 +69,13 @@ class Slide:
         return safe_name(self.path)
 
     @property
-    def region(self) -> Region:
-        """The whole slide."""
-        return Region(0, 0, self.size.width, self.size.height)
+    def size_um(self) -> tuple[float, float]:
+        """Width and height of ``region``, in micrometres."""
+        return self.region.width * self.mpp_xy[0], self.region.height * self.mpp_xy[1]
+
+    def wh_l0(self, size: Size, mpp: float) -> tuple[float, float]:
+        """Width and height in level-0 pixels of what an image of ``size`` pixels of ``mpp`` um/px shows."""
+        return px_to_l0(size.width, mpp, self.mpp_xy[0]), px_to_l0(size.height, mpp, self.mpp_xy[1])
 
     def read(self, region: Region, size: Size) -> Image:
         """``region`` as uint8 RGB (size.height, size.width, 3); white outside the slide.
@@ -94,10 +95,10 @@ class Slide:
         return _resample(pixels, box, size)
 
     def thumbnail(self, max_side: int) -> Image:
-        """The whole slide as uint8 RGB, its longer side ``max_side`` pixels or the slide's own, if that is less."""
-        scale = min(1.0, max_side / max(self.size.width, self.size.height))
-        size = Size(max(1, round(self.size.width * scale)), max(1, round(self.size.height * scale)))
-        return self.read(self.region, size)
+        """``region`` as uint8 RGB with square pixels: its longer side ``max_side``, or less rather than enlarged."""
+        width, height = (length / max(self.mpp_xy) for length in self.size_um)
+        scale = min(1.0, max_side / max(width, height))
+        return self.read(self.region, Size(max(1, round(width * scale)), max(1, round(height * scale))))
 
     def close(self) -> None:
         """Close the file."""
@@ -112,49 +113,22 @@ class Slide:
         self.close()
 
 
-def _given_mpp(path: Path, mpp: float) -> tuple[float, str]:
-    if not is_plausible_mpp(mpp):
-        raise UserError(
-            f"the given mpp {mpp:g} is outside {MIN_MPP:g} to {MAX_MPP:g} um/px",
-            path=path,
-            remedy="give micrometres per level-0 pixel, such as 0.25 or 0.5",
-        )
-    return float(mpp), "given"
+def _open_reader(path: Path) -> Reader:
+    """OpenSlide for what it knows; it would lose the levels of an OME-TIFF and knows no plain images."""
+    known = OpenSlideReader.recognises(path)
+    if PlainTiffReader.recognises(path, only_ome=known):
+        return PlainTiffReader(path)
+    return OpenSlideReader(path) if known else ImageReader(path)
 
 
-def _own_mpp(path: Path, properties: Mapping[str, str]) -> tuple[float, str]:
-    """The slide's own mpp and where it comes from; UserError where there is none."""
-    implausible = []
-    unit_um = _TIFF_UNIT_UM.get(properties.get("tiff.ResolutionUnit", ""), math.nan)
-    candidates = {
-        "slide property openslide.mpp-x/y": [_number(properties, f"openslide.mpp-{axis}") for axis in "xy"],
-        "TIFF resolution tags": [unit_um / _number(properties, f"tiff.{axis}Resolution") for axis in "XY"],
-        "objective power (estimate)": [10 / _number(properties, "openslide.objective-power")] * 2,
-    }
-    for source, (mpp_x, mpp_y) in candidates.items():
-        if math.isnan(mpp_x) or math.isnan(mpp_y):
-            continue
-        if not (is_plausible_mpp(mpp_x) and is_plausible_mpp(mpp_y)):
-            implausible.append(f"{source}: {mpp_x:g}")
-            continue
-        if abs(mpp_x - mpp_y) > _MAX_ANISOTROPY * max(mpp_x, mpp_y):
-            raise UserError(
-                f"pixels are not square: {mpp_x:g} by {mpp_y:g} um",
-                path=path,
-                remedy="resample the slide, or state one mpp if the file is wrong",
-            )
-        return (mpp_x + mpp_y) / 2, source
-    found = f" (implausible: {', '.join(implausible)})" if implausible else ""
-    raise UserError(f"the slide does not say its mpp{found}", path=path, remedy=_MPP_REMEDY)
-
-
-def _number(properties: Mapping[str, str], key: str) -> float:
-    """A positive number from the properties, or NaN."""
+def _scanned(size: Size, properties: Mapping[str, str]) -> Region:
+    """The part of the slide that was scanned: ``openslide.bounds-*``, or all of it where they say nothing."""
+    whole = Region(0, 0, size.width, size.height)
     try:
-        value = float(properties.get(key, "nan"))
-    except ValueError:
-        return math.nan
-    return value if value > 0 else math.nan
+        x, y, width, height = (float(properties[f"openslide.bounds-{key}"]) for key in ("x", "y", "width", "height"))
+        return Region(x, y, width, height).intersection(whole) or whole
+    except (KeyError, ValueError):
+        return whole
 
 
 def _resample(pixels: Image, box: tuple[float, float, float, float], size: Size) -> Image:

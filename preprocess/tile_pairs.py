@@ -6,9 +6,9 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from operator import itemgetter
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from preprocess.annotations.annotation import Annotation
 from preprocess.boxes import SAME_IOU, Box, BoxIndex, BoxRule
@@ -17,6 +17,7 @@ from preprocess.geometry import Region, Size, is_plausible_mpp, px_to_l0
 from preprocess.grid import Grid
 from preprocess.readers.reader import Image
 from preprocess.slide import Slide
+from preprocess.student_scan import StudentScan
 from preprocess.tissue import TissueMask
 
 Fate = Literal["object", "empty", "left out", "glass"]
@@ -26,6 +27,13 @@ KEPT: tuple[Fate, ...] = ("object", "empty")
 
 # Fewer tiles with a box than this count as this many where empty tiles are chosen.
 _FEW_OBJECTS = 8
+# A real low-resolution scan may be enlarged by this much for the student's tile.
+_MAX_ENLARGED = 1.5
+
+
+def option(default: Any, text: str) -> Any:
+    """A field of a dataclass with the help that command-line tools show for it."""
+    return field(default=default, metadata={"help": text})
 
 
 @dataclass(frozen=True)
@@ -43,18 +51,18 @@ class PairSpec:
     :class:`preprocess.boxes.BoxRule`, ``same_iou`` that of :func:`preprocess.boxes.without_doubles`.
     """
 
-    teacher_mpp: float = 1.0
-    student_mpp: float = 4.0
-    tile_px: int = 1024
-    overlap: float = 0.25
-    min_tissue: float = 0.1
-    min_visible: float = 0.5
-    min_ignored: float = 0.1
-    min_box_px: float = 2.0
-    same_iou: float = SAME_IOU
-    keep_empty: float = 1.0
-    empty_ratio: float | None = None
-    seed: int = 0
+    teacher_mpp: float = option(1.0, "um/px of the teacher's tiles")
+    student_mpp: float = option(4.0, "um/px of the student's tiles")
+    tile_px: int = option(1024, "side of the teacher's tile in pixels")
+    overlap: float = option(0.25, "fraction shared by neighbours")
+    min_tissue: float = option(0.1, "tissue that an empty tile needs")
+    min_visible: float = option(0.5, "visible part of an object")
+    min_ignored: float = option(0.1, "visible part of an ignored one")
+    min_box_px: float = option(2.0, "side of a box, in the student's pixels")
+    same_iou: float = option(SAME_IOU, "from this IoU on two outlines are one object")
+    keep_empty: float = option(1.0, "fraction of empty tiles to keep")
+    empty_ratio: float | None = option(None, "most empty tiles per tile with an object")
+    seed: int = option(0, "for the split and the choice of empty tiles")
 
     def __post_init__(self) -> None:
         for name in ("teacher_mpp", "student_mpp"):
@@ -128,6 +136,18 @@ class PlannedTile:
     boxes: list[Box]
     fate: Fate
 
+    def read(self, slide: Slide, spec: PairSpec, scan: StudentScan | None = None) -> TilePair:
+        """Read both images. Each comes from the level that suits it, the student's from ``scan`` where there is one.
+
+        A level of its own is read faster than the teacher's image is reduced, and gives the student the
+        pixels that it will see at inference. Where both share a level, the reader keeps the decoded tiles.
+        """
+        teacher, student = (
+            slide.read(self.region, spec.teacher_size),
+            (scan or slide).read(self.region, spec.student_size),
+        )
+        return TilePair(self.tile_id, self.region, self.tissue, teacher, student, self.boxes)
+
 
 @dataclass(frozen=True)
 class TilePlan:
@@ -147,18 +167,25 @@ class TilePlan:
         return {fate: found[fate] for fate in FATES}
 
 
-def plan_tiles(slide: Slide, annotations: Sequence[Annotation], spec: PairSpec) -> TilePlan:
-    """Which tiles of ``slide`` to cut, and why not the others; tiles start on whole level-0 pixels.
+def plan_tiles(
+    slide: Slide, annotations: Sequence[Annotation], spec: PairSpec, scan: StudentScan | None = None
+) -> TilePlan:
+    """Which tiles of what was scanned of ``slide`` to cut, and why not the others; they start on whole level-0 pixels.
 
-    Raises UserError if there are annotations but none of them lies on the slide.
+    The student's images will come from ``scan``, the slide's own low-resolution scan, where there is one, and
+    then only places that both scans show are planned. Raises UserError if there are annotations but none of
+    them lies on the slide, or if the scan is much coarser than the student's mpp.
     """
     _check_frame(slide, annotations)
-    side_l0 = px_to_l0(spec.tile_px, spec.teacher_mpp, slide.mpp)
+    _check_scan(scan, spec)
+    wh_l0 = slide.wh_l0(spec.teacher_size, spec.teacher_mpp)
     mask = TissueMask.of(slide)
     index = BoxIndex(annotations, spec.box_rule(slide.mpp))
     tiles = []
-    for place in Grid(slide.region, (side_l0, side_l0), overlap=spec.overlap * side_l0):
-        region = Region(math.floor(place.x), math.floor(place.y), side_l0, side_l0)
+    for place in Grid(slide.region, wh_l0, (wh_l0[0] * spec.overlap, wh_l0[1] * spec.overlap)):
+        region = Region(math.floor(place.x), math.floor(place.y), *wh_l0)
+        if scan is not None and not scan.covers(region, slide.region):
+            continue
         boxes, tissue = index.boxes(region), mask.coverage(region)
         fate: Fate = "object" if boxes else "empty" if tissue >= spec.min_tissue else "glass"
         tiles.append(PlannedTile(f"{slide.name}_{_xy_name(region)}", region, tissue, boxes, fate))
@@ -166,12 +193,15 @@ def plan_tiles(slide: Slide, annotations: Sequence[Annotation], spec: PairSpec) 
 
 
 def iter_tile_pairs(
-    slide: Slide, annotations: Sequence[Annotation], spec: PairSpec, plan: TilePlan | None = None
+    slide: Slide,
+    annotations: Sequence[Annotation],
+    spec: PairSpec,
+    plan: TilePlan | None = None,
+    scan: StudentScan | None = None,
 ) -> Iterator[TilePair]:
     """The tile pairs of ``slide``, row by row, as ``plan`` says (None: as :func:`plan_tiles` makes it)."""
-    for tile in (plan or plan_tiles(slide, annotations, spec)).kept:
-        teacher, student = slide.read(tile.region, spec.teacher_size), slide.read(tile.region, spec.student_size)
-        yield TilePair(tile.tile_id, tile.region, tile.tissue, teacher, student, tile.boxes)
+    for tile in (plan or plan_tiles(slide, annotations, spec, scan)).kept:
+        yield tile.read(slide, spec, scan)
 
 
 def _thin_out(tiles: list[PlannedTile], spec: PairSpec) -> list[PlannedTile]:
@@ -191,6 +221,15 @@ def _check_frame(slide: Slide, annotations: Sequence[Annotation]) -> None:
             f"none of the {len(annotations)} annotations lies on its {slide.size.width} x {slide.size.height} px",
             path=slide.path,
             remedy="give the slide's own annotations, in level-0 pixels",
+        )
+
+
+def _check_scan(scan: StudentScan | None, spec: PairSpec) -> None:
+    if scan is not None and scan.slide.mpp > _MAX_ENLARGED * spec.student_mpp:
+        raise UserError(
+            f"a scan of {scan.slide.mpp:g} um/px cannot show the student's {spec.student_mpp:g} um/px",
+            path=scan.slide.path,
+            remedy=f"choose a student's mpp of {scan.slide.mpp:g} or more",
         )
 
 

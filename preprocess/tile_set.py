@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -17,9 +18,11 @@ from preprocess.console import note
 from preprocess.errors import UserError
 from preprocess.files import remove_temporaries, safe_name
 from preprocess.manifest import BOXES_COLUMNS, TILES_COLUMNS, Manifest
+from preprocess.origin import check_origin
 from preprocess.outcome import Outcome
 from preprocess.provenance import software
 from preprocess.splits import assign_splits
+from preprocess.student_scan import ScanFile, parse_transform
 from preprocess.summary import SlideOutcome
 from preprocess.tile_pairs import PairSpec
 from preprocess.writer import SlideJob, finished_record, remove_leftovers, write_slide
@@ -33,18 +36,22 @@ def plan_jobs(
     fractions: tuple[float, float, float],
     classes: ClassMap = AS_ANNOTATED,
     cache_dir: Path | None = None,
+    fallback_mpp: float | None = None,
+    origin: str | None = None,
+    stratify: str | None = None,
 ) -> list[SlideJob]:
     """A job for each row of ``table``, as :func:`preprocess.manifest.read_slides_csv` returns it.
 
     A slide without a patient is a patient of its own. Where the table gives no split, patients are
-    divided by ``fractions`` (train, val, test) and ``spec.seed``. Overlap and the thinning of empty
+    divided by ``fractions`` (train, val, test) and ``spec.seed``, evenly over the column ``stratify``.
+    ``fallback_mpp`` and ``origin`` are for the rows that state none of their own. Overlap and the thinning of empty
     tiles are for training only: val and test get the plain grid and every tile with tissue. Raises
     UserError if only some rows have a split.
     """
     patients = table["patient"].where(table["patient"].notna(), table["slide"].map(safe_name)).tolist()
     splits = table["split"]
     if splits.isna().all():
-        splits = pd.Series(assign_splits(patients, fractions, spec.seed))
+        splits = pd.Series(assign_splits(patients, fractions, spec.seed, _strata(table, stratify)))
     elif splits.isna().any():
         raise UserError(
             f"no split is given for {table['slide'][splits.isna()].iloc[0]}",
@@ -62,6 +69,9 @@ def plan_jobs(
             spec=spec if split == "train" else plain,
             classes=classes,
             cache_dir=None if cache_dir is None else cache_dir.absolute(),
+            fallback_mpp=fallback_mpp,
+            origin=check_origin(origin if pd.isna(row["origin"]) else row["origin"]),
+            scan=_scan_file(row),
         )
         for row, patient, split in zip(table.to_dict("records"), patients, splits, strict=True)
     ]
@@ -160,7 +170,24 @@ def write_manifest(outcomes: Sequence[SlideOutcome], root: Path) -> Manifest:
     return manifest
 
 
-_INPUT_KEYS = ("slide_sha256", "annotation_sha256", "mpp", "mpp_source")
+def _strata(table: pd.DataFrame, column: str | None) -> list[Any] | None:
+    if column is not None and column not in table.columns:
+        raise UserError(
+            f"the slides table has no column {column!r} to stratify by", remedy=f"it has {', '.join(table.columns)}"
+        )
+    return None if column is None else table[column].tolist()
+
+
+def _scan_file(row: Mapping[str, Any]) -> ScanFile | None:
+    """The low-resolution scan that a row of the slides table names, if it does."""
+    if pd.isna(row["student_slide"]):
+        return None
+    text, mpp = row["student_transform"], row["student_mpp"]
+    transform = None if pd.isna(text) else parse_transform(text)
+    return ScanFile(Path(row["student_slide"]), None if pd.isna(mpp) else float(mpp), transform)
+
+
+_INPUT_KEYS = ("slide_sha256", "annotation_sha256", "mpp", "mpp_xy", "mpp_source", "student_scan")
 
 
 def _training_first(outcomes: Sequence[SlideOutcome]) -> list[SlideJob]:

@@ -28,11 +28,11 @@ class TissueMask:
 
     @classmethod
     def of(cls, slide: Slide) -> TissueMask:
-        """The tissue of ``slide`` at 16 um/px, or what keeps its longer side within 512 to 2000 pixels."""
-        longest = max(slide.size.width, slide.size.height)
-        side = min(_SIDE_PX[1], max(_SIDE_PX[0], round(longest * slide.mpp / _MASK_MPP)))
+        """The tissue of what was scanned at 16 um/px, or what keeps its longer side within 512 to 2000 pixels."""
+        longest_um = max(slide.size_um)
+        side = min(_SIDE_PX[1], max(_SIDE_PX[0], round(longest_um / _MASK_MPP)))
         thumbnail = slide.thumbnail(side)
-        return cls(find_tissue(thumbnail, longest / max(thumbnail.shape) * slide.mpp), slide.region, slide.mpp)
+        return cls(find_tissue(thumbnail, longest_um / max(thumbnail.shape)), slide.region, slide.mpp)
 
     def coverage(self, region: Region) -> float:
         """The fraction of ``region`` that is tissue, from 0 to 1; outside the slide there is none."""

@@ -8,7 +8,8 @@ import os
 import shutil
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,11 @@ from preprocess.files import safe_name, sha256_of, write_json
 from preprocess.images import encode_image, write_image
 from preprocess.manifest import SCHEMA_VERSION
 from preprocess.mask_picture import mask_picture
+from preprocess.origin import to_slide_frame
+from preprocess.registration import open_scan
 from preprocess.slide import Slide
 from preprocess.slide_cache import local_copy
+from preprocess.student_scan import ScanFile, StudentScan
 from preprocess.tile_pairs import PairSpec, TilePair, TilePlan, iter_tile_pairs, plan_tiles
 
 # One more whenever the same files and options give other tiles, or the record other fields.
@@ -34,6 +38,8 @@ class SlideJob:
     """One slide to cut: its files, its place in the data set, and how; ``classes`` names the annotations.
 
     ``cache_dir`` is a local folder that the slide is copied to while it is read (None: read it where it is).
+    ``fallback_mpp`` is for a slide that states none; ``origin`` is where its annotations count from
+    (:func:`preprocess.origin.to_slide_frame`); ``scan`` is the slide's own low-resolution scan.
     """
 
     slide: Path
@@ -45,6 +51,9 @@ class SlideJob:
     spec: PairSpec
     classes: ClassMap = AS_ANNOTATED
     cache_dir: Path | None = None
+    fallback_mpp: float | None = None
+    origin: str | None = None
+    scan: ScanFile | None = None
 
     @property
     def name(self) -> str:
@@ -93,22 +102,24 @@ def write_slide(job: SlideJob) -> dict[str, Any]:
     """
     remove_leftovers(job)
     try:
-        with local_copy(job.slide, job.cache_dir) as path, Slide.open(path, job.mpp) as slide:
+        with open_job(job) as (slide, scan):
             annotations, notes = read_job_annotations(job, slide)
             job.record_file.unlink(missing_ok=True)
             if job.tiles_folder.exists():
                 shutil.rmtree(job.tiles_folder)
             # Of its own name: should two processes ever cut the same slide, they do not write into one folder.
             part = job.part_folder / uuid.uuid4().hex
-            plan = plan_tiles(slide, annotations, job.spec)
-            tiles, boxes = _write_tiles(slide, annotations, job, part / "tiles", plan)
+            plan = plan_tiles(slide, annotations, job.spec, scan)
+            tiles, boxes = _write_tiles(slide, annotations, job, part / "tiles", plan, scan)
             write_image(part / "mask.jpg", mask_picture(slide, plan))
             record = {
                 "key": _key(job),
-                "slide_sha256": sha256_of(path),
+                "slide_sha256": sha256_of(slide.path),
                 "annotation_sha256": sha256_of(_annotation_file(job)),
                 "mpp": round(slide.mpp, 6),
+                "mpp_xy": [round(value, 6) for value in slide.mpp_xy],
                 "mpp_source": slide.mpp_source,
+                "student_scan": None if scan is None else scan.to_record(),
                 "labels": dict(sorted(Counter(a.label for a in annotations if a.label != ALL).items())),
                 **notes,
                 "tissue_mm2": round(plan.tissue.area_um2() / 1e6, 4),
@@ -130,11 +141,22 @@ def remove_leftovers(job: SlideJob) -> None:
     shutil.rmtree(job.part_folder, ignore_errors=True)
 
 
+@contextmanager
+def open_job(job: SlideJob) -> Iterator[tuple[Slide, StudentScan | None]]:
+    """``job``'s slide, from the local cache if it has one, and the slide's own low-resolution scan."""
+    with (
+        local_copy(job.slide, job.cache_dir) as path,
+        Slide.open(path, job.mpp, fallback_mpp=job.fallback_mpp) as slide,
+        open_scan(slide, job.scan) as scan,
+    ):
+        yield slide, scan
+
+
 def read_job_annotations(job: SlideJob, slide: Slide) -> tuple[list[Annotation], dict[str, dict[str, int]]]:
     """The annotations to use, under our names, and for the record: what was left out, not known or mended."""
     read = read_annotations(_annotation_file(job), slide)
     mapped = job.classes.apply(read)
-    annotations = without_doubles(mapped.annotations, job.spec.same_iou)
+    annotations = without_doubles(to_slide_frame(mapped.annotations, slide, job.origin), job.spec.same_iou)
     outlines = {
         "repaired": read.num_repaired,
         "dropped without area": read.num_dropped,
@@ -158,14 +180,19 @@ def _move(source: Path, target: Path) -> None:
 
 
 def _write_tiles(
-    slide: Slide, annotations: Sequence[Annotation], job: SlideJob, folder: Path, plan: TilePlan
+    slide: Slide,
+    annotations: Sequence[Annotation],
+    job: SlideJob,
+    folder: Path,
+    plan: TilePlan,
+    scan: StudentScan | None,
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Write all images of a slide into ``folder``; return the rows of the manifest's two tables."""
     tiles: list[dict[str, Any]] = []
     boxes: list[dict[str, Any]] = []
     for side in ("teacher", "student"):
         (folder / side).mkdir(parents=True)
-    for pair in iter_tile_pairs(slide, annotations, job.spec, plan):
+    for pair in iter_tile_pairs(slide, annotations, job.spec, plan, scan):
         teacher, student = f"teacher/{pair.xy_name}.jpg", f"student/{pair.xy_name}.png"
         for name, data in zip((teacher, student), encode_pair(pair), strict=True):
             _write_bytes(folder / name, data)
@@ -236,6 +263,9 @@ def _key(job: SlideJob) -> str:
         "mpp": job.mpp,
         "classes": job.classes.entries,
         "slide": [job.name, status.st_size, status.st_mtime_ns],
+        "fallback_mpp": job.fallback_mpp,
+        "origin": job.origin,
+        "scan": job.scan and [job.scan.path.name, job.scan.path.stat().st_mtime_ns, job.scan.mpp, job.scan.transform],
         "annotation": sha256_of(job.annotation) if job.annotation else None,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

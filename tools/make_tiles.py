@@ -15,6 +15,7 @@ from preprocess.console import EXIT_ERROR, HelpFormatter, report, run_main
 from preprocess.errors import UserError
 from preprocess.forecast import forecast_lines, forecast_slide
 from preprocess.manifest import read_slides_csv
+from preprocess.origin import ORIGINS
 from preprocess.outcome import failures
 from preprocess.splits import parse_fractions
 from preprocess.summary import summary_lines, write_summary
@@ -22,17 +23,18 @@ from preprocess.tile_pairs import PairSpec
 from preprocess.tile_set import notice_strays, parse_shard, plan_jobs, tile_slides, write_manifest
 
 EXAMPLES = """
-The table has the columns slide and annotation (formats: docs/annotations.md), and may have mpp (um per level-0 pixel),
-patient and split (train, val, test). Paths are relative to the table's folder.
+The table has the columns slide and annotation (formats: docs/annotations.md), and may have mpp (um per level-0
+pixel), patient and split (train, val, test), origin (slide, bounds) of the annotations, and student_slide,
+student_mpp, student_transform: a low-resolution scan of the same glass (docs/slides.md). Paths are relative to
+the table's folder.
 
-A box bounds what of an object lies in the tile. With less than --min-visible of the object in the
-tile, or a side below --min-box-px, it is to be ignored; with less than --min-ignored it is left out.
---class-map is a YAML file of lines  class: our name | ignore | drop ; '*' stands for all others.
-Overlap, --keep-empty and --empty-ratio apply to train only: val and test get the plain grid and every
-tile with tissue.
+A box bounds what of an object lies in the tile. With less than --min-visible of the object in the tile, or a side
+below --min-box-px, it is to be ignored; with less than --min-ignored it is left out. --class-map is a YAML file of
+lines  class: our name | ignore | drop ; '*' stands for all others. Overlap, --keep-empty and --empty-ratio apply
+to train only: val and test get the plain grid and every tile with tissue.
 
-Finished slides are skipped when the command runs again. Beside the manifest: masks/ shows each slide's
-tissue and tiles, summary.csv and summary.html what became of each slide. See docs/scale.md for clusters.
+Finished slides are skipped when the command runs again. Beside the manifest: masks/ shows each slide's tissue and
+tiles, summary.csv and summary.html what became of each slide. See docs/scale.md for clusters.
 
 Examples:
   python tools/make_tiles.py slides.csv --output-dir tiles
@@ -45,25 +47,18 @@ Exit code: 0 all slides done, 1 error, 3 some slides failed, 130 interrupted.
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=HelpFormatter)
-    default = PairSpec()
     parser.add_argument("slides_csv", type=Path, help="table of slides and annotations")
     parser.add_argument("--output-dir", type=Path, required=True, help="folder for the tiles and the manifest")
-    parser.add_argument("--teacher-mpp", type=float, default=default.teacher_mpp, help="um/px of the teacher's tiles")
-    parser.add_argument("--student-mpp", type=float, default=default.student_mpp, help="um/px of the student's tiles")
-    parser.add_argument("--tile-px", type=int, default=default.tile_px, help="side of the teacher's tile in pixels")
-    parser.add_argument("--overlap", type=float, default=default.overlap, help="fraction shared by neighbours")
-    parser.add_argument("--min-tissue", type=float, default=default.min_tissue, help="tissue that an empty tile needs")
-    parser.add_argument("--min-visible", type=float, default=default.min_visible, help="visible part of an object")
-    parser.add_argument("--min-ignored", type=float, default=default.min_ignored, help="visible part of an ignored one")
-    parser.add_argument("--min-box-px", type=float, default=default.min_box_px, help="side of a box, student pixels")
-    parser.add_argument("--same-iou", type=float, default=default.same_iou, help="two outlines of one object do so")
-    parser.add_argument("--keep-empty", type=float, default=default.keep_empty, help="fraction of empty tiles to keep")
+    for one in fields(default := PairSpec(empty_ratio=1.0)):
+        value, text = getattr(default, one.name), one.metadata["help"]
+        parser.add_argument(f"--{one.name.replace('_', '-')}", type=type(value), default=value, help=text)
     parser.add_argument("--class-map", type=Path, metavar="YAML", help="which classes become which; not with the next")
-    parser.add_argument("--empty-ratio", type=float, default=1.0, help="most empty tiles per tile with an object")
     parser.add_argument("--labels", nargs="+", metavar="LABEL", help="use only objects of these classes (default: all)")
     parser.add_argument("--merge-labels", metavar="NAME", help="give all objects this one class")
     parser.add_argument("--split", default="0.7/0.15/0.15", help="train/val/test by patient, if the table has no split")
-    parser.add_argument("--seed", type=int, default=default.seed, help="for the split and the choice of empty tiles")
+    parser.add_argument("--stratify", metavar="COLUMN", help="column of the table that each split gets its share of")
+    parser.add_argument("--mpp", type=float, help="um per level-0 pixel where neither the table nor the slide says")
+    parser.add_argument("--annotation-origin", choices=ORIGINS, help="where annotations count from: docs/slides.md")
     parser.add_argument("--workers", type=int, help="slides cut at the same time (all CPUs); 0: in this process")
     parser.add_argument("--engine", choices=ENGINES, default="local", help="ray: on a Ray cluster (pip install ray)")
     parser.add_argument("--address", metavar="HOST:PORT", help="the Ray cluster, or auto (one is started here)")
@@ -82,10 +77,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     jobs = plan_jobs(
         read_slides_csv(args.slides_csv),
         root,
-        PairSpec(**{field.name: getattr(args, field.name) for field in fields(PairSpec)}),
+        PairSpec(**{one.name: getattr(args, one.name) for one in fields(PairSpec)}),
         fractions=parse_fractions(args.split),
         classes=ClassMap.read(args.class_map) if args.class_map else ClassMap.choose(args.labels, args.merge_labels),
         cache_dir=args.cache_dir,
+        fallback_mpp=args.mpp,
+        origin=args.annotation_origin,
+        stratify=args.stratify,
     )
     workers = args.workers if args.workers is not None or args.engine == "ray" else os.cpu_count()
     where: dict[str, Any] = {"workers": workers, "engine": args.engine, "address": args.address}

@@ -10,9 +10,8 @@ import openslide
 
 from preprocess.errors import UserError
 from preprocess.geometry import Size
-from preprocess.readers.reader import Image, read_inside
+from preprocess.readers.reader import DAMAGED, Image, on_white, read_inside, true_downsample
 
-_DAMAGED = "the file is damaged or not complete: copy or export it again"
 # Tiles of 4096 px are large.
 _MAX_TILE_PIXELS = 1 << 26
 
@@ -25,11 +24,11 @@ class OpenSlideReader:
         try:
             self._slide = openslide.OpenSlide(path)
         except openslide.OpenSlideError as error:
-            raise UserError(f"not readable as a slide: {error}", path=path, remedy=_DAMAGED) from error
+            raise UserError(f"not readable as a slide: {error}", path=path, remedy=DAMAGED) from error
         self.size = Size(*self._slide.dimensions)
         self.downsamples = tuple(
-            _true_downsample(self.size, Size(*dimensions), downsample)
-            for dimensions, downsample in zip(self._slide.level_dimensions, self._slide.level_downsamples, strict=True)
+            true_downsample(self.size, Size(*dimensions), stated)
+            for dimensions, stated in zip(self._slide.level_dimensions, self._slide.level_downsamples, strict=True)
         )
         self.properties = dict(self._slide.properties)
         _check_tiles(path, self.properties)
@@ -47,8 +46,8 @@ class OpenSlideReader:
             try:
                 rgba = np.asarray(self._slide.read_region(place_l0, level, (part.width, part.height)))
             except openslide.OpenSlideError as error:
-                raise UserError(f"pixels not readable: {error}", path=self._path, remedy=_DAMAGED) from error
-            return _on_white(rgba)
+                raise UserError(f"pixels not readable: {error}", path=self._path, remedy=DAMAGED) from error
+            return on_white(rgba)
 
         # Not OpenSlide's own blank outside: left of and above the slide it is off by up to one pixel.
         return read_inside(read, Size(*self._slide.level_dimensions[level]), x, y, size)
@@ -64,25 +63,4 @@ def _check_tiles(path: Path, properties: Mapping[str, str]) -> None:
             int(properties.get(f"openslide.level[{level}].tile-{side}", 0)) for side in ("width", "height")
         )
         if width * height > _MAX_TILE_PIXELS:
-            raise UserError(f"level {level} has tiles of {width} x {height} px", path=path, remedy=_DAMAGED)
-
-
-def _true_downsample(slide: Size, level: Size, stated: float) -> float:
-    """The factor that a level was made with.
-
-    OpenSlide states the ratio of the two sizes, such as 4.0001. Writers average whole blocks and crop or
-    pad what is left, so where a whole number explains the size, that is the factor; the ratio would drift
-    by up to one pixel of the level over the slide, and the sizes of a tile pair with it.
-    """
-    whole = round(stated)
-    explains = abs(slide.width / whole - level.width) < 1 and abs(slide.height / whole - level.height) < 1
-    return float(whole) if explains else stated
-
-
-def _on_white(rgba: Image) -> Image:
-    """Composite RGBA (straight alpha) on white: outside a slide OpenSlide gives transparent black."""
-    rgb, alpha = rgba[..., :3], rgba[..., 3]
-    if alpha.min() == 255:
-        return np.ascontiguousarray(rgb)
-    opacity = alpha[..., None].astype(np.float32) / 255
-    return np.rint(rgb * opacity + 255 * (1 - opacity)).astype(np.uint8)
+            raise UserError(f"level {level} has tiles of {width} x {height} px", path=path, remedy=DAMAGED)

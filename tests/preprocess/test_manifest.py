@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from preprocess.errors import UserError
-from preprocess.manifest import BOXES_COLUMNS, TILES_COLUMNS, Manifest, read_slides_csv
+from preprocess.manifest import BOXES_COLUMNS, SLIDES_COLUMNS, TILES_COLUMNS, Manifest, read_slides_csv
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def table(tmp_path):
 def test_a_full_table(table, tmp_path):
     path = table("slide,annotation,mpp,patient,split,stain\na.svs,a.geojson,0.5,p1,Train,PAS\nb.svs,, ,,,\n")
     slides = read_slides_csv(path)
-    assert list(slides.columns) == ["slide", "annotation", "mpp", "patient", "split", "stain"]
+    assert list(slides.columns) == [*SLIDES_COLUMNS, "stain"]
     assert slides["slide"].tolist() == [str(tmp_path / "a.svs"), str(tmp_path / "b.svs")]
     assert slides.loc[0, ["annotation", "mpp", "patient", "split"]].tolist() == [
         str(tmp_path / "a.geojson"),

@@ -37,21 +37,6 @@ def wave_slides(tmp_path_factory):
         slide.close()
 
 
-@pytest.mark.parametrize(
-    ("given", "mpp", "power", "expected", "source"),
-    [
-        (0.3, 0.25, 40, 0.3, "given"),
-        (None, 0.25, 20, 0.25, "slide property openslide.mpp-x/y"),
-        (None, None, 40, 0.25, "objective power (estimate)"),
-    ],
-)
-def test_mpp_comes_from_the_first_that_knows(tmp_path, small_image, given, mpp, power, expected, source):
-    path = write_svs(tmp_path / "slide.svs", small_image, mpp=mpp, objective_power=power)
-    with Slide.open(path, given) as slide:
-        assert slide.mpp == pytest.approx(expected)
-        assert slide.mpp_source == source
-
-
 @pytest.mark.parametrize("write", [lambda p, i: write_svs(p, i, mpp=None, objective_power=None), write_plain_tiff])
 def test_a_slide_without_mpp_is_refused_unless_it_is_given(tmp_path, small_image, write):
     path = write(tmp_path / "slide.tiff", small_image)
@@ -59,11 +44,6 @@ def test_a_slide_without_mpp_is_refused_unless_it_is_given(tmp_path, small_image
         Slide.open(path)
     with Slide.open(path, 0.5) as slide:
         assert slide.mpp == 0.5
-
-
-def test_a_given_mpp_must_be_plausible(svs_slide):
-    with pytest.raises(UserError, match=r"outside 0\.05 to 40"):
-        Slide.open(svs_slide, 250)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp"])
@@ -89,7 +69,7 @@ def test_missing_and_unreadable_files_are_one_clear_line(tmp_path, svs_slide):
         Slide.open(tmp_path / "empty.svs", 0.5)
     data = svs_slide.read_bytes()
     (tmp_path / "cut.svs").write_bytes(data[: len(data) // 2])
-    with pytest.raises(UserError, match=r"cut\.svs: n.* (slide|image)"):
+    with pytest.raises(UserError, match=r"cut\.svs: .*damaged or not complete"):
         Slide.open(tmp_path / "cut.svs", 0.5)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from preprocess.errors import UserError
-from preprocess.readers.openslide import OpenSlideReader, _on_white
+from preprocess.readers.openslide import OpenSlideReader
 from preprocess.synthetic.svs import write_plain_tiff, write_svs
 
 
@@ -25,8 +25,3 @@ def test_tiles_that_no_memory_holds_are_refused(tmp_path):
     path.write_bytes(path.read_bytes().replace(sound, huge, 1))
     with pytest.raises(UserError, match="level 0 has tiles of 1073741824 x 256 px"):
         OpenSlideReader(path)
-
-
-def test_transparent_pixels_become_white():
-    rgba = np.array([[[10, 20, 30, 255], [0, 0, 0, 0], [100, 100, 100, 51]]], np.uint8)
-    assert _on_white(rgba).tolist() == [[[10, 20, 30], [255, 255, 255], [224, 224, 224]]]
