@@ -26,14 +26,15 @@ def fill_memory(path):
         (refuse, "refused", "file: no good"),
         (lambda path: [][1], "traceback", "IndexError: list index out of range"),
         (lambda path: os.abort(), "crash", "status 6"),
-        (lambda path: time.sleep(60), "hang", "after 1 s"),
+        (lambda path: time.sleep(60), "hang", "after 0.2 s"),
+        (lambda path: sum(iter(int, 1)), "hang", "after 0.2 s"),
         (lambda path: bytearray(3 * GIB), "memory", "MemoryError()"),
         (fill_memory, "memory", " MiB; "),
     ],
-    ids=["read", "refused", "traceback", "crash", "hang", "refused memory", "memory used"],
+    ids=["read", "refused", "traceback", "crash", "asleep", "endless", "refused memory", "memory used"],
 )
 def test_what_becomes_of_a_case(check, outcome, reason):
-    found = read_apart(check, Path("file"), seconds=1, memory=GIB)
+    found = read_apart(check, Path("file"), seconds=0.2 if outcome == "hang" else 20, memory=GIB)
     assert found[0] == outcome
     assert reason in found[1]
 

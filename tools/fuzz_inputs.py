@@ -32,7 +32,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--cases", type=int, default=100, help="damaged files per format")
     parser.add_argument("--seed", type=int, default=0, help="another seed gives other cases")
     parser.add_argument("--formats", nargs="+", metavar="NAME", help="only these (default: all)")
-    parser.add_argument("--seconds", type=float, default=20, help="what a case may take")
+    parser.add_argument("--seconds", type=float, default=20, help="processor time that a case may take")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="where files go that were not read right")
     return parser
 

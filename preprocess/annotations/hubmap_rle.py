@@ -27,7 +27,7 @@ def parse(text: str, slide: SlideFrame | None) -> Iterator[Drawing]:
     if slide is None:
         raise UserError("run lengths need the size of their slide", remedy="read them together with the slide")
     table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
-    rows = table[[is_named(slide, name) for name in table["id"]]]
+    rows = table[table["id"].isin([name for name in table["id"].unique() if is_named(slide, name)])]
     if len(rows) != 1:
         raise UserError(
             f"{len(rows)} of its {len(table)} lines have the id {slide.name!r}",
