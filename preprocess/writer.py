@@ -16,7 +16,7 @@ from typing import Any
 from preprocess.annotations import Annotation, read_annotations
 from preprocess.errors import UserError
 from preprocess.files import safe_name, sha256_of, write_json
-from preprocess.images import encode_image, write_image
+from preprocess.images import encode_image, encode_preview
 from preprocess.manifest import SCHEMA_VERSION
 from preprocess.mask_picture import mask_picture
 from preprocess.slide import Slide
@@ -102,7 +102,7 @@ def write_slide(job: SlideJob) -> dict[str, Any]:
             part = job.part_folder / uuid.uuid4().hex
             plan = plan_tiles(slide, annotations, job.spec)
             tiles, boxes = _write_tiles(slide, annotations, job, part / "tiles", plan)
-            write_image(part / "mask.jpg", mask_picture(slide, plan))
+            _write_bytes(part / "mask.jpg", encode_preview(mask_picture(slide, plan)))
             record = {
                 "key": _key(job),
                 "slide_sha256": sha256_of(path),
