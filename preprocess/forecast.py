@@ -63,7 +63,7 @@ def forecast_lines(outcomes: Sequence[Outcome[SlideJob, Forecast]]) -> list[str]
             f"{job.name} ({job.split}{', finished' if forecast.is_finished else ''}): "
             f"{forecast.mpp:.4g} um/px from {forecast.mpp_source}; tissue {forecast.tissue_mm2:.2f} mm2; "
             f"tiles: {_fates(forecast.fates)}; {forecast.num_objects} objects in {forecast.num_boxes} boxes; "
-            f"about {forecast.num_bytes / 1e6:.1f} MB"
+            f"about {forecast.num_bytes / 1e6:.3g} MB"
         )
     pending = [forecast for forecast in forecasts if not forecast.is_finished]
     fates: dict[str, int] = {fate: sum(forecast.fates[fate] for forecast in forecasts) for fate in FATES}
@@ -72,7 +72,7 @@ def forecast_lines(outcomes: Sequence[Outcome[SlideJob, Forecast]]) -> list[str]
         f"{len(outcomes) - len(forecasts)} bad; "
         f"{sum(fates[fate] for fate in KEPT)} tile pairs to have ({_fates(fates)}), "
         f"{sum(forecast.num_boxes for forecast in forecasts)} boxes; "
-        f"about {sum(forecast.num_bytes for forecast in pending) / 1e9:.2f} GB to write"
+        f"about {sum(forecast.num_bytes for forecast in pending) / 1e9:.3g} GB to write"
     )
     return lines
 

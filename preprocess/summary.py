@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 import pandas as pd
 
 from preprocess.files import write_text
+from preprocess.images import encode_preview
 from preprocess.manifest import write_csv
 from preprocess.outcome import Outcome
 from preprocess.splits import SPLITS
@@ -143,10 +145,10 @@ def _html_row(row: dict[str, Any], job: SlideJob | None) -> str:
 
 def _thumbnail(job: SlideJob) -> str:
     """The mask picture as an element with its pixels inside; nothing where there is none."""
-    picture = cv2.imread(str(job.mask_file))
+    picture = cv2.imread(str(job.mask_file)) if job.mask_file.is_file() else None
     if picture is None:
         return ""
     scale = min(1.0, _THUMBNAIL_PX / max(picture.shape[:2]))
     small = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    _, data = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 80])
-    return f'<img alt="tissue mask" src="data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode()}">'
+    data = encode_preview(cv2.cvtColor(small, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False))
+    return f'<img alt="tissue mask" src="data:image/jpeg;base64,{base64.b64encode(data).decode()}">'

@@ -19,7 +19,7 @@ from preprocess.boxes import without_doubles
 from preprocess.class_map import ALL, AS_ANNOTATED, ClassMap
 from preprocess.errors import UserError
 from preprocess.files import safe_name, sha256_of, write_json
-from preprocess.images import encode_image, write_image
+from preprocess.images import encode_image, encode_preview
 from preprocess.manifest import SCHEMA_VERSION
 from preprocess.mask_picture import mask_picture
 from preprocess.origin import to_slide_frame
@@ -111,7 +111,7 @@ def write_slide(job: SlideJob) -> dict[str, Any]:
             part = job.part_folder / uuid.uuid4().hex
             plan = plan_tiles(slide, annotations, job.spec, scan)
             tiles, boxes = _write_tiles(slide, annotations, job, part / "tiles", plan, scan)
-            write_image(part / "mask.jpg", mask_picture(slide, plan))
+            _write_bytes(part / "mask.jpg", encode_preview(mask_picture(slide, plan)))
             record = {
                 "key": _key(job),
                 "slide_sha256": sha256_of(slide.path),

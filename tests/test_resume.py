@@ -40,7 +40,8 @@ for die_at in [2, 4, 8, 5, 6, 5, 9, 3, 11, None]:
     times = {path.name: path.stat().st_mtime_ns for path in (root / "slides").glob("*.json")}
     assert times.items() >= finished.items(), "a finished slide was made again"
     finished = times
-    print("attempt:", "killed" if os.WIFSIGNALED(status) else os.waitstatus_to_exitcode(status), len(finished), flush=True)
+    how = "killed" if os.WIFSIGNALED(status) else os.waitstatus_to_exitcode(status)
+    print("attempt:", how, len(finished), flush=True)
 """
 
 

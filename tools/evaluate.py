@@ -1,6 +1,4 @@
-"""Score detectors on tiles and on whole stitched slides of one split; writes a table and JSON.
-
-The last model is compared with each of the others in words."""
+"""Score detectors on tiles and whole slides of one split, the last against the others; writes a table and JSON."""
 
 from __future__ import annotations
 

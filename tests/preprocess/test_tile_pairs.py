@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,14 +12,14 @@ import tifffile
 
 from preprocess.annotations import Annotation, read_annotations
 from preprocess.errors import UserError
-from preprocess.geometry import Size
+from preprocess.geometry import Region, Size
 from preprocess.readers.reader import Image
 from preprocess.slide import Slide
 from preprocess.student_scan import Registration, StudentScan
 from preprocess.synthetic.settings import SlideSpec
 from preprocess.synthetic.slides import paint_slide
 from preprocess.synthetic.svs import write_plain_tiff, write_svs
-from preprocess.tile_pairs import PairSpec, iter_tile_pairs
+from preprocess.tile_pairs import PairSpec, iter_tile_pairs, plan_tiles
 from tests.alignment import offset_px
 from tests.scn import write_scn
 
@@ -180,3 +181,51 @@ def test_the_student_sees_its_own_scan(svs_slide, tmp_path, slide_image):
     for pair in pairs:
         np.testing.assert_array_equal(pair.teacher, plain[pair.tile_id].teacher)
         assert np.abs(pair.student[2:-2, 2:-2].astype(int) - plain[pair.tile_id].student[2:-2, 2:-2]).mean() < 4
+
+
+def test_every_tile_of_the_plan_has_its_fate(svs_slide, geojson):
+    spec = PairSpec(tile_px=64, overlap=0, min_tissue=0.5, empty_ratio=0.5)
+    with Slide.open(svs_slide) as slide:
+        plan = plan_tiles(slide, read_annotations(geojson), spec)
+        cut = [pair.tile_id for pair in iter_tile_pairs(slide, read_annotations(geojson), spec, plan)]
+    counts = plan.counts()
+    # 12 x 10 tiles of 128 level-0 px.
+    assert sum(counts.values()) == len(plan.tiles) == 120
+    assert counts["empty"] == math.ceil(0.5 * counts["object"])
+    assert counts["left out"] > 0
+    assert all((tile.tissue < 0.5) == (tile.fate == "glass") for tile in plan.tiles if not tile.boxes)
+    assert cut == [tile.tile_id for tile in plan.tiles if tile.fate in ("object", "empty")]
+
+
+def test_a_slide_without_objects_gives_empty_tiles_and_not_too_many(svs_slide):
+    with Slide.open(svs_slide) as slide:
+        plan = plan_tiles(slide, [], PairSpec(tile_px=64, overlap=0, empty_ratio=2.0))
+        none = plan_tiles(slide, [], PairSpec(tile_px=64, overlap=0, empty_ratio=0.0))
+    assert plan.counts()["empty"] == 16
+    assert none.counts()["empty"] == 0
+
+
+def test_an_annotated_glomerulus_is_never_filtered_away(tmp_path):
+    """Pale on glass, under ink, in black fill: the mask knows none of them, their tiles are cut all the same."""
+    image = np.full((600, 800, 3), 244, np.uint8)
+    image[:200, :] = 0
+    image[400:, :400] = (20, 130, 60)
+    cv2.imwrite(str(tmp_path / "slide.png"), image[..., ::-1])
+    places = [(125, 75), (625, 75), (325, 275), (725, 325), (75, 475), (275, 525)]
+    objects = [Annotation(shapely.Point(place).buffer(12), "Glomerulus") for place in places]
+    with Slide.open(tmp_path / "slide.png", 8.0) as slide:
+        spec = PairSpec(teacher_mpp=8, student_mpp=16, tile_px=50, overlap=0, min_tissue=1.0, keep_empty=0.0)
+        plan = plan_tiles(slide, objects, spec)
+    assert plan.tissue.area_um2() == 0
+    assert all(any(tile.region.intersection(_around(place)) for tile in plan.kept) for place in places)
+    assert sum(not box.ignore for tile in plan.kept for box in tile.boxes) >= len(places)
+
+
+def _around(place):
+    return Region(place[0] - 12, place[1] - 12, 24, 24)
+
+
+@pytest.mark.parametrize("ratio", [-1, float("nan"), float("inf")])
+def test_a_ratio_that_is_none_is_refused(ratio):
+    with pytest.raises(UserError, match="empty_ratio"):
+        PairSpec(empty_ratio=ratio)

@@ -14,7 +14,7 @@ from tools import make_tiles, visualize_tile_pairs
 
 def run(slides_csv, output, *options):
     return make_tiles.main(
-        [str(slides_csv), "--output-dir", str(output), "--tile-px", "256", "--workers", "1", *options]
+        [str(slides_csv), "--output-dir", str(output), "--tile-px", "256", "--workers", "0", *options]
     )
 
 

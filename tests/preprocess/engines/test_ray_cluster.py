@@ -46,5 +46,5 @@ def test_the_same_bytes_as_without_ray(slides_csv, tmp_path):
 
 
 def test_no_cluster_is_one_clear_error():
-    with pytest.raises(UserError, match="no Ray cluster at 127.0.0.1:1"):
+    with pytest.raises(UserError, match=r"no Ray cluster at 127\.0\.0\.1:1"):
         run_cohort(dies, ["a"], engine="ray", address="127.0.0.1:1")
