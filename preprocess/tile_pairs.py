@@ -92,8 +92,33 @@ class TilePair:
         return _xy_name(self.region)
 
 
+@dataclass(frozen=True)
+class PlannedPair:
+    """A tile pair before its pixels are read; see :class:`TilePair`."""
+
+    tile_id: str
+    region: Region
+    tissue: float
+    boxes: list[Box]
+
+    def read(self, slide: Slide, spec: PairSpec) -> TilePair:
+        """Read both images. Each comes from the level that suits it.
+
+        A level of its own is read faster than the teacher's image is reduced, and gives the student the
+        pixels that it will see at inference. Where both share a level, the reader keeps the decoded tiles.
+        """
+        teacher, student = slide.read(self.region, spec.teacher_size), slide.read(self.region, spec.student_size)
+        return TilePair(self.tile_id, self.region, self.tissue, teacher, student, self.boxes)
+
+
 def iter_tile_pairs(slide: Slide, annotations: Sequence[Annotation], spec: PairSpec) -> Iterator[TilePair]:
-    """The tile pairs of ``slide``, row by row; tiles start on whole level-0 pixels.
+    """The tile pairs of ``slide``, in the order of :func:`plan_tile_pairs`."""
+    for planned in plan_tile_pairs(slide, annotations, spec):
+        yield planned.read(slide, spec)
+
+
+def plan_tile_pairs(slide: Slide, annotations: Sequence[Annotation], spec: PairSpec) -> Iterator[PlannedPair]:
+    """The tile pairs to cut from ``slide``, row by row; tiles start on whole level-0 pixels.
 
     Raises UserError if there are annotations but none of them lies on the slide.
     """
@@ -106,8 +131,7 @@ def iter_tile_pairs(slide: Slide, annotations: Sequence[Annotation], spec: PairS
         tile_id = f"{slide.name}_{_xy_name(region)}"
         boxes, tissue = index.boxes(region), tissue_mask.coverage(region)
         if boxes or (tissue >= spec.min_tissue and _draw(f"{spec.seed}:{tile_id}") < spec.keep_empty):
-            teacher, student = slide.read(region, spec.teacher_size), slide.read(region, spec.student_size)
-            yield TilePair(tile_id, region, tissue, teacher, student, boxes)
+            yield PlannedPair(tile_id, region, tissue, boxes)
 
 
 def _check_frame(slide: Slide, annotations: Sequence[Annotation]) -> None:

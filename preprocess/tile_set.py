@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,9 @@ def tile_slides(jobs: Sequence[SlideJob], workers: int) -> tuple[list[SlideOutco
         if job.record_file.exists():
             # The manifest of an earlier run lists tiles that are about to be replaced.
             (job.root / "manifest.json").unlink(missing_ok=True)
-    made = {outcome.item: outcome for outcome in run_cohort(write_slide, pending, workers, "cutting slides")}
+    # Fewer slides than workers: the others help on the slides there are.
+    cut = partial(write_slide, threads=max(1, workers // max(1, len(pending))))
+    made = {outcome.item: outcome for outcome in run_cohort(cut, pending, workers, "cutting slides")}
     return [made.get(job) or Outcome(job, value=records[job]) for job in jobs], len(records)
 
 

@@ -14,11 +14,12 @@ from typing import Any
 
 from preprocess.annotations import Annotation, read_annotations
 from preprocess.errors import UserError
-from preprocess.files import safe_name, sha256_of, write_json
+from preprocess.files import safe_name, sha256_of, sync_folder, write_json
 from preprocess.images import encode_image
 from preprocess.manifest import SCHEMA_VERSION
+from preprocess.parallel import map_in_order
 from preprocess.slide import Slide
-from preprocess.tile_pairs import PairSpec, TilePair, iter_tile_pairs
+from preprocess.tile_pairs import PairSpec, PlannedPair, TilePair, plan_tile_pairs
 
 
 @dataclass(frozen=True)
@@ -66,10 +67,11 @@ def finished_record(job: SlideJob) -> dict[str, Any] | None:
     return record if all(file.is_file() for file in files) else None
 
 
-def write_slide(job: SlideJob) -> dict[str, Any]:
-    """Cut ``job``'s slide, replacing what an earlier run left of it, and return its record.
+def write_slide(job: SlideJob, threads: int = 1) -> dict[str, Any]:
+    """Cut ``job``'s slide with ``threads`` threads, replacing what an earlier run left of it; return its record.
 
-    The tiles are made in a hidden folder, which is renamed when it is complete; the record follows.
+    The tiles are made in a hidden folder, which is renamed when it is complete on disk; the record follows.
+    All bytes are the same for any number of threads.
     Raises UserError for a bad slide or annotation, OSError for a full disk.
     """
     if job.annotation is None:
@@ -84,7 +86,8 @@ def write_slide(job: SlideJob) -> dict[str, Any]:
             if folder.exists():
                 shutil.rmtree(folder)
         try:
-            tiles, boxes = _write_tiles(slide, annotations, job, part)
+            tiles, boxes = _write_tiles(slide, annotations, job, part, threads)
+            sync_folder(part)
             os.replace(part, job.tiles_folder)
         finally:
             shutil.rmtree(part, ignore_errors=True)
@@ -104,20 +107,22 @@ def write_slide(job: SlideJob) -> dict[str, Any]:
 
 
 def _write_tiles(
-    slide: Slide, annotations: Sequence[Annotation], job: SlideJob, folder: Path
+    slide: Slide, annotations: Sequence[Annotation], job: SlideJob, folder: Path, threads: int
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Write all images of a slide into ``folder``; return the rows of the manifest's two tables."""
-    tiles: list[dict[str, Any]] = []
-    boxes: list[dict[str, Any]] = []
     for side in ("teacher", "student"):
         (folder / side).mkdir(parents=True)
-    for pair in iter_tile_pairs(slide, annotations, job.spec):
+
+    def write(planned: PlannedPair) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        pair = planned.read(slide, job.spec)
         teacher, student = f"teacher/{pair.xy_name}.jpg", f"student/{pair.xy_name}.png"
         _write_bytes(folder / teacher, encode_image(pair.teacher, ".jpg"))
         _write_bytes(folder / student, encode_image(pair.student, ".png"))
-        tiles.append(_tile_row(pair, slide, f"tiles/{job.name}/{teacher}", f"tiles/{job.name}/{student}", job.spec))
-        boxes += _box_rows(pair)
-    return tiles, boxes
+        place = f"tiles/{job.name}"
+        return _tile_row(pair, slide, f"{place}/{teacher}", f"{place}/{student}", job.spec), _box_rows(pair)
+
+    rows = list(map_in_order(write, plan_tile_pairs(slide, annotations, job.spec), threads))
+    return [tile for tile, _ in rows], [box for _, boxes in rows for box in boxes]
 
 
 def _tile_row(pair: TilePair, slide: Slide, teacher: str, student: str, spec: PairSpec) -> dict[str, Any]:
@@ -166,10 +171,7 @@ def _select_labels(annotations: list[Annotation], job: SlideJob) -> tuple[list[A
 
 def _write_bytes(path: Path, data: bytes) -> None:
     try:
-        with path.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
+        path.write_bytes(data)
     except OSError as error:
         # A failed write does not know its file, and the message should.
         error.filename = str(path)
