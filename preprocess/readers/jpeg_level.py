@@ -15,7 +15,7 @@ from preprocess.geometry import Size
 from preprocess.readers.reader import Image
 
 _JPEG = 7
-_RGB, _YCBCR = 2, 6
+_COLORSPACES = {2: "RGB", 6: "YCBCR"}  # by TIFF photometric interpretation
 _MAX_TILE_PX = 2048
 
 
@@ -28,7 +28,7 @@ class JpegLevel:
     """One level: its ``size`` and ``tile`` size in pixels, and of each tile, row by row, its place in the file.
 
     ``tables`` are the JPEG tables that the tiles share, if they do; ``colorspace`` is what the tiles store,
-    as a TIFF photometric interpretation.
+    RGB or YCBCR.
     """
 
     size: Size
@@ -36,7 +36,7 @@ class JpegLevel:
     offsets: NDArray[np.uint64]
     byte_counts: NDArray[np.uint64]
     tables: bytes | None
-    colorspace: int
+    colorspace: str
 
     @cached_property
     def num_columns(self) -> int:
@@ -49,7 +49,7 @@ class JpegLevel:
         pixels = np.empty((self.tile.height, self.tile.width, 3), np.uint8)
         try:
             imagecodecs.jpeg8_decode(
-                data, tables=self.tables, colorspace=self.colorspace, outcolorspace=_RGB, out=pixels
+                data, tables=self.tables, colorspace=self.colorspace, outcolorspace="RGB", out=pixels
             )
         except (RuntimeError, ValueError):
             return None
@@ -75,7 +75,7 @@ def _level(pages: list[tifffile.TiffPage], size: Size, num_bytes: int) -> JpegLe
         raise NotPlainError(f"{len(matching)} tiled images have the size of a level")
     page = matching[0]
     stored = (page.compression, page.bitspersample, page.samplesperpixel, page.planarconfig, len(page.extrasamples))
-    if stored != (_JPEG, 8, 3, 1, 0) or page.photometric not in (_RGB, _YCBCR):
+    if stored != (_JPEG, 8, 3, 1, 0) or page.photometric not in _COLORSPACES:
         raise NotPlainError(f"the pixels are not 8-bit JPEG in RGB or YCbCr (compression {int(page.compression)})")
     if max(page.tilewidth, page.tilelength) > _MAX_TILE_PX or page.is_volumetric:
         raise NotPlainError(f"tiles of {page.tilewidth} x {page.tilelength} px are too large to keep some in memory")
@@ -85,7 +85,7 @@ def _level(pages: list[tifffile.TiffPage], size: Size, num_bytes: int) -> JpegLe
         offsets=np.array(page.dataoffsets, np.uint64),
         byte_counts=np.array(page.databytecounts, np.uint64),
         tables=page.jpegtables,
-        colorspace=int(page.photometric),
+        colorspace=_COLORSPACES[page.photometric],
     )
     num_tiles = level.num_columns * -(-size.height // level.tile.height)
     if len(level.offsets) != num_tiles or len(level.byte_counts) != num_tiles:
