@@ -17,6 +17,7 @@ from preprocess.readers.reader import Image
 _JPEG = 7
 _COLORSPACES = {2: "RGB", 6: "YCBCR"}  # by TIFF photometric interpretation
 _MAX_TILE_PX = 2048
+_END_OF_IMAGE = b"\xff\xd9"
 
 
 class NotPlainError(Exception):
@@ -45,6 +46,8 @@ class JpegLevel:
 
     def decode(self, data: bytes) -> Image | None:
         """A tile's bytes as uint8 RGB (h, w, 3), at the full size of a tile; None where that is impossible."""
+        if not data.rstrip(b"\0").endswith(_END_OF_IMAGE):  # libjpeg would fill in what is missing
+            return None
         # The array is made first, so that a JPEG that claims another size is refused before it takes memory.
         pixels = np.empty((self.tile.height, self.tile.width, 3), np.uint8)
         try:

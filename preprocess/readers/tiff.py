@@ -88,9 +88,9 @@ class TiffReader:
         return canvas
 
     def close(self) -> None:
-        if self._file >= 0:
-            os.close(self._file)
+        os.close(self._file)
         self._file = -1
+        self._cache = _TileCache(0)
         self._reference.close()
 
     def _tile(self, level: int, index: int) -> Image | None:
