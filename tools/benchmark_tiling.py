@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import statistics
-import subprocess
 import sys
-import tarfile
-import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from preprocess.console import EXIT_OK, HelpFormatter, run_main
-from preprocess.errors import UserError
 from preprocess.files import write_json
 from preprocess.geometry import px_to_l0
 from preprocess.slide import Slide
+from tools.contestants.measure import SCRIPTS, measure, summary
 from tools.contestants.ours import tissue_places
 
-SCRIPTS = Path(__file__).parent / "contestants"
 EXAMPLES = """
 Every contestant is a process of its own and is timed from its start to its end; they take turns.
 Tiles per second count the tiles that it wrote: dzsave writes the glass too, the others tissue only.
@@ -76,41 +68,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, row in figures.items():
         row["ours_ratio"] = figures.get("ours", row)["tiles_per_s"] / row["tiles_per_s"]
         speed = "{tiles_per_s:.1f} ({lowest:.1f}-{highest:.1f})".format(**row)
-        print(f"| {name} | {row['tiles']:.0f} | {row['seconds']:.2f} | {speed} "
-              f"| {row['cpu_s']:.1f} | {row['peak_mb']:.0f} | {row['ours_ratio']:.2f} |")
+        print(
+            f"| {name} | {row['tiles']:.0f} | {row['seconds']:.2f} | {speed} "
+            f"| {row['cpu_s']:.1f} | {row['peak_mb']:.0f} | {row['ours_ratio']:.2f} |"
+        )
     if args.output_json:
         write_json(args.output_json, {"job": job | {"slide": args.slide.name}, "figures": figures, "runs": runs})
     return EXIT_OK
-
-
-def measure(name: str, script: list[Any], options: list[str], job: dict[str, Any]) -> dict[str, float]:
-    """One whole run: tiles, seconds, and the peak memory of the largest process in MB."""
-    with tempfile.TemporaryDirectory(prefix="tiling-") as folder:
-        out = Path(folder, "out")
-        out.mkdir()
-        write_json(Path(folder, "job.json"), job | {"out": str(out)})
-        environment = os.environ | {"PYTHONPATH": str(SCRIPTS.parents[1])}
-        started = time.perf_counter()
-        with Path(folder, "log.txt").open("w") as log:
-            command = [*script, Path(folder, "job.json"), *options]
-            process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
-            _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - started
-        if status != 0:
-            raise UserError(f"{name} failed: {Path(folder, 'log.txt').read_text()[-2000:]}")
-        tiles = len(list(out.rglob("*.jpg")))
-        for archive in out.rglob("*.tar"):
-            with tarfile.open(archive) as tar:
-                tiles += len(tar.getnames())
-        cpu_seconds = usage.ru_utime + usage.ru_stime
-    return {"tiles": tiles, "seconds": seconds, "cpu_s": cpu_seconds, "peak_mb": usage.ru_maxrss / 1024}
-
-
-def summary(turns: list[dict[str, float]]) -> dict[str, float]:
-    """The median of the turns."""
-    row = {key: statistics.median(turn[key] for turn in turns) for key in turns[0]}
-    rates = [turn["tiles"] / turn["seconds"] for turn in turns]
-    return row | {"tiles_per_s": statistics.median(rates), "lowest": min(rates), "highest": max(rates)}
 
 
 if __name__ == "__main__":

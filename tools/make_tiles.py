@@ -11,6 +11,7 @@ from pathlib import Path
 
 from preprocess.console import EXIT_ERROR, EXIT_OK, EXIT_PARTIAL, HelpFormatter, run_main
 from preprocess.manifest import Manifest, read_slides_csv
+from preprocess.readers.tiff import READER_VARIABLE, READERS
 from preprocess.splits import parse_fractions
 from preprocess.tile_pairs import PairSpec
 from preprocess.tile_set import SlideOutcome, plan_jobs, tile_slides, write_manifest
@@ -50,12 +51,15 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--merge-labels", metavar="NAME", help="give all objects this one class")
     parser.add_argument("--split", default="0.7/0.15/0.15", help="train/val/test by patient, if the table has no split")
     parser.add_argument("--seed", type=int, default=default.seed, help="for the split and the choice of empty tiles")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="slides cut at the same time")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="slides or, if fewer, tiles at a time")
+    parser.add_argument("--reader", choices=READERS, help="how to get pixels (default: $MHKD_READER, else auto)")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
+    if args.reader:
+        os.environ[READER_VARIABLE] = args.reader  # the workers inherit it
     names = ("teacher_mpp", "student_mpp", "tile_px", "overlap", "min_tissue", "min_visible", "keep_empty", "seed")
     jobs = plan_jobs(
         read_slides_csv(args.slides_csv),

@@ -177,4 +177,8 @@ def _samples(grid: JpegLevel, exact: bool) -> Iterator[tuple[int, int, Size]]:
             places.append((column * grid.tile.width, row * grid.tile.height))
     for x, y in places:
         left, top = max(0, x - _CHECK_PX // 2), max(0, y - _CHECK_PX // 2)
-        yield left, top, Size(min(grid.tile.width, grid.size.width - left), min(grid.tile.height, grid.size.height - top))
+        yield (
+            left,
+            top,
+            Size(min(grid.tile.width, grid.size.width - left), min(grid.tile.height, grid.size.height - top)),
+        )

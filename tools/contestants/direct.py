@@ -37,8 +37,8 @@ def cut(job: dict[str, Any]) -> None:
             image = pixels[first_y : first_y + side, first_x : first_x + side]
             if side != job["tile_px"]:
                 image = cv2.resize(image, (job["tile_px"], job["tile_px"]), interpolation=cv2.INTER_AREA)
-            data = imagecodecs.jpeg8_encode(np.ascontiguousarray(image), job["quality"], subsampling="420")
-            Path(job["out"], f"{x}_{y}.jpg").write_bytes(data)
+            encoded = imagecodecs.jpeg8_encode(np.ascontiguousarray(image), job["quality"], subsampling="420")
+            Path(job["out"], f"{x}_{y}.jpg").write_bytes(encoded)
 
 
 def decode_half(data: bytes) -> Any:
