@@ -38,6 +38,19 @@ def remove_temporaries(folder: str | Path) -> None:
             path.unlink(missing_ok=True)
 
 
+def sync_folder(folder: Path) -> None:
+    """Wait until all files under ``folder`` are on the disk, and the folders that name them.
+
+    Much faster than waiting for each file when it is written: the disk has done most of the work by now.
+    """
+    for path in (*folder.rglob("*"), folder):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write ``text`` to ``path`` in UTF-8, atomically."""
     with atomic_path(path) as temporary:

@@ -19,11 +19,14 @@ from preprocess.readers.image import ImageReader
 from preprocess.readers.ome_tiff import PlainTiffReader
 from preprocess.readers.openslide import OpenSlideReader
 from preprocess.readers.reader import Image, Reader
+from preprocess.readers.tiff import open_wsi
 
 # A wanted down-sampling of 3.9999 may still use a level of 4: mpp are stated rounded.
 _LEVEL_TOLERANCE = 1.0001
-# Pixels read beyond the region, so that resampling at its border sees its neighbours.
-_MARGIN_PX = 2
+# How far beyond the region the filters look, in pixels of the output: bicubic reaches two from a pixel's middle.
+_REACH = 1.5
+# A larger region, such as a whole slide without a pyramid, is read in bands: 96 MiB at most.
+_MAX_READ_PX = 1 << 25
 
 
 class Slide:
@@ -84,15 +87,32 @@ class Slide:
         whole factor on whole pixels is the exact area average; any other placement goes through an
         anti-aliasing filter at sub-pixel precision.
         """
-        wanted = min(region.width / size.width, region.height / size.height) * _LEVEL_TOLERANCE
+        scale_x, scale_y = region.width / size.width, region.height / size.height
+        wanted = min(scale_x, scale_y) * _LEVEL_TOLERANCE
         level = max((i for i, d in enumerate(self._reader.downsamples) if d <= wanted), default=0)
+        rows = max(1, int(_MAX_READ_PX * self._reader.downsamples[level] ** 2 / (region.width * scale_y)))
+        if rows >= size.height:
+            return self._read_at_once(level, region, size)
+        image = np.empty((size.height, size.width, 3), np.uint8)
+        for top in range(0, size.height, rows):
+            part = Size(size.width, min(rows, size.height - top))
+            place = Region(region.x, region.y + top * scale_y, region.width, part.height * scale_y)
+            image[top : top + rows] = self._read_at_once(level, place, part)
+        return image
+
+    def _read_at_once(self, level: int, region: Region, size: Size) -> Image:
         downsample = self._reader.downsamples[level]
-        x0, y0, x1, y1 = (edge / downsample for edge in (region.x, region.y, region.x1, region.y1))
-        left, top = math.floor(x0) - _MARGIN_PX, math.floor(y0) - _MARGIN_PX
-        cover = Size(math.ceil(x1) + _MARGIN_PX - left, math.ceil(y1) + _MARGIN_PX - top)
-        pixels = self._reader.read(level, left, top, cover)
-        box = (x0 - left, y0 - top, x1 - left, y1 - top)
-        return _resample(pixels, box, size)
+        box = np.array([region.x, region.y, region.x1, region.y1]) / downsample
+        left, top, right, bottom = np.rint(box).astype(int).tolist()
+        width, height = right - left, bottom - top
+        if np.abs(box - np.rint(box)).max() < 1e-6 and width % size.width == 0 and height % size.height == 0:
+            return _average(self._reader.read(level, left, top, Size(width, height)), size)
+        factors = ((box[2] - box[0]) / size.width, (box[3] - box[1]) / size.height)
+        margin = math.ceil(_REACH * max(1, *factors))
+        left, top = (math.floor(edge) - margin for edge in box[:2])
+        right, bottom = (math.ceil(edge) + margin for edge in box[2:])
+        pixels = self._reader.read(level, left, top, Size(right - left, bottom - top))
+        return _filter(pixels, (box[0] - left, box[1] - top, box[2] - left, box[3] - top), size, min(factors))
 
     def thumbnail(self, max_side: int) -> Image:
         """``region`` as uint8 RGB with square pixels: its longer side ``max_side``, or less rather than enlarged."""
@@ -118,7 +138,7 @@ def _open_reader(path: Path) -> Reader:
     known = OpenSlideReader.recognises(path)
     if PlainTiffReader.recognises(path, only_ome=known):
         return PlainTiffReader(path)
-    return OpenSlideReader(path) if known else ImageReader(path)
+    return open_wsi(path) if known else ImageReader(path)
 
 
 def _scanned(size: Size, properties: Mapping[str, str]) -> Region:
@@ -131,17 +151,15 @@ def _scanned(size: Size, properties: Mapping[str, str]) -> Region:
         return whole
 
 
-def _resample(pixels: Image, box: tuple[float, float, float, float], size: Size) -> Image:
-    """``box`` (x0, y0, x1, y1 in ``pixels``, float) as an image of ``size``."""
-    edges = [round(edge) for edge in box]
-    width, height = edges[2] - edges[0], edges[3] - edges[1]
-    on_whole_pixels = max(abs(edge - whole) for edge, whole in zip(box, edges, strict=True)) < 1e-6
-    if on_whole_pixels and width % size.width == 0 and height % size.height == 0:
-        crop = pixels[edges[1] : edges[3], edges[0] : edges[2]]
-        if (width, height) == (size.width, size.height):
-            return np.ascontiguousarray(crop)
-        return cv2.resize(crop, (size.width, size.height), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
-    factor = min((box[2] - box[0]) / size.width, (box[3] - box[1]) / size.height)
+def _average(pixels: Image, size: Size) -> Image:
+    """The means of whole blocks of ``pixels`` as an image of ``size``."""
+    if pixels.shape[:2] == (size.height, size.width):
+        return np.ascontiguousarray(pixels)
+    return cv2.resize(pixels, (size.width, size.height), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+
+
+def _filter(pixels: Image, box: tuple[float, float, float, float], size: Size, factor: float) -> Image:
+    """``box`` (x0, y0, x1, y1 in ``pixels``, float) as an image of ``size``, ``factor`` times smaller."""
     # Hamming has the reach of the area average without its half-pixel jumps at fractional factors, but
     # near factor 1 it snaps to whole pixels, up to a third of a pixel off; bicubic does not.
     kernel = PilImage.Resampling.HAMMING if factor >= 2 else PilImage.Resampling.BICUBIC

@@ -8,7 +8,7 @@ import os
 import shutil
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,16 +18,17 @@ from preprocess.annotations import Annotation, read_annotations
 from preprocess.boxes import without_doubles
 from preprocess.class_map import ALL, AS_ANNOTATED, ClassMap
 from preprocess.errors import UserError
-from preprocess.files import safe_name, sha256_of, write_json
+from preprocess.files import safe_name, sha256_of, sync_folder, write_json
 from preprocess.images import encode_image, encode_preview
 from preprocess.manifest import SCHEMA_VERSION
 from preprocess.mask_picture import mask_picture
 from preprocess.origin import to_slide_frame
+from preprocess.parallel import map_in_order
 from preprocess.registration import open_scan
 from preprocess.slide import Slide
 from preprocess.slide_cache import local_copy
 from preprocess.student_scan import ScanFile, StudentScan
-from preprocess.tile_pairs import PairSpec, TilePair, TilePlan, iter_tile_pairs, plan_tiles
+from preprocess.tile_pairs import PairSpec, PlannedTile, TilePair, TilePlan, plan_tiles
 
 # One more whenever the same files and options give other tiles, or the record other fields.
 _RECIPE = 2
@@ -94,11 +95,12 @@ def finished_record(job: SlideJob) -> dict[str, Any] | None:
     return record if all(file.is_file() for file in files) else None
 
 
-def write_slide(job: SlideJob) -> dict[str, Any]:
-    """Cut ``job``'s slide, replacing what an earlier run left of it, and return its record.
+def write_slide(job: SlideJob, threads: int = 1) -> dict[str, Any]:
+    """Cut ``job``'s slide with ``threads`` threads, replacing what an earlier run left of it; return its record.
 
-    All is made in a hidden folder, and moved when it is complete: the tiles, the mask picture and, last,
-    the record. Raises UserError for a bad slide or annotation, OSError for a full disk.
+    All is made in a hidden folder, and moved when it is complete on disk: the tiles, the mask picture and,
+    last, the record. All bytes are the same for any number of threads. Raises UserError for a bad slide or
+    annotation, OSError for a full disk.
     """
     remove_leftovers(job)
     try:
@@ -110,7 +112,7 @@ def write_slide(job: SlideJob) -> dict[str, Any]:
             # Of its own name: should two processes ever cut the same slide, they do not write into one folder.
             part = job.part_folder / uuid.uuid4().hex
             plan = plan_tiles(slide, annotations, job.spec, scan)
-            tiles, boxes = _write_tiles(slide, annotations, job, part / "tiles", plan, scan)
+            tiles, boxes = _write_tiles(slide, scan, plan, job, part / "tiles", threads)
             _write_bytes(part / "mask.jpg", encode_preview(mask_picture(slide, plan)))
             record = {
                 "key": _key(job),
@@ -128,6 +130,7 @@ def write_slide(job: SlideJob) -> dict[str, Any]:
                 "boxes": boxes,
             }
         write_json(part / "record.json", record)
+        sync_folder(part)
         _move(part / "tiles", job.tiles_folder)
         _move(part / "mask.jpg", job.mask_file)
         _move(part / "record.json", job.record_file)
@@ -180,25 +183,22 @@ def _move(source: Path, target: Path) -> None:
 
 
 def _write_tiles(
-    slide: Slide,
-    annotations: Sequence[Annotation],
-    job: SlideJob,
-    folder: Path,
-    plan: TilePlan,
-    scan: StudentScan | None,
+    slide: Slide, scan: StudentScan | None, plan: TilePlan, job: SlideJob, folder: Path, threads: int
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Write all images of a slide into ``folder``; return the rows of the manifest's two tables."""
-    tiles: list[dict[str, Any]] = []
-    boxes: list[dict[str, Any]] = []
     for side in ("teacher", "student"):
         (folder / side).mkdir(parents=True)
-    for pair in iter_tile_pairs(slide, annotations, job.spec, plan, scan):
+
+    def write(planned: PlannedTile) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        pair = planned.read(slide, job.spec, scan)
         teacher, student = f"teacher/{pair.xy_name}.jpg", f"student/{pair.xy_name}.png"
         for name, data in zip((teacher, student), encode_pair(pair), strict=True):
             _write_bytes(folder / name, data)
-        tiles.append(_tile_row(pair, slide, f"tiles/{job.name}/{teacher}", f"tiles/{job.name}/{student}", job.spec))
-        boxes += _box_rows(pair)
-    return tiles, boxes
+        place = f"tiles/{job.name}"
+        return _tile_row(pair, slide, f"{place}/{teacher}", f"{place}/{student}", job.spec), _box_rows(pair)
+
+    rows = list(map_in_order(write, plan.kept, threads))
+    return [tile for tile, _ in rows], [box for _, boxes in rows for box in boxes]
 
 
 def encode_pair(pair: TilePair) -> tuple[bytes, bytes]:
@@ -243,10 +243,7 @@ def _box_rows(pair: TilePair) -> list[dict[str, Any]]:
 
 def _write_bytes(path: Path, data: bytes) -> None:
     try:
-        with path.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
+        path.write_bytes(data)
     except OSError as error:
         # A failed write does not know its file, and the message should.
         error.filename = str(path)

@@ -17,29 +17,26 @@ from preprocess.forecast import forecast_lines, forecast_slide
 from preprocess.manifest import read_slides_csv
 from preprocess.origin import ORIGINS
 from preprocess.outcome import failures
+from preprocess.readers.tiff import READER_VARIABLE, READERS
 from preprocess.splits import parse_fractions
 from preprocess.summary import summary_lines, write_summary
 from preprocess.tile_pairs import PairSpec
 from preprocess.tile_set import notice_strays, parse_shard, plan_jobs, tile_slides, write_manifest
 
 EXAMPLES = """
-The table has the columns slide and annotation (formats: docs/annotations.md), and may have mpp (um per level-0
-pixel), patient and split (train, val, test), origin (slide, bounds) of the annotations, and student_slide,
-student_mpp, student_transform: a low-resolution scan of the same glass (docs/slides.md). Paths are relative to
-the table's folder.
+The table has the columns slide and annotation (formats: docs/annotations.md), and may have mpp (um per level-0 pixel),
+patient, split (train, val, test), origin (slide, bounds) of the annotations, and student_slide, student_mpp and
+student_transform: a low-resolution scan of the same glass (docs/slides.md). Paths are relative to the table's folder.
 
-A box bounds what of an object lies in the tile. With less than --min-visible of the object in the tile, or a side
-below --min-box-px, it is to be ignored; with less than --min-ignored it is left out. --class-map is a YAML file of
-lines  class: our name | ignore | drop ; '*' stands for all others. Overlap, --keep-empty and --empty-ratio apply
-to train only: val and test get the plain grid and every tile with tissue.
-
-Finished slides are skipped when the command runs again. Beside the manifest: masks/ shows each slide's tissue and
-tiles, summary.csv and summary.html what became of each slide. See docs/scale.md for clusters.
+A box bounds what of an object lies in the tile. With less than --min-visible of the object in the tile, or a side below
+--min-box-px, it is to be ignored; below --min-ignored it is left out. --class-map has lines  class: our name | ignore |
+drop ; '*' stands for all others. Overlap, --keep-empty and --empty-ratio apply to train only: val and test get all.
+Finished slides are skipped. Beside the manifest: masks/, summary.csv and summary.html. For clusters: docs/scale.md.
 
 Examples:
-  python tools/make_tiles.py slides.csv --output-dir tiles
+  python tools/make_tiles.py slides.csv --output-dir tiles --dry-run
   python tools/make_tiles.py slides.csv --output-dir tiles --teacher-mpp 0.5 --student-mpp 4 --merge-labels Glomerulus
-  python tools/make_tiles.py slides.csv --output-dir tiles --split 0.8/0.2/0 --workers 8 --dry-run
+  python tools/make_tiles.py slides.csv --output-dir tiles --split 0.8/0.2/0 --workers 8
 
 Exit code: 0 all slides done, 1 error, 3 some slides failed, 130 interrupted.
 """
@@ -60,6 +57,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--mpp", type=float, help="um per level-0 pixel where neither the table nor the slide says")
     parser.add_argument("--annotation-origin", choices=ORIGINS, help="where annotations count from: docs/slides.md")
     parser.add_argument("--workers", type=int, help="slides cut at the same time (all CPUs); 0: in this process")
+    parser.add_argument("--reader", choices=READERS, help="how to get pixels (default: $MHKD_READER, else auto)")
     parser.add_argument("--engine", choices=ENGINES, default="local", help="ray: on a Ray cluster (pip install ray)")
     parser.add_argument("--address", metavar="HOST:PORT", help="the Ray cluster, or auto (one is started here)")
     parser.add_argument("--shard", default="1/1", metavar="I/N", help="cut only the I-th of N parts of the table")
@@ -73,6 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     if args.class_map and (args.labels or args.merge_labels):
         raise UserError("--class-map does what --labels and --merge-labels do", remedy="put all into the class map")
+    if args.reader:
+        os.environ[READER_VARIABLE] = args.reader  # the workers inherit it
     root = args.output_dir
     jobs = plan_jobs(
         read_slides_csv(args.slides_csv),

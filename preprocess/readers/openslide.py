@@ -20,7 +20,7 @@ class OpenSlideReader:
     """A slide that OpenSlide opens; see :class:`preprocess.readers.reader.Reader`."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         try:
             self._slide = openslide.OpenSlide(path)
         except openslide.OpenSlideError as error:
@@ -30,6 +30,7 @@ class OpenSlideReader:
             true_downsample(self.size, Size(*dimensions), stated)
             for dimensions, stated in zip(self._slide.level_dimensions, self._slide.level_downsamples, strict=True)
         )
+        self.level_sizes = [Size(*dimensions) for dimensions in self._slide.level_dimensions]
         self.properties = dict(self._slide.properties)
         _check_tiles(path, self.properties)
 
@@ -46,11 +47,15 @@ class OpenSlideReader:
             try:
                 rgba = np.asarray(self._slide.read_region(place_l0, level, (part.width, part.height)))
             except openslide.OpenSlideError as error:
-                raise UserError(f"pixels not readable: {error}", path=self._path, remedy=DAMAGED) from error
+                raise UserError(f"pixels not readable: {error}", path=self.path, remedy=DAMAGED) from error
             return on_white(rgba)
 
         # Not OpenSlide's own blank outside: left of and above the slide it is off by up to one pixel.
-        return read_inside(read, Size(*self._slide.level_dimensions[level]), x, y, size)
+        return read_inside(read, self.level_sizes[level], x, y, size)
+
+    def is_exact(self, level: int) -> bool:
+        """Whether reads of ``level`` give its stored pixels: at a fractional factor OpenSlide interpolates."""
+        return float(self._slide.level_downsamples[level]).is_integer()
 
     def close(self) -> None:
         self._slide.close()

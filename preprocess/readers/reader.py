@@ -44,6 +44,8 @@ class Reader(Protocol):
 
 def read_inside(read: Callable[[int, int, Size], Image], level: Size, x: int, y: int, size: Size) -> Image:
     """The part of a request that lies on its level, from ``read(x, y, size)``, on white."""
+    if x >= 0 and y >= 0 and x + size.width <= level.width and y + size.height <= level.height:
+        return read(x, y, size)
     canvas = np.full((size.height, size.width, 3), 255, np.uint8)
     x0, y0 = max(x, 0), max(y, 0)
     x1, y1 = min(x + size.width, level.width), min(y + size.height, level.height)

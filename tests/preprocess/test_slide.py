@@ -105,6 +105,29 @@ def test_whole_factors_are_exact_area_averages(tmp_path, small_image):
     assert np.abs(pixels - blocks).max() <= 0.5
 
 
+@pytest.mark.parametrize("region", [(0, 0, 400, 300), (-30, 8, 320, 320), (3.3, 5.7, 350.9, 250.1), (0, 0, 90, 300)])
+@pytest.mark.parametrize("size", [Size(40, 30), Size(31, 47), Size(150, 150)])
+def test_reading_in_bands_changes_nothing(tmp_path, small_image, monkeypatch, region, size):
+    cv2.imwrite(str(tmp_path / "image.png"), small_image)
+    with Slide.open(tmp_path / "image.png", 1.0) as slide:
+        at_once = slide.read(Region(*region), size)
+        monkeypatch.setattr("preprocess.slide._MAX_READ_PX", 7_000)
+        in_bands = slide.read(Region(*region), size)
+    # Filters round their weights per band.
+    assert np.abs(in_bands.astype(int) - at_once).max() <= 1
+
+
+def test_both_readers_give_the_same_image(svs_slide, monkeypatch):
+    regions = [(Region(256, 0, 512, 512), Size(256, 256)), (Region(-9.5, 700.3, 811, 640), Size(233, 187))]
+    images = []
+    for reader in ("tiff", "openslide"):
+        monkeypatch.setenv("MHKD_READER", reader)
+        with Slide.open(svs_slide) as slide:
+            images.append([slide.read(*request) for request in regions])
+    for direct, reference in zip(*images, strict=True):
+        np.testing.assert_array_equal(direct, reference)
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.data(), st.one_of(st.sampled_from([1, 2, 4, 8, 16, 3.96, 4.04, 15.9]), st.floats(0.6, 17)))
 def test_any_region_at_any_scale_shows_what_is_there(wave_slides, data, scale):

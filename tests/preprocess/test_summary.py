@@ -32,6 +32,8 @@ def outcome(root, name, *, error=None, label="Glomerulus", patient="p"):
         "tissue_mm2": 1.5,
         "labels": {label: 2},
         "dropped_labels": {"Tubule": 3},
+        "unmapped_labels": {},
+        "outlines": {"repaired": 0},
         "fates": {"object": 1, "empty": 1, "left out": 4, "glass": 5},
         "tiles": [{}, {}],
         "boxes": [{**box, "ignore": False}, {**box, "ignore": True}],

@@ -94,8 +94,9 @@ def test_what_was_mended_and_left_out_is_in_the_record(job, tmp_path):
     assert record["labels"] == {"Glomerulus": 6}
 
 
+@pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("interruption", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
-def test_an_interrupted_slide_leaves_no_file(job, monkeypatch, interruption):
+def test_an_interrupted_slide_leaves_no_file(job, monkeypatch, interruption, threads):
     write_bytes, count = writer._write_bytes, []
 
     def stop_at_the_fifth(path, data):
@@ -106,9 +107,32 @@ def test_an_interrupted_slide_leaves_no_file(job, monkeypatch, interruption):
 
     monkeypatch.setattr(writer, "_write_bytes", stop_at_the_fifth)
     with pytest.raises(type(interruption)):
-        write_slide(job)
+        write_slide(job, threads)
     assert files_in(job.root) == set()
     assert os.listdir(job.root / "tiles") == []
+
+
+def test_any_number_of_threads_makes_the_same_bytes(job, tmp_path):
+    record = write_slide(job)
+    expected = {name: (job.root / name).read_bytes() for name in files_in(job.root)}
+    assert len(expected) > 20
+    job = replace(job, root=tmp_path / "again")
+    assert write_slide(job, threads=3) == record
+    assert {name: (job.root / name).read_bytes() for name in files_in(job.root)} == expected
+
+
+def test_everything_is_on_the_disk_before_the_folder_gets_its_name(job, monkeypatch):
+    synced, replace_folder = set(), os.replace
+
+    def check(source, target):
+        if Path(target) == job.tiles_folder:
+            assert {path.stat().st_ino for path in (source, *source.rglob("*"))} <= synced
+        replace_folder(source, target)
+
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.add(os.fstat(descriptor).st_ino))
+    monkeypatch.setattr(os, "replace", check)
+    write_slide(job, threads=2)
+    assert len(synced) > 20
 
 
 def test_a_bad_slide_keeps_what_was_finished(job, tmp_path):

@@ -1,0 +1,47 @@
+"""A contestant's turn as a whole process, and what several turns amount to."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import tarfile
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from preprocess.errors import UserError
+from preprocess.files import write_json
+
+SCRIPTS = Path(__file__).parent
+
+
+def measure(name: str, script: list[Any], options: list[str], job: dict[str, Any]) -> dict[str, float]:
+    """One whole run: tiles, seconds, and the peak memory of the largest process in MB."""
+    with tempfile.TemporaryDirectory(prefix="tiling-") as folder:
+        out = Path(folder, "out")
+        out.mkdir()
+        write_json(Path(folder, "job.json"), job | {"out": str(out)})
+        environment = os.environ | {"PYTHONPATH": str(SCRIPTS.parents[1])}
+        started = time.perf_counter()
+        with Path(folder, "log.txt").open("w") as log:
+            command = [*script, Path(folder, "job.json"), *options]
+            process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
+            _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - started
+        if status != 0:
+            raise UserError(f"{name} failed: {Path(folder, 'log.txt').read_text()[-2000:]}")
+        tiles = len(list(out.rglob("*.jpg")))
+        for archive in out.rglob("*.tar"):
+            with tarfile.open(archive) as tar:
+                tiles += len(tar.getnames())
+        cpu_seconds = usage.ru_utime + usage.ru_stime
+    return {"tiles": tiles, "seconds": seconds, "cpu_s": cpu_seconds, "peak_mb": usage.ru_maxrss / 1024}
+
+
+def summary(turns: list[dict[str, float]]) -> dict[str, float]:
+    """The median of the turns."""
+    row = {key: statistics.median(turn[key] for turn in turns) for key in turns[0]}
+    rates = [turn["tiles"] / turn["seconds"] for turn in turns]
+    return row | {"tiles_per_s": statistics.median(rates), "lowest": min(rates), "highest": max(rates)}
