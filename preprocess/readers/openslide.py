@@ -31,7 +31,8 @@ class OpenSlideReader:
             _true_downsample(self.size, Size(*dimensions), downsample)
             for dimensions, downsample in zip(self._slide.level_dimensions, self._slide.level_downsamples, strict=True)
         )
-        self.properties = dict(self._slide.properties)
+        # A damaged slide may list properties that it does not have.
+        self.properties = {name: self._slide.properties.get(name, "") for name in self._slide.properties}
         _check_tiles(path, self.properties)
 
     @staticmethod

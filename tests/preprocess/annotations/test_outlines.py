@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import shapely
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -44,6 +44,7 @@ def test_outlines_by_hand(mask, expected):
         assert polygon.normalize() == shapely.from_wkt(text).normalize()
 
 
+@settings(deadline=None)
 @given(masks)
 @example(picture("#####", "#...#", "#.#.#", "#...#", "#####"))  # an island in a hole
 @example(picture("####", "#.##", "##.#", "####"))  # two holes that touch
@@ -57,6 +58,7 @@ def test_the_area_is_that_of_the_pixels_and_an_object_is_what_shares_edges(mask)
     assert shapely.equals(shapely.union_all(list(found.geoms)), pixels)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 8), st.integers(1, 6)), min_size=1, max_size=20))
 def test_runs_may_touch_and_overlap_in_any_order(runs):
     mask = np.zeros((5, 14), np.uint8)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import shapely
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -15,6 +15,7 @@ from preprocess.geometry import Size
 masks = arrays(np.uint8, st.tuples(st.integers(1, 12), st.integers(1, 12)), elements=st.integers(0, 3))
 
 
+@settings(deadline=None)
 @given(masks, st.sampled_from([1.0, 4.0]))
 def test_every_pixel_is_in_the_area_of_its_value_and_in_no_other(mask, scale):
     drawings = list(drawings_of_mask(mask, scale, offset=(2, 5)))
@@ -29,6 +30,7 @@ def test_every_pixel_is_in_the_area_of_its_value_and_in_no_other(mask, scale):
         assert shapely.contains(drawing.geometry, centres).all()
 
 
+@settings(deadline=None)
 @given(masks)
 def test_strips_do_not_show(mask):
     whole = [d.geometry for d in drawings_of_mask(mask.astype(np.uint16), 1.0)]
