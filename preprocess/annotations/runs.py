@@ -8,28 +8,17 @@ from typing import Any
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from shapely.geometry import MultiPolygon, Polygon
+from shapely.geometry import MultiPolygon
 
 from preprocess.annotations.annotation import UNCLASSIFIED, Drawing, check_coordinates
+from preprocess.annotations.outlines import Integers, area_of_runs
 from preprocess.errors import UserError
 from preprocess.geometry import Size
-
-Integers = NDArray[np.int64]
 
 # 1000 glomeruli of 1000 lines each; noise has more, and would take all memory.
 _MAX_RUNS = 1_000_000
 _MAX_CLASSES, _MAX_OBJECTS = 32, 100_000
 _STRIP, _MAX_SIDE = 256, 1 << 24
-
-
-def area_of_runs(lines: Integers, starts: Integers, stops: Integers) -> MultiPolygon:
-    """What the runs cover: run i is the pixels ``starts[i]`` to ``stops[i]`` (exclusive) of row ``lines[i]``.
-
-    One part for each group of pixels that share edges. Raises UserError for more runs than outlines have.
-    """
-    _check_number(len(lines))
-    area = shapely.union_all(shapely.box(starts, lines, stops, lines + 1))
-    return MultiPolygon([part for part in shapely.get_parts(area) if isinstance(part, Polygon)])
 
 
 def area_of_column_runs(starts: Integers, lengths: Integers, size: Size) -> MultiPolygon:

@@ -31,7 +31,8 @@ class OpenSlideReader:
             for dimensions, stated in zip(self._slide.level_dimensions, self._slide.level_downsamples, strict=True)
         )
         self.level_sizes = [Size(*dimensions) for dimensions in self._slide.level_dimensions]
-        self.properties = dict(self._slide.properties)
+        # A damaged slide may list properties that it does not have.
+        self.properties = {name: self._slide.properties.get(name, "") for name in self._slide.properties}
         _check_tiles(path, self.properties)
 
     @staticmethod

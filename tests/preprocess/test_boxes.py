@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import shapely
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from preprocess.annotations import Annotation
@@ -119,6 +119,7 @@ def test_two_outlines_of_one_object_are_one(other, stays):
     assert without_doubles([CAPSULE, other], same_iou=1.01) == [CAPSULE, other]
 
 
+@settings(deadline=None)
 @given(
     st.floats(-150, 150), st.floats(-150, 150), st.floats(1, 300), st.floats(0, 1), st.floats(0, 1), st.floats(0, 50)
 )
@@ -143,6 +144,7 @@ outlines = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(outlines, max_size=12))
 def test_no_two_that_stay_are_one_object_and_each_that_goes_is_one_that_stays(annotations):
     kept = without_doubles(annotations)

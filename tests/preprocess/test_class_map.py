@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import shapely
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from preprocess.annotations import Annotation
@@ -85,6 +85,7 @@ def test_bad_maps_are_one_clear_line(tmp_path, content, message):
 names = st.sampled_from(["a", "b", "c", "ignore", "drop", "*"])
 
 
+@settings(deadline=None)
 @given(st.dictionaries(names, names), st.lists(names))
 def test_nothing_is_lost_without_being_counted(entries, labels):
     mapped = ClassMap.of(entries).apply(drawn(*labels))

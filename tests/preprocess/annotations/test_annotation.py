@@ -5,7 +5,7 @@ import time
 
 import pytest
 import shapely
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from shapely.geometry import MultiPolygon, Polygon
 
@@ -88,6 +88,7 @@ def test_names_with_folders_suffixes_and_dots():
     assert not any(is_named(frame, name) for name in ("TCGA-1", "TCGA-1.abd.svs", ""))
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(-1e4, 1e4), st.floats(-1e4, 1e4)), max_size=12), st.floats(0, 10))
 def test_whatever_is_drawn_the_annotations_are_valid_and_have_an_area(points, scale):
     drawn = polygon_of([(x * scale, y * scale) for x, y in points])

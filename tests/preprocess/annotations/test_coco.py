@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
@@ -102,6 +102,7 @@ def test_files_of_many_images_need_a_slide(read):
         read(document(drawn()))
 
 
+@settings(deadline=None)
 @given(st.integers(1, 12), st.integers(1, 12), st.randoms(use_true_random=False))
 def test_compressed_run_lengths_are_those_of_pycocotools(tmp_path_factory, height, width, random):
     mask = np.asfortranarray([[random.randint(0, 1) for _ in range(width)] for _ in range(height)], np.uint8)

@@ -5,7 +5,7 @@ import gzip
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from preprocess.annotations import read_annotations
@@ -151,6 +151,7 @@ json_values = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(json_values, max_size=3))
 def test_garbage_never_ends_in_anything_but_a_user_error(tmp_path_factory, features):
     path = tmp_path_factory.getbasetemp() / "garbage.geojson"

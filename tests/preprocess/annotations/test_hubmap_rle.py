@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from preprocess.annotations import read_annotations
@@ -63,6 +63,7 @@ def test_run_lengths_alone_say_nothing(read):
         read("id,encoding\nslide,1 2\n")
 
 
+@settings(deadline=None)
 @given(st.integers(1, 9), st.integers(1, 9), st.randoms(use_true_random=False))
 def test_the_area_is_that_of_the_mask(tmp_path_factory, width, height, random):
     mask = np.array([[random.randint(0, 1) for _ in range(width)] for _ in range(height)], np.uint8)

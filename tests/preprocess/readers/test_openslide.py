@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from preprocess.errors import UserError
+from preprocess.geometry import Size
 from preprocess.readers.openslide import OpenSlideReader
 from preprocess.synthetic.svs import write_plain_tiff, write_svs
 
@@ -25,3 +26,12 @@ def test_tiles_that_no_memory_holds_are_refused(tmp_path):
     path.write_bytes(path.read_bytes().replace(sound, huge, 1))
     with pytest.raises(UserError, match="level 0 has tiles of 1073741824 x 256 px"):
         OpenSlideReader(path)
+
+
+def test_a_property_that_is_listed_but_missing_is_empty(tmp_path):
+    path = write_svs(tmp_path / "slide.svs", np.zeros((300, 300, 3), np.uint8))
+    # A name that is no UTF-8.
+    path.write_bytes(path.read_bytes().replace(b"ScanScope ID", b"Scan\xffcope ID"))
+    reader = OpenSlideReader(path)
+    assert reader.size == Size(300, 300)
+    reader.close()
