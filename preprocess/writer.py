@@ -88,11 +88,17 @@ def finished_record(job: SlideJob) -> dict[str, Any] | None:
         record = json.loads(job.record_file.read_text(encoding="utf-8"))
         if record["key"] != _key(job):
             return None
-        files = [job.root / tile[side] for tile in record["tiles"] for side in ("teacher_file", "student_file")]
-        files.append(job.mask_file)
+        wanted = [tile[side] for tile in record["tiles"] for side in ("teacher_file", "student_file")]
+        there = _files_in(job.tiles_folder)
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return record if all(file.is_file() for file in files) else None
+    complete = all(job.root / name in there for name in wanted) and job.mask_file.is_file()
+    return record if complete else None
+
+
+def _files_in(folder: Path) -> set[Path]:
+    """All tiles of a slide: two listings, where asking for each file takes minutes on network storage."""
+    return {side / name for side in (folder / "teacher", folder / "student") for name in os.listdir(side)}
 
 
 def write_slide(job: SlideJob, threads: int = 1) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def _connect(workers: int | None, address: str | None) -> Any:
     try:
         import ray
     except ImportError as error:
-        raise UserError("Ray is not installed", remedy="install the extra: pip install 'mhkd[ray]'") from error
+        raise UserError("Ray is not installed", remedy="install it: pip install ray") from error
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Without an address Ray would join any cluster that it finds on the machine.
     place = {"address": address} if address else {"address": "local", "num_cpus": workers or os.cpu_count()}

@@ -76,7 +76,7 @@ def test_a_killed_worker_is_the_failure_of_its_item_alone(jobs, tmp_path, capfd)
 
 def test_without_ray_the_error_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(UserError, match=r"Ray is not installed \(install the extra"):
+    with pytest.raises(UserError, match=r"Ray is not installed \(install it"):
         run_cohort(str, [1], engine="ray")
 
 
