@@ -21,6 +21,7 @@ from preprocess.console import progress
 from preprocess.errors import UserError
 from preprocess.files import safe_name
 from preprocess.manifest import Manifest
+from preprocess.origin import to_slide_frame
 from preprocess.slide import Slide
 
 DEFAULT_SCORE_THRESH = 0.5
@@ -136,7 +137,9 @@ def read_truth(
     truth = {}
     for row in rows.itertuples(index=False):
         with _open(row) as slide:
+            origin = getattr(row, "origin", None)
             annotations = labels.apply(read_annotations(Path(str(row.annotation))))
+            annotations = to_slide_frame(annotations, slide, None if pd.isna(origin) else origin)
             boxes = BoxIndex(annotations, MIN_VISIBLE).boxes(slide.region)
             try:
                 truth[slide.name] = GroundTruth.of(
