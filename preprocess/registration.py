@@ -36,8 +36,9 @@ _QUARTERS, _TILTS = (0, 90, 180, 270), (-9, -6, -3, 0, 3, 6, 9)
 _ECC = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 100, 1e-6)
 _ECC_BLUR_PX = 5
 
-_WINDOW_PX, _MIN_WINDOW_PX, _MAX_WINDOWS = 256, 32, 32
-_ROUNDS, _MIN_FOR_AFFINE = 3, 6
+# Sides of windows that a Fourier transform takes as they are; of odd ones OpenCV has the middle half a pixel off.
+_WINDOW_SIDES, _MAX_WINDOWS = (256, 192, 128, 96, 64, 48, 32), 32
+_ROUNDS, _MIN_WINDOWS, _LEAST_STRUCTURE = 3, 6, 0.4
 _CENTRE = scale_then_shift(1, 1, 0.5, 0.5)
 _REMEDY = "check that it shows the same glass, and its mpp (student_mpp), or give student_transform"
 
@@ -73,8 +74,12 @@ def register(slide: Slide, scan: Slide) -> Registration:
     for _ in range(_ROUNDS):
         placed = StudentScan(scan, Registration(matrix, "estimated"))
         windows = _windows(slide, placed)
-        if not windows:
-            raise UserError(f"shares no tissue with {slide.path.name}", path=scan.path, remedy=_REMEDY)
+        if len(windows) < _MIN_WINDOWS:
+            raise UserError(
+                f"shares {len(windows)} windows of tissue with {slide.path.name}, and {_MIN_WINDOWS} are needed",
+                path=scan.path,
+                remedy=_REMEDY,
+            )
         matrix = _refined(slide, placed, windows)
     stretch = np.diag(scan.mpp_xy) @ matrix[:, :2] @ np.diag(1 / np.array(slide.mpp_xy))
     largest, smallest = np.linalg.svd(stretch, compute_uv=False)
@@ -125,6 +130,18 @@ class _View:
         # In the middle of its pixels, as OpenCV counts.
         return cls(darkness, to_l0 @ _CENTRE)
 
+    def structure(self, region: Region) -> float:
+        """The contrast of ``region`` (level-0 px) along the direction in which it has least.
+
+        A straight border, of the cover glass or of what was scanned, has none along itself: there a shift
+        cannot be seen (J. Shi, C. Tomasi, "Good features to track", CVPR 1994, 593-600).
+        """
+        corners = np.array([[region.x, region.x1], [region.y, region.y1], [1, 1]])
+        (x0, x1), (y0, y1) = (np.linalg.inv(self.to_l0) @ corners)[:2].round().astype(int).clip(0)
+        part = self.darkness[y0 : y1 + 1, x0 : x1 + 1]
+        gradients = np.stack([cv2.Sobel(part, cv2.CV_32F, *order).ravel() for order in ((1, 0), (0, 1))])
+        return float(np.sqrt(max(0.0, np.linalg.eigvalsh(gradients @ gradients.T / part.size)[0])))
+
 
 def _coarse(slide: Slide, scan: Slide) -> Matrix:
     """The map (2, 3) from level 0 to level 0, good to about a pixel of a thumbnail."""
@@ -171,19 +188,17 @@ def _ecc(fixed: Gray, moving: Gray, start: Matrix, motion: int) -> tuple[float, 
 
 
 def _windows(slide: Slide, placed: StudentScan) -> list[Region]:
-    """Up to 32 squares of tissue that both scans show, spread over the slide."""
+    """Up to 32 squares that both scans show, with structure in both directions, spread over the slide."""
     scan_mpp = placed.slide.mpp
-    side = int(np.clip(min(slide.size_um) / scan_mpp / 4, _MIN_WINDOW_PX, _WINDOW_PX))
+    room = min(slide.size_um) / scan_mpp / 4
+    side = next((side for side in _WINDOW_SIDES if side <= room), _WINDOW_SIDES[-1])
     grid = Grid(slide.region, slide.wh_l0(Size(side, side), scan_mpp), last="drop")
-    view = _View.of(slide, max(max(slide.size_um) / _FINER_PX, slide.mpp))
-    from_l0 = np.linalg.inv(view.to_l0)
     seen = [region for region in grid if placed.covers(region, slide.region)]
-    contrast = []
-    for region in seen:
-        corners = np.array([[region.x, region.x1], [region.y, region.y1], [1, 1]])
-        (x0, x1), (y0, y1) = (from_l0 @ corners)[:2].round().astype(int).clip(0)
-        contrast.append(float(view.darkness[y0 : y1 + 1, x0 : x1 + 1].std()))
-    wanted = [region for region, value in zip(seen, contrast, strict=True) if value > 0.5 * max(contrast)]
+    view = _View.of(slide, max(max(slide.size_um) / _FINER_PX, slide.mpp))
+    structure = [view.structure(region) for region in seen]
+    wanted = [
+        region for region, value in zip(seen, structure, strict=True) if value > _LEAST_STRUCTURE * max(structure)
+    ]
     return wanted[:: -(-len(wanted) // _MAX_WINDOWS)] if wanted else []
 
 
@@ -191,27 +206,22 @@ def _compare(slide: Slide, placed: StudentScan, region: Region) -> tuple[NDArray
     """By how many level-0 px (x, y) the scan shows ``region`` displaced, and the correlation of the two."""
     size = size_at(region, placed.slide.mpp, slide.mpp_xy)
     pair = [_smooth(image) for image in (slide.read(region, size), placed.read(region, size))]
-    window = cv2.createHanningWindow((size.width, size.height), cv2.CV_32F)
-    # Phase correlation reaches far, but is off by up to a third of a pixel; ECC is not, and starts where it ends.
-    near, _ = cv2.phaseCorrelate(pair[0], pair[1], window)
-    shift = scale_then_shift(1, 1, *near)
-    _, refined = _ecc(pair[0], pair[1], shift, cv2.MOTION_TRANSLATION)
-    shift_px = (refined if np.isfinite(refined).all() else shift)[:2, 2]
-    spread = float(pair[0].std() * pair[1].std())
-    covariance = float(((pair[0] - pair[0].mean()) * (pair[1] - pair[1].mean())).mean())
-    return shift_px * (region.width / size.width, region.height / size.height), covariance / (spread or 1.0)
+    correlation = float((pair[0] * pair[1]).mean()) / (float(pair[0].std() * pair[1].std()) or 1.0)
+    # Last, because it tapers its arguments in place.
+    shift_px, _ = cv2.phaseCorrelate(*pair, cv2.createHanningWindow((size.width, size.height), cv2.CV_32F))
+    return np.array(shift_px) * (region.width / size.width, region.height / size.height), correlation
 
 
 def _smooth(image: Image) -> Gray:
-    return cv2.GaussianBlur(image[..., 1].astype(np.float32), (0, 0), 1.0).astype(np.float32)
+    """Grey values about their mean: with the mean, the taper of phase correlation would itself be the match."""
+    grey = cv2.GaussianBlur(image[..., 1].astype(np.float32), (0, 0), 1.0)
+    return (grey - grey.mean()).astype(np.float32)
 
 
 def _refined(slide: Slide, placed: StudentScan, windows: list[Region]) -> Matrix:
-    """The map of ``placed``, corrected by what its windows are displaced: affine, or a shift where they are few."""
+    """The map of ``placed``, corrected by an affine map through the displacements of its windows."""
     shifts = np.array([_compare(slide, placed, region)[0] for region in windows])
     matrix = placed.registration.matrix
-    if len(windows) < _MIN_FOR_AFFINE:
-        return np.column_stack([matrix[:, :2], placed.map(np.median(shifts, axis=0)[None])[0]])
     centres = np.array([(region.x + region.width / 2, region.y + region.height / 2) for region in windows])
     middle = centres.mean(axis=0)
     terms = np.column_stack([centres - middle, np.ones(len(centres))])
@@ -221,7 +231,7 @@ def _refined(slide: Slide, placed: StudentScan, windows: list[Region]) -> Matrix
         rest = np.linalg.norm(shifts - terms @ fit, axis=1)
         # A window that slipped is far off the others; half a pixel of the scan is none.
         keep = rest <= max(3 * float(np.median(rest)), 0.5 * placed.slide.mpp / slide.mpp)
-        if keep.sum() < _MIN_FOR_AFFINE:
+        if keep.sum() < _MIN_WINDOWS:
             break
     displaced = np.vstack([np.column_stack([np.eye(2) + fit[:2].T, fit[2] - middle @ fit[:2]]), [0, 0, 1]])
     return np.asarray(np.vstack([matrix, [0, 0, 1]]) @ displaced)[:2]

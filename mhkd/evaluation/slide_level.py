@@ -20,7 +20,7 @@ from preprocess.class_map import AS_ANNOTATED, ClassMap, spread_ignored
 from preprocess.console import progress
 from preprocess.errors import UserError
 from preprocess.files import safe_name
-from preprocess.origin import check_origin, to_slide_frame
+from preprocess.origin import to_slide_frame
 from preprocess.slide import Slide
 
 DEFAULT_SCORE_THRESH = 0.5
@@ -113,10 +113,9 @@ def read_truth(
     truth = {}
     for row in rows.itertuples(index=False):
         with _open(row) as slide:
+            origin = getattr(row, "origin", None)
             mapped = classes.apply(read_annotations(Path(str(row.annotation)), slide)).annotations
-            annotations = without_doubles(
-                to_slide_frame(mapped, slide, check_origin(None if pd.isna(row.origin) else row.origin))
-            )
+            annotations = without_doubles(to_slide_frame(mapped, slide, None if pd.isna(origin) else origin))
             found = BoxIndex(annotations, BOX_RULE).boxes(slide.region)
             boxes = [(box, label) for box in found for label in spread_ignored(box.label, class_names)]
             try:
