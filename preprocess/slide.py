@@ -25,8 +25,8 @@ from preprocess.readers.tiff import open_wsi
 _LEVEL_TOLERANCE = 1.0001
 # How far beyond the region the filters look, in pixels of the output: bicubic reaches two from a pixel's middle.
 _REACH = 1.5
-# A larger region, such as a whole slide without a pyramid, is read in bands: 96 MiB at most.
-_MAX_READ_PX = 1 << 25
+# A larger region is read in bands, so that memory stays bounded: 24 MiB, and as much again for the filter.
+_MAX_READ_PX = 1 << 23
 
 
 class Slide:

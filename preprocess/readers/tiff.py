@@ -47,14 +47,14 @@ def open_wsi(path: Path, reader: str | None = None) -> Reader:
     status = path.stat()
     levels = _proven(path, status.st_size, status.st_mtime_ns)
     if not isinstance(levels, str):
-        return TiffReader(reference, levels)
+        return JpegTiffReader(reference, levels)
     if reader == "auto":
         return reference
     reference.close()
     raise UserError(f"not readable tile by tile: {levels}", path=path, remedy="use the reader auto")
 
 
-class TiffReader:
+class JpegTiffReader:
     """A slide whose JPEG tiles are decoded here; see :class:`preprocess.readers.reader.Reader`.
 
     Safe to use from several threads. A tile is decoded once as long as it stays among the 96 MiB of the
@@ -151,7 +151,7 @@ def _proven(path: Path, num_bytes: int, modified_ns: int) -> tuple[JpegLevel, ..
     except NotPlainError as error:
         reference.close()
         return str(error)
-    reader = TiffReader(reference, levels)
+    reader = JpegTiffReader(reference, levels)
     try:
         for level, grid in enumerate(levels):
             for x, y, size in _samples(grid, exact=reference.is_exact(level)):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from preprocess.errors import UserError
 from preprocess.geometry import Size
 from preprocess.readers.openslide import OpenSlideReader
-from preprocess.readers.tiff import READER_VARIABLE, TiffReader, open_wsi
+from preprocess.readers.tiff import READER_VARIABLE, JpegTiffReader, open_wsi
 
 FLAVOURS = {  # tile (height, width), chroma, stored as, JPEG tables shared, a size that is whole at every level
     "420": ((64, 64), "420", "YCBCR", False, (416, 336)),
@@ -78,7 +78,7 @@ def encode(pixels, tile, chroma, stored):
 def readers(request, tmp_path_factory):
     path = write_pyramid(tmp_path_factory.mktemp("flavour") / "slide.svs", FLAVOURS[request.param])
     direct, reference = open_wsi(path, "tiff"), open_wsi(path, "openslide")
-    assert (type(direct), type(reference)) == (TiffReader, OpenSlideReader)
+    assert (type(direct), type(reference)) == (JpegTiffReader, OpenSlideReader)
     yield direct, reference
     direct.close()
     reference.close()
@@ -204,7 +204,7 @@ def test_other_pixels_than_openslides_are_refused(tmp_path, monkeypatch):
 def test_a_tile_that_cannot_be_decoded_is_openslides_to_judge(tmp_path):
     path = write_pyramid(tmp_path / "slide.svs", FLAVOURS["420"], change=spoil(lambda data: bytes(len(data) // 2)))
     reader = open_wsi(path)
-    assert isinstance(reader, TiffReader)
+    assert isinstance(reader, JpegTiffReader)
     reader.read(0, 0, 0, Size(64, 64))
     with pytest.raises(UserError, match=r"slide\.svs: pixels not readable"):
         reader.read(0, 120, 60, Size(20, 20))  # tile 9 is the third of the second row
@@ -235,17 +235,17 @@ def test_a_jpeg_of_another_size_takes_no_memory(tmp_path):
 
 def test_the_reader_can_be_chosen(tmp_path, monkeypatch):
     path = write_pyramid(tmp_path / "slide.svs", FLAVOURS["420"])
-    assert isinstance(open_wsi(path), TiffReader)
+    assert isinstance(open_wsi(path), JpegTiffReader)
     monkeypatch.setenv(READER_VARIABLE, "openslide")
     assert isinstance(open_wsi(path), OpenSlideReader)
-    assert isinstance(open_wsi(path, "tiff"), TiffReader)
+    assert isinstance(open_wsi(path, "tiff"), JpegTiffReader)
     with pytest.raises(UserError, match="no reader 'vips'"):
         open_wsi(path, "vips")
 
 
 def test_a_changed_file_is_looked_at_again(tmp_path):
     path = write_pyramid(tmp_path / "slide.svs", FLAVOURS["420"])
-    assert isinstance(open_wsi(path), TiffReader)
+    assert isinstance(open_wsi(path), JpegTiffReader)
     UNFIT["another compression"][0](path)
     os.utime(path, ns=(1, 1))
     assert isinstance(open_wsi(path), OpenSlideReader)
