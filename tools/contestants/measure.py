@@ -43,7 +43,7 @@ def measure(name: str, script: list[Any], options: list[str], job: dict[str, Any
         answer = json.loads(subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True).stdout)
         if answer["status"] != 0:
             raise UserError(f"{name} failed: {log.read_text()[-2000:]}")
-        tiles = len(list(out.rglob("*.jpg")))
+        tiles = sum(path.parent.name != "masks" for path in out.rglob("*.jpg"))
         for archive in out.rglob("*.tar"):
             with tarfile.open(archive) as tar:
                 tiles += len(tar.getnames())
