@@ -21,6 +21,8 @@ UNCLASSIFIED = "Unclassified"
 
 # A part smaller than this fraction of the largest one is a slip of the pen, not an object.
 _MIN_PART = 0.01
+# A millionth of a pixel is rounding, not an area.
+_MIN_AREA = 1e-6
 # Far beyond any slide; with larger numbers areas and intersections lose their precision.
 _MAX_COORDINATE = 1e8
 _ELLIPSE_VERTICES = 64
@@ -190,7 +192,7 @@ def _ring(points: Sequence[Any]) -> LinearRing | None:
 
 def _repaired(geometry: BaseGeometry) -> list[Polygon]:
     valid = geometry if geometry.is_valid else shapely.make_valid(geometry)
-    return list(iter_polygons(valid))
+    return [part for part in iter_polygons(valid) if part.area >= _MIN_AREA]
 
 
 def _area(polygon: Polygon) -> float:

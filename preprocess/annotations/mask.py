@@ -19,7 +19,8 @@ from preprocess.geometry import Size
 NAME = "mask"
 _PNG = b"\x89PNG\r\n\x1a\n"
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_MAX_PIXELS = 1 << 31
+_MAX_PIXELS, _MAX_COLOUR_PIXELS = 1 << 31, 1 << 26
+_COLOUR, _ONE_CHANNEL = "a colour image is no mask", "give one channel: 0 for background, numbers for objects"
 
 
 def recognises(data: bytes) -> bool:
@@ -41,21 +42,23 @@ def parse(data: bytes, slide: SlideFrame | None) -> Iterator[Drawing]:
 def _read_png(stream: io.BytesIO, slide: SlideFrame | None) -> tuple[NDArray[Any], float]:
     # Not Image.open: its limit of pixels is a global that other readers rely on.
     with PngImageFile(stream) as image:
-        scale = _scale(Size(*image.size), slide)
+        scale = _scale(Size(*image.size), len(image.getbands()), slide)
         return np.asarray(image), scale
 
 
 def _read_tiff(stream: io.BytesIO, slide: SlideFrame | None) -> tuple[NDArray[Any], float]:
     with tifffile.TiffFile(stream) as tiff:
         page = tiff.pages.first
-        scale = _scale(Size(page.imagewidth, page.imagelength), slide)
-        if page.nbytes > 4 * _MAX_PIXELS:
-            raise UserError(f"its image would take {page.nbytes >> 20} MiB", remedy="give one value per pixel")
+        scale = _scale(Size(page.imagewidth, page.imagelength), page.samplesperpixel, slide)
         return np.squeeze(page.asarray()), scale
 
 
-def _scale(image: Size, slide: SlideFrame | None) -> float:
-    if image.width * image.height > _MAX_PIXELS:
+def _scale(image: Size, channels: int, slide: SlideFrame | None) -> float:
+    """How many level-0 pixels a pixel spans. UserError for what is not even to be decoded, such as a slide."""
+    pixels = image.width * image.height
+    if channels > 1 and pixels > _MAX_COLOUR_PIXELS:
+        raise UserError(_COLOUR, remedy=_ONE_CHANNEL)
+    if pixels > _MAX_PIXELS:
         raise UserError(f"a mask of {image.width} x {image.height} px is too large", remedy="reduce it by 4 or 8")
     return scale_to(slide, image)
 
@@ -67,7 +70,7 @@ def _single(image: NDArray[Any]) -> NDArray[Any]:
         if (colours == colours[..., :1]).all():
             image = colours[..., 0]
     if image.ndim != 2:
-        raise UserError("a colour image is no mask", remedy="give one channel: 0 for background, numbers for objects")
+        raise UserError(_COLOUR, remedy=_ONE_CHANNEL)
     if image.dtype == bool:
         return image.astype(np.uint8)
     if image.dtype.kind == "f" and not (np.isfinite(image).all() and (image == np.rint(image)).all()):

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 
 from preprocess import writer
@@ -80,6 +81,24 @@ def test_classes_are_mapped_and_counted(job):
     assert record["labels"] == {}
     assert all(box["ignore"] for box in record["boxes"])
     assert sum(tile["num_boxes"] for tile in record["tiles"]) == 0
+
+
+def test_annotations_that_need_the_slide_get_it(job, discs, tmp_path):
+    mask = np.zeros((300, 375), np.uint8)  # the slide reduced by 4
+    for x, y, radius in (discs / 4).astype(int).tolist():
+        cv2.circle(mask, (x, y), radius, 255, cv2.FILLED)
+    cv2.imwrite(str(tmp_path / "mask.png"), mask)
+    boxes = write_slide(replace(job, annotation=tmp_path / "mask.png"))["boxes"]
+    expected = write_slide(job)["boxes"]
+    whole = [
+        [box[side] for side in ("x0_l0", "y0_l0", "x1_l0", "y1_l0")] for box in boxes if box["visible_fraction"] == 1
+    ]
+    for x, y, radius in discs:
+        outline = (x - radius, y - radius, x + radius, y + radius)
+        assert min(np.abs(np.subtract(box, outline)).max() for box in whole) <= 4
+    assert len(whole) == sum(box["visible_fraction"] == 1 for box in expected) > 0
+    (tmp_path / "table.csv").write_text("id,encoding\nother,1 5\ndiscs,1200001 600\n")
+    assert write_slide(replace(job, annotation=tmp_path / "table.csv"))["labels"] == {"Unclassified": 1}
 
 
 def test_what_was_mended_and_left_out_is_in_the_record(job, tmp_path):

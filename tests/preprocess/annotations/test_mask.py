@@ -87,13 +87,13 @@ def test_an_empty_mask_is_a_slide_without_objects(read):
     assert len(read(png(np.zeros((40, 50), np.uint8)))) == 0
 
 
-def giant_png():
-    """One of 100,000 x 100,000 px in a few bytes."""
+def giant_png(side, colour_type):
+    """One of side x side px in a few bytes."""
 
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    header = struct.pack(">IIBBBBB", 100_000, 100_000, 8, 0, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", side, side, 8, colour_type, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 
 
@@ -110,7 +110,8 @@ def giant_png():
             tiff(np.zeros((400, 500, 5), np.uint8), photometric="minisblack", planarconfig="contig"),
             "a colour image is no mask",
         ),
-        (giant_png(), "too large"),
+        (giant_png(100_000, 0), "too large"),
+        (giant_png(40_000, 2), "a colour image is no mask"),
     ],
 )
 def test_what_is_no_mask(read, frame, content, message):
