@@ -107,6 +107,7 @@ def write_slide(job: SlideJob) -> dict[str, Any]:
             "mpp": round(slide.mpp, 6),
             "mpp_xy": [round(value, 6) for value in slide.mpp_xy],
             "mpp_source": slide.mpp_source,
+            "annotation_origin": job.origin,
             "student_scan": None if scan is None else scan.to_record(),
             "labels": dict(sorted(Counter(annotation.label for annotation in annotations).items())),
             "dropped_labels": dropped,
