@@ -190,7 +190,7 @@ def _scan_file(row: Mapping[str, Any]) -> ScanFile | None:
     return ScanFile(Path(row["student_slide"]), None if pd.isna(mpp) else float(mpp), transform)
 
 
-_INPUT_KEYS = ("slide_sha256", "annotation_sha256", "mpp", "mpp_xy", "mpp_source", "student_scan")
+_INPUT_KEYS = ("slide_sha256", "annotation_sha256", "mpp", "mpp_xy", "mpp_source", "annotation_origin", "student_scan")
 
 
 def _training_first(outcomes: Sequence[SlideOutcome]) -> list[SlideJob]:

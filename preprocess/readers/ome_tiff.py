@@ -24,7 +24,7 @@ logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _CACHE_BYTES = 64 << 20
-_ENDS_EARLY = "a TIFF that ends early"
+_ENDS_EARLY = "a TIFF that ends early, or lists the wrong number of tiles"
 # Lengths in the schema of OME; it writes the micro sign in one of two ways, and leaves it out for the default.
 _UNIT_UM = {"nm": 1e-3, "µm": 1.0, "μm": 1.0, "um": 1.0, "mm": 1e3, "cm": 1e4, "m": 1e6}
 _TIFF_UNIT = {2: "inch", 3: "centimeter"}
@@ -100,13 +100,14 @@ class _Level:
             raise UserError(f"a TIFF of {kind}", remedy="convert it to 8-bit RGB")
         if depth > 1 or planes not in (1, 3, 4) or (separate > 1 and len(self._pages) > 1):
             raise UserError(f"a TIFF of {planes * depth} planes ({series.axes})", remedy="convert it to 8-bit RGB")
-        for one in self._pages:
-            ends = (o + n for o, n in zip(one.dataoffsets, one.databytecounts, strict=True))
-            if max(ends, default=0) > one.parent.filehandle.size:
-                raise UserError(_ENDS_EARLY, remedy=DAMAGED)
         self.size = Size(width, height)
         segment = (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, width)
         self._segment_hw = min(segment[0], height), segment[1]
+        self._rows, self._columns = (-(-s // step) for s, step in zip((height, width), self._segment_hw, strict=True))
+        for one in self._pages:
+            ends = [o + n for o, n in zip(one.dataoffsets, one.databytecounts, strict=True)]
+            if len(ends) != separate * self._rows * self._columns or max(ends) > one.parent.filehandle.size:
+                raise UserError(_ENDS_EARLY, remedy=DAMAGED)
         num_bytes = math.prod(self._segment_hw) * contiguous
         self._decoded = lru_cache(max(1, _CACHE_BYTES // num_bytes))(self._decode)
 
@@ -141,12 +142,9 @@ class _Level:
 
     def _segments(self, plane: int, x: int, y: int, width: int, height: int) -> Iterator[tuple[int, int, int]]:
         """Row, column and index of each segment under a rectangle."""
-        rows, columns = (
-            -(-side // step) for side, step in zip((self.size.height, self.size.width), self._segment_hw, strict=True)
-        )
         for row in range(y // self._segment_hw[0], -(-(y + height) // self._segment_hw[0])):
             for column in range(x // self._segment_hw[1], -(-(x + width) // self._segment_hw[1])):
-                yield row, column, (plane * rows + row) * columns + column
+                yield row, column, (plane * self._rows + row) * self._columns + column
 
     def _decode(self, page: int, index: int) -> Image | None:
         """One tile or strip, (h, w, samples)."""

@@ -124,7 +124,7 @@ def test_pairs_are_aligned_to_less_than_half_a_student_pixel(tmp_path, kidney, k
     FORMATS[kind](path, kidney)
     offsets = []
     with Slide.open(path, fallback_mpp=0.5) as slide:
-        for scale, tile_px in ((2, 256), (2.7, 270), (3.3, 330), (4, 256), (8, 384)):
+        for scale, tile_px in ((2, 256), (2.7, 270), (10 / 3, 320), (4, 256), (8, 384)):
             for teacher_mpp in (1.0, 1.37):
                 spec = PairSpec(teacher_mpp, scale * teacher_mpp, tile_px, overlap=0.13, keep_empty=1.0)
                 pairs = iter_tile_pairs(slide, [], spec)

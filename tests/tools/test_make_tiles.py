@@ -56,7 +56,7 @@ def test_a_table_with_scans_origins_and_no_mpp(slides_csv, slide_image, tmp_path
     manifest = Manifest.read(tmp_path / "tiles")
     (entry,) = (one for one in manifest.provenance["inputs"] if one["slide"] == "a")
     assert (entry["mpp"], entry["mpp_xy"], entry["mpp_source"]) == (0.5, [0.5, 0.5], "--mpp (the file says none)")
-    assert entry["student_scan"]["source"] == "given"
+    assert (entry["annotation_origin"], entry["student_scan"]["source"]) == ("bounds", "given")
     assert entry["student_scan"]["correlation"] > 0.9
     assert {one["student_scan"] for one in manifest.provenance["inputs"] if one["slide"] != "a"} == {None}
     tile = manifest.tiles[manifest.tiles["slide"] == "a"].iloc[0]

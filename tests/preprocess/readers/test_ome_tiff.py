@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -95,6 +96,16 @@ def test_grey_inverted_grey_and_transparency(tmp_path, image):
     part = read(tmp_path / "rgba.tif", 200, 0, 200, 100)
     np.testing.assert_array_equal(part[:, :100], image[:100, 200:300])
     assert (part[:, 100:] == 255).all()
+
+
+def test_threads_may_share_a_reader(tmp_path, image):
+    reader = TiffReader(write_ome(tmp_path / "a.ome.tif", image, compression="zlib"))
+    places = [(x, y) for x in range(0, 600, 53) for y in range(0, 500, 47)]
+    with ThreadPoolExecutor(4) as pool:
+        parts = list(pool.map(lambda place: reader.read(0, *place, Size(90, 80)), places))
+    reader.close()
+    for (x, y), part in zip(places, parts, strict=True):
+        np.testing.assert_array_equal(part, image[y : y + 80, x : x + 90])
 
 
 def test_white_outside(tmp_path, image):
