@@ -127,6 +127,7 @@ def write_slide(job: SlideJob, threads: int = 1) -> dict[str, Any]:
                 "mpp": round(slide.mpp, 6),
                 "mpp_xy": [round(value, 6) for value in slide.mpp_xy],
                 "mpp_source": slide.mpp_source,
+                "annotation_origin": job.origin,
                 "student_scan": None if scan is None else scan.to_record(),
                 "labels": dict(sorted(Counter(a.label for a in annotations if a.label != ALL).items())),
                 **notes,
@@ -180,47 +181,12 @@ def _annotation_file(job: SlideJob) -> Path:
         raise UserError(
             "no annotation is given", path=job.slide, remedy="fill the column annotation; [] in a file says: no objects"
         )
-<<<<<<< HEAD
     return job.annotation
 
 
 def _move(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     os.replace(source, target)
-=======
-    part = job.tiles_folder.with_name(f".{job.name}.part")
-    annotations, dropped = _select_labels(read_annotations(job.annotation), job)
-    with (
-        Slide.open(job.slide, job.mpp, fallback_mpp=job.fallback_mpp) as slide,
-        open_scan(slide, job.scan) as scan,
-    ):
-        annotations = to_slide_frame(annotations, slide, job.origin)
-        job.record_file.unlink(missing_ok=True)
-        for folder in (part, job.tiles_folder):
-            if folder.exists():
-                shutil.rmtree(folder)
-        try:
-            tiles, boxes = _write_tiles(slide, annotations, job, part, scan)
-            os.replace(part, job.tiles_folder)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
-        record = {
-            "key": _key(job),
-            "slide_sha256": sha256_of(job.slide),
-            "annotation_sha256": sha256_of(job.annotation),
-            "mpp": round(slide.mpp, 6),
-            "mpp_xy": [round(value, 6) for value in slide.mpp_xy],
-            "mpp_source": slide.mpp_source,
-            "annotation_origin": job.origin,
-            "student_scan": None if scan is None else scan.to_record(),
-            "labels": dict(sorted(Counter(annotation.label for annotation in annotations).items())),
-            "dropped_labels": dropped,
-            "tiles": tiles,
-            "boxes": boxes,
-        }
-    write_json(job.record_file, record)
-    return record
->>>>>>> pairs/main
 
 
 def _write_tiles(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from preprocess import tile_set
 from preprocess.class_map import ClassMap
 from preprocess.errors import UserError
 from preprocess.geometry import Region, Size
@@ -36,6 +37,14 @@ def test_the_same_bytes_whatever_the_number_of_workers(table, tmp_path):
     one, two = contents(tmp_path / "one"), contents(tmp_path / "two")
     assert list(one) == list(two)
     assert [name for name in one if one[name] != two[name]] == []
+
+
+@pytest.mark.parametrize(("workers", "threads"), [(1, 1), (2, 2), (5, 5)])
+def test_workers_without_a_slide_of_their_own_help_on_the_one_there_is(table, tmp_path, monkeypatch, workers, threads):
+    used = []
+    monkeypatch.setattr(tile_set, "write_slide", lambda job, threads: used.append(threads))
+    tile_slides(plan_jobs(table[:1], tmp_path, SPEC, fractions=FRACTIONS), workers)
+    assert used == [threads]
 
 
 def test_the_manifest_and_coco_say_the_same(table, tmp_path):
