@@ -56,7 +56,8 @@ def test_a_batch_without_objects_trains_on(tiny_cfg: MakeCfg) -> None:
 
 def test_a_smaller_input_is_aligned_by_shifting_the_pyramid(tiny_cfg: MakeCfg) -> None:
     model = distiller(tiny_cfg, "MODEL.MHKD.UPSAMPLE", 2)
-    assert model.levels == {"p3": "p4", "p4": "p5", "p5": "p6"}
+    assert model.pyramid_loss is not None
+    assert model.pyramid_loss.pairs == {"p3": "p4", "p4": "p5", "p5": "p6"}
     with EventStorage(0):
         losses = model([pair([[4.0, 4, 20, 22]], side=64)])
     assert losses["loss_kd_feature"].item() > 0
@@ -82,13 +83,15 @@ def test_the_teacher_stays_in_evaluation_mode(tiny_cfg: MakeCfg) -> None:
     [
         (("MODEL.MHKD.FEATURE_LOSS", "l7"), "unknown feature loss 'l7'"),
         (("MODEL.MHKD.FEATURE_LEVELS", ["p9"]), "share none of the levels p9"),
-        (("MODEL.FPN.OUT_CHANNELS", 64), "64 channels, teacher p3 32"),
-        (("MODEL.ROI_HEADS.NAME", "CascadeROIHeads"), "CascadeROIHeads"),
+        (("MODEL.MHKD.FEATURE_LEVEL_WEIGHTS", [1.0]), "1 entries for 3 FEATURE_LEVELS"),
+        (("MODEL.MHKD.ALIGN", "nearest"), r"ALIGN is 'nearest'.*shared, iou, crosskd"),
+        (("MODEL.MHKD.STAGES", "first"), r"STAGES is 'first'.*all, last"),
+        (("MODEL.MHKD.LOSS_WEIGHTS.LOCAL", -1.0), "weight of local is negative"),
+        (("MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS", (1.0, 1.0, 1.0, 1.0)), "scale their box deltas differently"),
+        (("MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE", True), "USE_SIGMOID_CE"),
     ],
 )
 def test_what_cannot_be_distilled_is_refused(tiny_cfg: MakeCfg, overrides: tuple[object, ...], message: str) -> None:
-    if "CascadeROIHeads" in overrides:
-        overrides = (*overrides, "MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG", True)
     with pytest.raises(UserError, match=message):
         distiller(tiny_cfg, *overrides)
 
