@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mhkd.losses.feature import FeatureLoss
+from mhkd.losses.feature import FeatureLoss, full_precision
 
 
 def build_adapter(student_channels: int, teacher_channels: int) -> nn.Module:
@@ -65,7 +65,7 @@ class PyramidLoss(nn.Module):
         for level, teacher_level in self.pairs.items():
             stride = self.strides[level]
             ours, theirs = same_extent(student[level], teacher[teacher_level], size_hw, stride)
-            loss = self.losses[level](self.adapters[level](ours), theirs, [b / stride for b in boxes])
+            loss = self.losses[level](self.adapters[level](full_precision(ours)), theirs, [b / stride for b in boxes])
             terms.append(self.weights[level] * loss)
         return torch.stack(terms).sum()
 

@@ -125,7 +125,8 @@ class MHKD(nn.Module):
         if which == "all" and len(ours) == len(theirs):
             pairs = [(i, i) for i in range(len(ours))]
         for s, t in pairs:
-            if self.is_semantic and ours[s].box2box_transform.weights != theirs[t].box2box_transform.weights:
+            scales = (tuple(predictor.box2box_transform.weights) for predictor in (ours[s], theirs[t]))
+            if self.weights["semantic_box"] and len(set(scales)) > 1:
                 raise UserError(
                     "student and teacher scale their box deltas differently",
                     remedy="give both the same BBOX_REG_WEIGHTS, or set MODEL.MHKD.LOSS_WEIGHTS.SEMANTIC_BOX to 0",

@@ -29,13 +29,13 @@ TINY = {
 
 @pytest.fixture(scope="session")
 def tile_pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six training pairs of 128 and 32 px, each with one dark disc, the last without any."""
+    """Six training pairs of 128 and 32 px with one dark disc each, the last without any; a seventh to validate on."""
     root = tmp_path_factory.mktemp("tiles")
     rng = np.random.default_rng(0)
     tiles, boxes = [], []
-    for i in range(6):
+    for i in range(7):
         image = np.clip(rng.normal((220, 170, 200), 10, (128, 128, 3)), 0, 255).astype(np.uint8)
-        if i < 5:
+        if i != 5:
             x, y, radius = (int(v) for v in rng.integers((35, 35, 18), (93, 93, 30)))
             cv2.circle(image, (x, y), radius, (140, 60, 130), -1)
             corners = [float(v * 4) for v in (x - radius, y - radius, x + radius, y + radius)]
@@ -50,7 +50,7 @@ def tile_pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 "s",
                 "s.svs",
                 "p",
-                "train",
+                "val" if i == 6 else "train",
                 0.0,
                 0.0,
                 512.0,
@@ -58,7 +58,7 @@ def tile_pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 0.5,
                 1.0,
                 *tuple(x for file, side in zip(files, (128, 32), strict=True) for x in (file, side, side)),
-                int(i < 5),
+                int(i != 5),
             )
         )
     Manifest(
