@@ -13,6 +13,7 @@ from detectron2.config import CfgNode
 from detectron2.engine import launch
 from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
+from torch.multiprocessing.spawn import ProcessException
 
 from mhkd.detector import quiet_torch
 from mhkd.engine.checkpoint import export_detector, load_strictly, read_checkpoint
@@ -68,14 +69,22 @@ def run_training(cfg: CfgNode) -> Path:
 def launch_training(cfg: CfgNode, num_processes: int = 1) -> Path:
     """:func:`run_training` in ``num_processes`` processes of this machine, one a GPU, or on its CPU (gloo).
 
-    SOLVER.IMS_PER_BATCH is the batch of all of them together.
+    SOLVER.IMS_PER_BATCH is the batch of all of them together. A loss is averaged over the processes, so what it
+    normalises by (PKD's statistics, the number of foreground RoIs) is that of one process.
+
+    Raises:
+        UserError: what :func:`run_training` raises, or a batch that does not divide.
     """
     if cfg.SOLVER.IMS_PER_BATCH % num_processes:
         raise UserError(
             f"SOLVER.IMS_PER_BATCH {cfg.SOLVER.IMS_PER_BATCH} does not divide among {num_processes} processes",
             remedy="choose a multiple of the number of processes",
         )
-    launch(run_training, num_processes, dist_url="auto", args=(cfg,))
+    try:
+        launch(run_training, num_processes, dist_url="auto", args=(cfg,))
+    except ProcessException as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise UserError(f"a training process failed: {reason}", path=cfg.OUTPUT_DIR) from None
     return Path(cfg.OUTPUT_DIR) / DETECTOR_FILE
 
 

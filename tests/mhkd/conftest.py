@@ -12,6 +12,7 @@ import pytest
 from detectron2.config import CfgNode
 
 from mhkd.config import read_config
+from mhkd.engine.train import run_training
 from preprocess.manifest import BOXES_COLUMNS, TILES_COLUMNS, Manifest
 
 DEMO = Path(__file__).resolve().parents[2] / "configs" / "demo"
@@ -72,15 +73,24 @@ def tile_pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture
-def tiny_cfg(tile_pairs: Path, tmp_path: Path) -> Callable[..., CfgNode]:
-    """``tiny_cfg("step1", "KEY", value, ...)``: a demo configuration, made small, on ``tile_pairs``."""
-
+def make_tiny(tiles: Path, folder: Path) -> Callable[..., CfgNode]:
     def make(name: str, *overrides: object) -> CfgNode:
         settings = [x for item in TINY.items() for x in item]
-        where = ["DATASETS.TILES", str(tile_pairs), "OUTPUT_DIR", str(tmp_path / name), "SEED", 3]
+        where = ["DATASETS.TILES", str(tiles), "OUTPUT_DIR", str(folder / name), "SEED", 3]
         cfg = read_config(DEMO / f"{name}.yaml")
         cfg.merge_from_list([*settings, *where, *overrides])
         return cfg
 
     return make
+
+
+@pytest.fixture
+def tiny_cfg(tile_pairs: Path, tmp_path: Path) -> Callable[..., CfgNode]:
+    """``tiny_cfg("step1", "KEY", value, ...)``: a demo configuration, made small, on ``tile_pairs``."""
+    return make_tiny(tile_pairs, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def teacher(tile_pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The exported detector of a tiny teacher."""
+    return run_training(make_tiny(tile_pairs, tmp_path_factory.mktemp("trained"))("teacher"))

@@ -11,9 +11,10 @@ from detectron2.config import CfgNode
 from detectron2.engine import HookBase
 
 from mhkd.engine.checkpoint import load_detector, read_checkpoint
-from mhkd.engine.train import run_training
+from mhkd.engine.train import launch_training, run_training
 from mhkd.engine.trainer import Trainer
 from preprocess.errors import UserError
+from tests.mhkd.modeling.pairs import CASCADE
 
 MakeCfg = Callable[..., CfgNode]
 
@@ -24,11 +25,6 @@ class Stop(HookBase):
     def after_step(self) -> None:
         if self.trainer.iter == 1:
             raise KeyboardInterrupt
-
-
-@pytest.fixture
-def teacher(tiny_cfg: MakeCfg) -> Path:
-    return run_training(tiny_cfg("teacher"))
 
 
 def weights_of(path: Path) -> dict[str, torch.Tensor]:
@@ -162,12 +158,69 @@ def test_a_weight_that_no_loss_reads_is_refused(tiny_cfg: MakeCfg, teacher: Path
         distil(tiny_cfg, "baseline_strict", teacher, teacher, "MODEL.MHKD.LOSS_WEIGHTS.LOCAL", 1.0)
 
 
-def test_a_finished_run_is_not_repeated_and_another_is_not_mixed_in(tiny_cfg: MakeCfg, teacher: Path) -> None:
+def test_a_finished_run_is_not_repeated_and_another_is_not_mixed_in(tiny_cfg: MakeCfg) -> None:
+    teacher = run_training(tiny_cfg("teacher", "SOLVER.MAX_ITER", 1))
     first = (teacher.parent / "train" / "detector.pth").stat().st_mtime_ns
-    run_training(tiny_cfg("teacher"))
+    run_training(tiny_cfg("teacher", "SOLVER.MAX_ITER", 1))
     assert (teacher.parent / "train" / "detector.pth").stat().st_mtime_ns == first
     with pytest.raises(UserError, match="other config"):
         run_training(tiny_cfg("teacher", "SOLVER.BASE_LR", 0.5))
+
+
+def test_where_a_student_starts_can_stand_in_the_config(tiny_cfg: MakeCfg, teacher: Path, tmp_path: Path) -> None:
+    named = distil(tiny_cfg, "step1", teacher, teacher, "SOLVER.MAX_ITER", 2)
+    overrides = ("MODEL.MHKD.INIT", "teacher", "OUTPUT_DIR", str(tmp_path / "other"), "SOLVER.MAX_ITER", 2)
+    chosen = run_training(tiny_cfg("step1", "MODEL.MHKD.TEACHER.WEIGHTS", str(teacher), *overrides))
+    assert all(torch.equal(v, weights_of(named)[k]) for k, v in weights_of(chosen).items())
+
+
+def test_a_cascade_goes_through_all_phases(tiny_cfg: MakeCfg) -> None:
+    """One step with every phase: the list is data."""
+    short = (*CASCADE, "MODEL.MHKD.BFA.ENABLED", False)
+    teacher = run_training(tiny_cfg("teacher", *short, "SOLVER.MAX_ITER", 1))
+    weight = "MODEL.MHKD.LOSS_WEIGHTS."
+    phases = [
+        {"NAME": "basic", f"{weight}FEATURE": 1.0},
+        {"NAME": "adaptive", f"{weight}FEATURE": 1.0, "MODEL.MHKD.BFA.ENABLED": True},
+        {"NAME": "local", f"{weight}LOCAL": 1.0, "MODEL.MHKD.BFA.ENABLED": True},
+        {"NAME": "semantic", f"{weight}LOCAL": 1.0, f"{weight}SEMANTIC_CLS": 1.0, f"{weight}SEMANTIC_BOX": 1.0}
+        | {"MODEL.MHKD.BFA.ENABLED": True, "MODEL.MHKD.TEACHER.TRAINABLE": ["roi_heads"]},
+    ]
+    student = distil(tiny_cfg, "step1", teacher, teacher, *short, "MODEL.MHKD.PHASES", phases)
+    detector = load_detector(student)
+    assert type(detector.model.roi_heads).__name__ == "CascadeROIHeads"
+    assert any(k.startswith("bfa.") for k in detector.model.state_dict())
+
+
+def test_two_processes_give_the_result_of_one(tiny_cfg: MakeCfg, teacher: Path, tmp_path: Path) -> None:
+    """Within 1e-3 of the way that the weights went, where every loss divides evenly.
+
+    For that every anchor and a fixed number of RoIs an image take part, and the losses are means over images,
+    anchors or RoIs. SGD, as Adam turns the sign of a gradient that is all rounding into a full step.
+    """
+    overrides = (
+        *("SOLVER.IMS_PER_BATCH", 4, "SOLVER.MAX_ITER", 2, "SOLVER.OPTIMIZER", "sgd", "SOLVER.BASE_LR", 0.01),
+        *("SOLVER.CLIP_GRADIENTS.ENABLED", False, "MODEL.MHKD.BF16", "off", "MODEL.MHKD.EMA_DECAY", 0.9),
+        *("MODEL.RPN.BATCH_SIZE_PER_IMAGE", 1000, "MODEL.RPN.POST_NMS_TOPK_TRAIN", 8),
+        *("MODEL.ROI_HEADS.PROPOSAL_APPEND_GT", False, "MODEL.MHKD.FEATURE_LOSS", "mse"),
+    )
+    phase = {"NAME": "phase", "MODEL.MHKD.LOSS_WEIGHTS.FEATURE": 1.0, "MODEL.MHKD.LOSS_WEIGHTS.SEMANTIC_CLS": 1.0}
+    found = []
+    for count in (1, 2):
+        where = ("OUTPUT_DIR", str(tmp_path / f"processes{count}"), "MODEL.MHKD.PHASES", [phase])
+        weights = ("MODEL.WEIGHTS", str(teacher), "MODEL.MHKD.TEACHER.WEIGHTS", str(teacher))
+        found.append(weights_of(launch_training(tiny_cfg("step3", *overrides, *weights, *where), count)))
+    one, two = found
+    start = {**one, **weights_of(teacher)}  # a new BFA begins at its own random weights
+    way = torch.cat([(one[k] - start[k]).flatten() for k in one]).norm()
+    apart = torch.cat([(one[k] - two[k]).flatten() for k in one]).norm()
+    assert way > 0
+    assert apart / way < 1e-3
+
+
+def test_failures_of_several_processes_are_one_clear_error(tiny_cfg: MakeCfg) -> None:
+    with pytest.raises(UserError, match="IMS_PER_BATCH 2 does not divide among 3"):
+        launch_training(tiny_cfg("teacher"), 3)
 
 
 def test_missing_steps_are_named_with_the_remedy(tiny_cfg: MakeCfg, teacher: Path, tmp_path: Path) -> None:
