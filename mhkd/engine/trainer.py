@@ -1,7 +1,8 @@
-"""Detectron2's DefaultTrainer with other parts: it overrides ``build_*`` only."""
+"""Detectron2's DefaultTrainer with other parts; the training loop is Detectron2's own."""
 
 from __future__ import annotations
 
+import logging
 import weakref
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from detectron2.config import CfgNode
 from detectron2.engine import AMPTrainer, DefaultTrainer, HookBase, SimpleTrainer, create_ddp_model
 from detectron2.modeling import build_model
 from detectron2.utils import comm
+from detectron2.utils.logger import setup_logger
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -43,6 +45,8 @@ class Trainer(DefaultTrainer):
     def __init__(self, cfg: CfgNode) -> None:
         """What DefaultTrainer does, with distributed training on CPUs as well (it names a device id, always)."""
         super(DefaultTrainer, self).__init__()
+        if not logging.getLogger("detectron2").isEnabledFor(logging.INFO):
+            setup_logger()
         cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
         model = self.build_model(cfg)
         optimizer = self.build_optimizer(cfg, model)

@@ -13,15 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mhkd.losses.precision import full_precision
 from mhkd.losses.regions import inverse_areas
 
 FILL = -1e4
 """Stands for minus infinity under a softmax: its exponential is 0 in float32, and differences stay finite."""
-
-
-def full_precision(features: Tensor) -> Tensor:
-    """Half precision to float32; float32 and float64 as they are."""
-    return features.float() if features.dtype in (torch.float16, torch.bfloat16) else features
 
 
 class FeatureLoss(nn.Module):

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mhkd.losses.feature import FeatureLoss, full_precision
+from mhkd.losses.feature import FeatureLoss
+from mhkd.losses.precision import full_precision
 from mhkd.losses.regions import inverse_areas
 from preprocess.errors import UserError
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mhkd.losses.feature import FeatureLoss, full_precision
+from mhkd.losses.feature import FeatureLoss
+from mhkd.losses.precision import full_precision
 
 
 def build_adapter(student_channels: int, teacher_channels: int) -> nn.Module:

@@ -99,3 +99,28 @@ def convolve(features: Array, weight: Array, bias: Array) -> Array:
             for x in range(width):
                 out[d, y, x] = (padded[:, y : y + 3, x : x + 3] * weight[d]).sum() + bias[d]
     return out
+
+
+def kl(student: Array, teacher: Array, temperature: float) -> float:
+    """T^2 * KL(p_teacher || p_student) of logits (R, K), mean over rows."""
+    terms = []
+    for row, target in zip(student, teacher, strict=True):
+        p, q = softmax(target / temperature), softmax(row / temperature)
+        terms.append(temperature**2 * sum(a * np.log(a / b) for a, b in zip(p, q, strict=True)))
+    return float(np.mean(terms))
+
+
+def bounded_boxes(student: Array, teacher: Array, target: Array, beta: float) -> float:
+    """Smooth-L1 towards the teacher of those rows where it is nearer to the target, mean over all rows."""
+    total = 0.0
+    for ours, theirs, wanted in zip(student, teacher, target, strict=True):
+        if np.abs(ours - wanted).sum() > np.abs(theirs - wanted).sum():
+            gaps = np.abs(ours - theirs)
+            total += sum(0.5 * g**2 / beta if g < beta else g - beta / 2 for g in gaps)
+    return total / len(student)
+
+
+def halves(student: Array, teacher: Array, foreground: Array) -> float:
+    """Half the mean squared error of foreground RoIs plus half that of background RoIs."""
+    errors = np.array([((a - b) ** 2).mean() for a, b in zip(student, teacher, strict=True)])
+    return float(0.5 * errors[foreground].mean() + 0.5 * errors[~foreground].mean())
