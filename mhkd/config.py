@@ -48,6 +48,11 @@ def add_mhkd_config(cfg: CfgNode) -> None:
     cfg.MODEL.MHKD.TEACHER = CfgNode()
     cfg.MODEL.MHKD.TEACHER.CONFIG_FILE = ""
     cfg.MODEL.MHKD.TEACHER.WEIGHTS = ""
+    # Mutual learning: [] (fixed teacher) or ["roi_heads"], whose box branch then trains on high magnification with its
+    # own detection loss plus REVERSE_KL times the KL towards the student's scores, at LR_FACTOR times the rate.
+    cfg.MODEL.MHKD.TEACHER.TRAINABLE = []
+    cfg.MODEL.MHKD.TEACHER.REVERSE_KL = 0.5
+    cfg.MODEL.MHKD.TEACHER.LR_FACTOR = 0.1
 
     # Weights of the distillation losses; a loss with weight 0 is not computed.
     cfg.MODEL.MHKD.LOSS_WEIGHTS = CfgNode()
@@ -55,12 +60,31 @@ def add_mhkd_config(cfg: CfgNode) -> None:
     cfg.MODEL.MHKD.LOSS_WEIGHTS.LOCAL = 0.0
     cfg.MODEL.MHKD.LOSS_WEIGHTS.SEMANTIC_CLS = 0.0
     cfg.MODEL.MHKD.LOSS_WEIGHTS.SEMANTIC_BOX = 0.0
-    # Feature loss: "pkd" or "mse".
+    # Feature loss: "pkd", "mse", "cwd", "fgd" or "mgd".
     cfg.MODEL.MHKD.FEATURE_LOSS = "pkd"
-    # Student pyramid levels that imitate the teacher's.
+    # Student pyramid levels that imitate the teacher's, and a factor for each on top of LOSS_WEIGHTS.FEATURE ([]: 1).
     cfg.MODEL.MHKD.FEATURE_LEVELS = ["p2", "p3", "p4", "p5"]
+    cfg.MODEL.MHKD.FEATURE_LEVEL_WEIGHTS = []
+    # Compare features inside ground-truth boxes only.
+    cfg.MODEL.MHKD.FEATURE_FOREGROUND = False
+    # Temperature of CWD's softmax over the image.
+    cfg.MODEL.MHKD.CWD_TEMPERATURE = 1.0
+    # Which teacher output belongs to which student RoI: "shared", "iou" or "crosskd"; see mhkd/modeling/alignment.py.
+    cfg.MODEL.MHKD.ALIGN = "shared"
+    # Box stages of a cascade that are distilled: "all" (their mean) or "last".
+    cfg.MODEL.MHKD.STAGES = "all"
     # Temperature of the class-score distillation.
     cfg.MODEL.MHKD.TEMPERATURE = 1.0
+
+    # Where the first phase starts from; later ones go on from the one before. "weights" (MODEL.WEIGHTS, such as the
+    # previous step), "teacher", "imagenet" (a backbone: of the model zoo or MODEL.TIMM.PRETRAINED) or "none".
+    cfg.MODEL.MHKD.INIT = "weights"
+    # Final decay of a moving average of the trained detector, such as 0.999, which is then exported; 0 for none.
+    cfg.MODEL.MHKD.EMA_DECAY = 0.0
+    # Which weights a phase exports: "last", or "best" by AP on the validation tiles every TEST.EVAL_PERIOD iterations.
+    cfg.MODEL.MHKD.SELECT = "last"
+    # A distillation loss above so many times the task loss (median of 20 iterations) is warned of.
+    cfg.MODEL.MHKD.MAX_RATIO = 10.0
 
     # The phases of a training step, run one after another, each from the student the one before ended with:
     # a list of {NAME: ..., SHARE: share of SOLVER.MAX_ITER, KEY: VALUE, ...}. Empty: one phase, no overrides.

@@ -6,7 +6,7 @@ import argparse
 
 from mhkd.config import read_config
 from mhkd.engine.checkpoint import resolve_device
-from mhkd.engine.train import run_training
+from mhkd.engine.train import launch_training
 from preprocess.console import HelpFormatter, run_main
 
 EXAMPLES = """
@@ -34,6 +34,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--teacher", help="detector.pth of the teacher (distillation steps)")
     parser.add_argument("--seed", type=int, default=1, help="seed of everything random")
     parser.add_argument("--device", default="auto", help="cpu, cuda, or auto: cuda where there is one")
+    parser.add_argument("--processes", type=int, default=1, help="training processes of this machine, one a GPU")
     parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="configuration overrides")
     return parser
 
@@ -44,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
     overrides += ["MODEL.DEVICE", resolve_device(args.device)]
     overrides += ["MODEL.WEIGHTS", args.init] if args.init else []
     overrides += ["MODEL.MHKD.TEACHER.WEIGHTS", args.teacher] if args.teacher else []
-    result = run_training(read_config(args.config_file, [*overrides, *args.overrides]))
+    result = launch_training(read_config(args.config_file, [*overrides, *args.overrides]), args.processes)
     print(f"finished: {result}")
     return 0
 

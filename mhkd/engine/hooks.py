@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import logging
+
 from detectron2.engine import HookBase
 from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
+from detectron2.utils.events import EventStorage
 
 from mhkd.data.stream import PositionSampler
+
+logger = logging.getLogger(__name__)
+
+BALANCE_WINDOW = 20
+"""Over how many iterations the median ratio is taken before it warns."""
 
 
 class ExactResume(HookBase):
@@ -26,3 +34,39 @@ class ExactResume(HookBase):
 
     def before_step(self) -> None:
         seed_all_rng((self.seed * 1_000_003 + self.trainer.iter * 1009 + comm.get_rank()) % 2**31)
+
+
+class LossBalance(HookBase):
+    """Logs each distillation loss as a share of the student's task loss, and warns of one that drowns it.
+
+    ``kd_ratio/<name>`` stands beside ``loss_kd_<name>`` in metrics.json and TensorBoard.
+    """
+
+    def __init__(self, max_ratio: float) -> None:
+        """
+        Args:
+            max_ratio: median of the last 20 iterations from which on it warns, once for each loss.
+        """
+        self.max_ratio = max_ratio
+        self.warned: set[str] = set()
+
+    def after_step(self) -> None:
+        storage: EventStorage = self.trainer.storage
+        now = {name: value for name, (value, at) in storage.latest().items() if at == self.trainer.iter}
+        losses = {name: value for name, value in now.items() if name.startswith("loss_")}
+        task = sum(v for name, v in losses.items() if not name.startswith(("loss_kd_", "loss_teacher_")))
+        for name, value in losses.items():
+            if not name.startswith("loss_kd_") or not task:
+                continue
+            key = f"kd_ratio/{name.removeprefix('loss_kd_')}"
+            storage.put_scalar(key, value / task)
+            ratio = storage.history(key).median(BALANCE_WINDOW)
+            full = len(storage.history(key).values()) >= min(BALANCE_WINDOW, self.trainer.max_iter)
+            if full and ratio > self.max_ratio and name not in self.warned:
+                self.warned.add(name)
+                logger.warning(
+                    "%s is %.1f times the task loss (MODEL.MHKD.MAX_RATIO is %g): lower its weight",
+                    name,
+                    ratio,
+                    self.max_ratio,
+                )

@@ -10,12 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from detectron2.config import CfgNode
+from detectron2.engine import launch
+from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
+from torch.multiprocessing.spawn import ProcessException
 
 from mhkd.detector import quiet_torch
-from mhkd.engine.checkpoint import export_detector
+from mhkd.engine.checkpoint import export_detector, load_strictly, read_checkpoint
+from mhkd.engine.initialisation import resolve_init
 from mhkd.engine.phases import phase_configs
-from mhkd.engine.trainer import Trainer, trained_detector
+from mhkd.engine.selection import BEST_FILE
+from mhkd.engine.trainer import Trainer, detector_traits
 from mhkd.provenance import software
 from preprocess.errors import UserError
 from preprocess.files import atomic_path, sha256_of, write_json
@@ -38,6 +43,7 @@ def run_training(cfg: CfgNode) -> Path:
     """
     manifest = Manifest.read(cfg.DATASETS.TILES)
     _check_split(manifest)
+    cfg = resolve_init(cfg)
     weights = cfg.MODEL.WEIGHTS
     for phase in phase_configs(_fit_to_data(cfg, manifest)):
         exported = Path(phase.OUTPUT_DIR) / DETECTOR_FILE
@@ -50,11 +56,36 @@ def run_training(cfg: CfgNode) -> Path:
             logger.info("%s is finished, nothing to do", phase.OUTPUT_DIR)
         else:
             _run_phase(phase, manifest, inputs, exported)
+        comm.synchronize()  # every process goes on from what the first one wrote
         weights = exported
     result = Path(cfg.OUTPUT_DIR) / DETECTOR_FILE
-    with atomic_path(result) as temporary:
-        shutil.copyfile(weights, temporary)
+    if comm.is_main_process():
+        with atomic_path(result) as temporary:
+            shutil.copyfile(weights, temporary)
+    comm.synchronize()
     return result
+
+
+def launch_training(cfg: CfgNode, num_processes: int = 1) -> Path:
+    """:func:`run_training` in ``num_processes`` processes of this machine, one a GPU, or on its CPU (gloo).
+
+    SOLVER.IMS_PER_BATCH is the batch of all of them together. A loss is averaged over the processes, so what it
+    normalises by (PKD's statistics, the number of foreground RoIs) is that of one process.
+
+    Raises:
+        UserError: what :func:`run_training` raises, or a batch that does not divide.
+    """
+    if cfg.SOLVER.IMS_PER_BATCH % num_processes:
+        raise UserError(
+            f"SOLVER.IMS_PER_BATCH {cfg.SOLVER.IMS_PER_BATCH} does not divide among {num_processes} processes",
+            remedy="choose a multiple of the number of processes",
+        )
+    try:
+        launch(run_training, num_processes, dist_url="auto", args=(cfg,))
+    except ProcessException as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise UserError(f"a training process failed: {reason}", path=cfg.OUTPUT_DIR) from None
+    return Path(cfg.OUTPUT_DIR) / DETECTOR_FILE
 
 
 def _run_phase(cfg: CfgNode, manifest: Manifest, inputs: dict[str, str], exported: Path) -> None:
@@ -71,16 +102,16 @@ def _run_phase(cfg: CfgNode, manifest: Manifest, inputs: dict[str, str], exporte
             path=cfg.OUTPUT_DIR,
             remedy="lower SOLVER.BASE_LR or the loss weights",
         ) from None
-    side = "teacher" if cfg.MODEL.META_ARCHITECTURE != "MHKD" and cfg.INPUT.SIDE == "teacher" else "student"
-    export_detector(
-        exported,
-        trained_detector(trainer.model),
-        cfg,
-        input_mpp=getattr(manifest, f"{side}_mpp"),
-        tile_px=int(manifest.tiles[f"{side}_width"].iloc[0]),
-        class_names=tuple(manifest.labels),
-        provenance={**software(), "inputs": inputs, "seed": cfg.SEED, "iterations": cfg.SOLVER.MAX_ITER},
-    )
+    if not comm.is_main_process():
+        return
+    detector = trainer.detector_to_export()
+    iterations = cfg.SOLVER.MAX_ITER
+    if cfg.MODEL.MHKD.SELECT == "best":
+        best = read_checkpoint(Path(cfg.OUTPUT_DIR) / BEST_FILE)
+        load_strictly(detector, best["model"], BEST_FILE)
+        iterations = best["iteration"]
+    provenance = {**software(), "inputs": inputs, "seed": cfg.SEED, "iterations": iterations}
+    export_detector(exported, detector, cfg, **detector_traits(cfg, manifest), provenance=provenance)
 
 
 def _fit_to_data(cfg: CfgNode, manifest: Manifest) -> CfgNode:
@@ -89,6 +120,10 @@ def _fit_to_data(cfg: CfgNode, manifest: Manifest) -> CfgNode:
     cfg.defrost()
     cfg.MODEL.ROI_HEADS.NUM_CLASSES = len(manifest.labels)
     cfg.MODEL.RETINANET.NUM_CLASSES = len(manifest.labels)
+    if cfg.MODEL.MHKD.SELECT not in {"last", "best"}:
+        raise UserError(f"MODEL.MHKD.SELECT is {cfg.MODEL.MHKD.SELECT!r}", remedy='use "last" or "best"')
+    if cfg.MODEL.MHKD.SELECT == "best" and not cfg.TEST.EVAL_PERIOD:
+        raise UserError("MODEL.MHKD.SELECT is best, and nothing is scored", remedy="set TEST.EVAL_PERIOD")
     if cfg.SEED < 0:
         raise UserError("SEED is negative", remedy="give a seed of 0 or more, so that the run can be repeated")
     return cfg
@@ -134,7 +169,9 @@ def _check_same_run(cfg: CfgNode, inputs: dict[str, Any]) -> None:
     """Refuse to continue a folder that another configuration, other tiles or other weights began."""
     record = Path(cfg.OUTPUT_DIR) / "run.json"
     if not record.is_file():
-        write_json(record, inputs)
+        comm.synchronize()  # nobody looks for the record after the first process has written it
+        if comm.is_main_process():
+            write_json(record, inputs)
         return
     before = json.loads(record.read_text(encoding="utf-8"))
     changed = sorted(k for k in {*before, *inputs} if before.get(k) != inputs.get(k))

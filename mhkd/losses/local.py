@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from mhkd.losses.precision import full_precision
+
 
 def local_loss(student: Tensor, teacher: Tensor, foreground: Tensor) -> Tensor:
     """0.5 * MSE over foreground RoIs + 0.5 * MSE over background RoIs, each by its own count.
 
     The equal halves keep the few glomeruli from drowning in background. A group without RoIs adds nothing.
     """
-    per_roi = (student.float() - teacher.float()).square().flatten(1).mean(dim=1)
+    per_roi = (full_precision(student) - full_precision(teacher)).square().flatten(1).mean(dim=1)
     weights = foreground.to(per_roi.dtype), (~foreground).to(per_roi.dtype)
     return sum((0.5 * (per_roi * group).sum() / group.sum().clamp(min=1) for group in weights), per_roi.new_zeros(()))

@@ -8,11 +8,13 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional
 
+from mhkd.losses.precision import full_precision
+
 
 def class_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float = 1.0) -> Tensor:
     """T^2 * KL(p_teacher || p_student), mean over RoIs (Hinton et al., 2015)."""
-    student = functional.log_softmax(student_logits.float() / temperature, dim=1)
-    teacher = functional.log_softmax(teacher_logits.float() / temperature, dim=1)
+    student = functional.log_softmax(full_precision(student_logits) / temperature, dim=1)
+    teacher = functional.log_softmax(full_precision(teacher_logits) / temperature, dim=1)
     divergence = (teacher.exp() * (teacher - student)).sum(dim=1)
     return temperature**2 * divergence.sum() / max(len(divergence), 1)
 
@@ -24,7 +26,7 @@ def bounded_box_loss(student: Tensor, teacher: Tensor, target: Tensor, beta: flo
     Chen et al., NeurIPS 2017: a teacher that is further off than the student has nothing to teach).
     Mean over all foreground RoIs, so that RoIs without a lesson dilute the loss instead of vanishing.
     """
-    student, teacher, target = student.float(), teacher.float(), target.float()
+    student, teacher, target = full_precision(student), full_precision(teacher), full_precision(target)
     worse = (student.detach() - target).abs().sum(dim=1) > (teacher - target).abs().sum(dim=1)
     per_roi = functional.smooth_l1_loss(student, teacher, beta=beta, reduction="none").sum(dim=1)
     return (per_roi * worse).sum() / max(len(per_roi), 1)

@@ -1,4 +1,4 @@
-"""The frozen high-magnification teacher."""
+"""The high-magnification teacher: frozen, or frozen but for its box branch."""
 
 from __future__ import annotations
 
@@ -7,30 +7,60 @@ from typing import Any
 import torch
 from detectron2.modeling import GeneralizedRCNN
 from detectron2.modeling.roi_heads import StandardROIHeads
-from detectron2.structures import Boxes
+from detectron2.structures import Boxes, ImageList, Instances
 from torch import Tensor, nn
+from torch.func import functional_call
+
+from mhkd.modeling.box_stages import Stage, predict, run_stages, stage_losses
+from preprocess.errors import UserError
+
+TRAINABLE = ("roi_heads",)
 
 
 class Teacher(nn.Module):
-    """A detector that only answers: no gradient, never in training mode.
+    """A detector that answers, and of which at most the box branch learns.
 
-    ``train()`` is overridden, because a trainer's ``model.train()`` reaches every sub-module.
+    It is never in training mode: ``train()`` is overridden, because a trainer's ``model.train()`` reaches every
+    sub-module.
     """
 
-    def __init__(self, detector: GeneralizedRCNN) -> None:
+    def __init__(self, detector: GeneralizedRCNN, trainable: tuple[str, ...] = ()) -> None:
+        """
+        Args:
+            trainable: parts that learn, () or ("roi_heads",) for mutual learning. The feature extractor and the
+                proposal network never do.
+        """
         super().__init__()
+        if unknown := [part for part in trainable if part not in TRAINABLE]:
+            raise UserError(
+                f"MODEL.MHKD.TEACHER.TRAINABLE names {', '.join(unknown)}",
+                remedy="use [] or [roi_heads]: the teacher's feature extractor always stays frozen",
+            )
         self.detector = detector
+        self.trainable = bool(trainable)
         self.requires_grad_(False)
+        if self.trainable:
+            for branch in (self.roi_heads.box_head, self.roi_heads.box_predictor):
+                branch.requires_grad_(True)
         super().train(False)
 
     def train(self, mode: bool = True) -> Teacher:
         return super().train(False)
 
+    @property
+    def roi_heads(self) -> StandardROIHeads:
+        return self.detector.roi_heads
+
     @torch.no_grad()
-    def pyramid(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor]:
-        """f_H: the pyramid of the pairs' ``teacher_image``."""
+    def pyramid(self, batched_inputs: list[dict[str, Any]]) -> tuple[ImageList, dict[str, Tensor]]:
+        """The pairs' ``teacher_image`` as a batch, and f_H, its pyramid."""
         images = self.detector.preprocess_image([{"image": x["teacher_image"]} for x in batched_inputs])
-        return self.detector.backbone(images.tensor)
+        return images, self.detector.backbone(images.tensor)
+
+    @torch.no_grad()
+    def propose(self, images: ImageList, pyramid: dict[str, Tensor]) -> list[Instances]:
+        """Proposal_H: the teacher's own proposals, in teacher pixels."""
+        return self.detector.proposal_generator(images, pyramid, None)[0]
 
     @torch.no_grad()
     def pool(self, pyramid: dict[str, Tensor], boxes: list[Boxes]) -> Tensor:
@@ -38,11 +68,38 @@ class Teacher(nn.Module):
         heads = self.roi_heads
         return heads.box_pooler([pyramid[f] for f in heads.box_in_features], boxes)
 
-    @torch.no_grad()
-    def predict(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
-        """O_H: class logits (R, K + 1) and box deltas (R, 4 or 4 K) for pooled RoI features."""
-        return self.roi_heads.box_predictor(self.roi_heads.box_head(pooled))
+    def predict(self, pooled: Tensor, stage: int = 0) -> tuple[Tensor, Tensor]:
+        """O_H: class logits (R, K + 1) and box deltas (R, 4 or 4 K) of ``stage``; a gradient only where it learns."""
+        with torch.set_grad_enabled(self.trainable and torch.is_grad_enabled()):
+            return predict(self.roi_heads, pooled, stage)
 
-    @property
-    def roi_heads(self) -> StandardROIHeads:
-        return self.detector.roi_heads
+    def judge(self, pooled: Tensor, stage: int = 0) -> tuple[Tensor, Tensor]:
+        """What :meth:`predict` gives, with a gradient towards ``pooled`` and none towards the teacher."""
+        if not self.trainable:  # nothing to hold back: no parameter of it wants a gradient
+            return predict(self.roi_heads, pooled, stage)
+        judge = _Judge(self.roi_heads)
+        fixed = {name: parameter.detach() for name, parameter in judge.named_parameters()}
+        return functional_call(judge, fixed, (pooled, stage))
+
+    def detect(
+        self, images: ImageList, pyramid: dict[str, Tensor], targets: list[Instances] | None = None
+    ) -> list[Stage]:
+        """The teacher's own pass f_HH -> O_H over its proposals, those sampled for training where it has targets."""
+        with torch.set_grad_enabled(self.trainable and torch.is_grad_enabled()):
+            return run_stages(self.roi_heads, pyramid, self.propose(images, pyramid), targets)
+
+    def losses(self, stages: list[Stage]) -> dict[str, Tensor]:
+        """Its own detection losses, called ``loss_teacher_*``."""
+        found = stage_losses(self.roi_heads, stages)
+        return {name.replace("loss_", "loss_teacher_", 1): loss for name, loss in found.items()}
+
+
+class _Judge(nn.Module):
+    """The call that ``functional_call`` makes with other parameters."""
+
+    def __init__(self, heads: StandardROIHeads) -> None:
+        super().__init__()
+        self.heads = heads
+
+    def forward(self, pooled: Tensor, stage: int) -> tuple[Tensor, Tensor]:
+        return predict(self.heads, pooled, stage)

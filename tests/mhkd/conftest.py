@@ -12,6 +12,7 @@ import pytest
 from detectron2.config import CfgNode
 
 from mhkd.config import read_config
+from mhkd.engine.train import run_training
 from preprocess.manifest import BOXES_COLUMNS, TILES_COLUMNS, Manifest
 
 DEMO = Path(__file__).resolve().parents[2] / "configs" / "demo"
@@ -29,13 +30,13 @@ TINY = {
 
 @pytest.fixture(scope="session")
 def tile_pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six training pairs of 128 and 32 px, each with one dark disc, the last without any."""
+    """Six training pairs of 128 and 32 px with one dark disc each, the last without any; a seventh to validate on."""
     root = tmp_path_factory.mktemp("tiles")
     rng = np.random.default_rng(0)
     tiles, boxes = [], []
-    for i in range(6):
+    for i in range(7):
         image = np.clip(rng.normal((220, 170, 200), 10, (128, 128, 3)), 0, 255).astype(np.uint8)
-        if i < 5:
+        if i != 5:
             x, y, radius = (int(v) for v in rng.integers((35, 35, 18), (93, 93, 30)))
             cv2.circle(image, (x, y), radius, (140, 60, 130), -1)
             corners = [float(v * 4) for v in (x - radius, y - radius, x + radius, y + radius)]
@@ -50,7 +51,7 @@ def tile_pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 "s",
                 "s.svs",
                 "p",
-                "train",
+                "val" if i == 6 else "train",
                 0.0,
                 0.0,
                 512.0,
@@ -58,7 +59,7 @@ def tile_pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 0.5,
                 1.0,
                 *tuple(x for file, side in zip(files, (128, 32), strict=True) for x in (file, side, side)),
-                int(i < 5),
+                int(i != 5),
             )
         )
     Manifest(
@@ -72,15 +73,24 @@ def tile_pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture
-def tiny_cfg(tile_pairs: Path, tmp_path: Path) -> Callable[..., CfgNode]:
-    """``tiny_cfg("step1", "KEY", value, ...)``: a demo configuration, made small, on ``tile_pairs``."""
-
+def make_tiny(tiles: Path, folder: Path) -> Callable[..., CfgNode]:
     def make(name: str, *overrides: object) -> CfgNode:
         settings = [x for item in TINY.items() for x in item]
-        where = ["DATASETS.TILES", str(tile_pairs), "OUTPUT_DIR", str(tmp_path / name), "SEED", 3]
+        where = ["DATASETS.TILES", str(tiles), "OUTPUT_DIR", str(folder / name), "SEED", 3]
         cfg = read_config(DEMO / f"{name}.yaml")
         cfg.merge_from_list([*settings, *where, *overrides])
         return cfg
 
     return make
+
+
+@pytest.fixture
+def tiny_cfg(tile_pairs: Path, tmp_path: Path) -> Callable[..., CfgNode]:
+    """``tiny_cfg("step1", "KEY", value, ...)``: a demo configuration, made small, on ``tile_pairs``."""
+    return make_tiny(tile_pairs, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def teacher(tile_pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The exported detector of a tiny teacher."""
+    return run_training(make_tiny(tile_pairs, tmp_path_factory.mktemp("trained"))("teacher"))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,9 +11,10 @@ from detectron2.config import CfgNode
 from detectron2.engine import HookBase
 
 from mhkd.engine.checkpoint import load_detector, read_checkpoint
-from mhkd.engine.train import run_training
+from mhkd.engine.train import launch_training, run_training
 from mhkd.engine.trainer import Trainer
 from preprocess.errors import UserError
+from tests.mhkd.modeling.pairs import CASCADE
 
 MakeCfg = Callable[..., CfgNode]
 
@@ -23,11 +25,6 @@ class Stop(HookBase):
     def after_step(self) -> None:
         if self.trainer.iter == 1:
             raise KeyboardInterrupt
-
-
-@pytest.fixture
-def teacher(tiny_cfg: MakeCfg) -> Path:
-    return run_training(tiny_cfg("teacher"))
 
 
 def weights_of(path: Path) -> dict[str, torch.Tensor]:
@@ -63,28 +60,167 @@ def test_the_steps_follow_one_another_and_leave_plain_students(tiny_cfg: MakeCfg
     assert instances.image_size == (32, 40)
 
 
-@pytest.mark.parametrize("name", ["baseline_strict", "step3"])
+MUTUAL = ("MODEL.MHKD.TEACHER.TRAINABLE", ["roi_heads"])
+EVERYTHING = (
+    *MUTUAL,
+    *("MODEL.MHKD.EMA_DECAY", 0.9, "TEST.EVAL_PERIOD", 1, "MODEL.MHKD.SELECT", "best"),
+    *("MODEL.MHKD.LOSS_WEIGHTS.FEATURE", 1.0, "MODEL.MHKD.FEATURE_LOSS", "mgd", "SOLVER.OPTIMIZER", "sgd"),
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides"),
+    [("baseline_strict", ("MODEL.MHKD.EMA_DECAY", 0.9)), ("step3", ()), ("step3", EVERYTHING)],
+    ids=["baseline-ema", "step3", "step3-everything"],
+)
 def test_interrupted_and_resumed_is_the_same_run(
-    name: str, tiny_cfg: MakeCfg, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str,
+    overrides: tuple[object, ...],
+    tiny_cfg: MakeCfg,
+    teacher: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    whole = distil(tiny_cfg, name, teacher, teacher, "OUTPUT_DIR", str(tmp_path / "whole"))
+    whole = distil(tiny_cfg, name, teacher, teacher, *overrides, "OUTPUT_DIR", str(tmp_path / "whole"))
     build_hooks = Trainer.build_hooks
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "build_hooks", lambda self: [*build_hooks(self), Stop()])
         with pytest.raises(KeyboardInterrupt):
-            distil(tiny_cfg, name, teacher, teacher, "OUTPUT_DIR", str(tmp_path / "parts"))
+            distil(tiny_cfg, name, teacher, teacher, *overrides, "OUTPUT_DIR", str(tmp_path / "parts"))
     assert not (tmp_path / "parts" / "detector.pth").exists()
-    parts = distil(tiny_cfg, name, teacher, teacher, "OUTPUT_DIR", str(tmp_path / "parts"))
-    expected, found = weights_of(whole), weights_of(parts)
-    assert [k for k in expected if not torch.equal(expected[k], found[k])] == []
+    parts = distil(tiny_cfg, name, teacher, teacher, *overrides, "OUTPUT_DIR", str(tmp_path / "parts"))
+    last = [next(path.parent.glob("*/model_final.pth")) for path in (whole, parts)]
+    for first, second in ((whole, parts), last):
+        expected, found = weights_of(first), weights_of(second)
+        assert [k for k in expected if not torch.equal(expected[k], found[k])] == []
+    if "MODEL.MHKD.EMA_DECAY" in overrides:
+        expected, found = (read_checkpoint(path)["ema"] for path in last)
+        assert [k for k in expected if not torch.equal(expected[k], found[k])] == []
 
 
-def test_a_finished_run_is_not_repeated_and_another_is_not_mixed_in(tiny_cfg: MakeCfg, teacher: Path) -> None:
+@pytest.mark.parametrize("trainable", [False, True])
+def test_only_what_may_learn_changes_in_the_teacher(tiny_cfg: MakeCfg, teacher: Path, trainable: bool) -> None:
+    before = weights_of(teacher)
+    step3 = distil(tiny_cfg, "step3", teacher, teacher, *(MUTUAL if trainable else ()), "MODEL.MHKD.EMA_DECAY", 0.5)
+    after = weights_of(step3.parent / "semantic" / "model_final.pth")
+    changed = {k for k, v in before.items() if not torch.equal(after[f"teacher.detector.{k}"], v)}
+    assert bool(changed) == trainable
+    assert all(k.startswith(("roi_heads.box_head", "roi_heads.box_predictor")) for k in changed)
+    assert not any("teacher" in k or "ema" in k for k in weights_of(step3))
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_the_exported_student_detects_what_the_trained_one_does(
+    tiny_cfg: MakeCfg, teacher: Path, monkeypatch: pytest.MonkeyPatch, ema: float
+) -> None:
+    trained = []
+    export = Trainer.detector_to_export
+    monkeypatch.setattr(Trainer, "detector_to_export", lambda self: trained.append(export(self)) or trained[-1])
+    overrides = ("MODEL.MHKD.EMA_DECAY", ema, "MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.0)
+    step3 = distil(tiny_cfg, "step3", teacher, teacher, *overrides)
+    image = {"image": torch.randint(0, 255, (3, 32, 40), dtype=torch.uint8)}
+    with torch.no_grad():
+        expected, found = (m([image])[0]["instances"] for m in (trained[-1].eval(), load_detector(step3).model))
+    assert len(found) > 0
+    assert torch.equal(found.pred_boxes.tensor, expected.pred_boxes.tensor)
+    assert torch.equal(found.scores, expected.scores)
+    final = weights_of(step3.parent / "semantic" / "model_final.pth")
+    same = all(torch.equal(v, final[f"student.{k}"]) for k, v in weights_of(step3).items())
+    assert same == (ema == 0.0)
+
+
+def test_the_best_student_on_the_validation_tiles_is_exported(
+    tiny_cfg: MakeCfg, teacher: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = iter([10.0, 30.0, 20.0, None])
+    monkeypatch.setattr("mhkd.engine.trainer.evaluate_tiles", lambda *_, **__: {"AP": next(scores)})
+    overrides = ("TEST.EVAL_PERIOD", 1, "MODEL.MHKD.SELECT", "best")
+    best = distil(tiny_cfg, "step2", teacher, teacher, *overrides)
+    second = weights_of(best.parent / "local" / "model_0000001.pth")
+    assert all(torch.equal(v, second[f"student.{k}"]) for k, v in weights_of(best).items())
+    assert read_checkpoint(best)["provenance"]["iterations"] == 2
+    with pytest.raises(UserError, match=r"SELECT is best.*EVAL_PERIOD"):
+        distil(tiny_cfg, "step2", teacher, teacher, "MODEL.MHKD.SELECT", "best")
+
+
+def test_losses_and_their_shares_are_logged(tiny_cfg: MakeCfg, teacher: Path) -> None:
+    step3 = distil(tiny_cfg, "step3", teacher, teacher, "TEST.EVAL_PERIOD", 4)
+    lines = (step3.parent / "semantic" / "metrics.json").read_text().splitlines()
+    logged = {key: value for line in lines for key, value in json.loads(line).items()}
+    for name in ("local", "semantic_cls", "semantic_box"):
+        task = sum(v for k, v in logged.items() if k.startswith("loss_") and not k.startswith("loss_kd_"))
+        assert logged[f"kd_ratio/{name}"] == pytest.approx(logged[f"loss_kd_{name}"] / task, rel=0.5)
+    assert 0 <= logged["val/AP"] <= 100
+
+
+def test_a_weight_that_no_loss_reads_is_refused(tiny_cfg: MakeCfg, teacher: Path) -> None:
+    with pytest.raises(UserError, match=r"LOSS_WEIGHTS\.LOCAL is set, and nothing is distilled"):
+        distil(tiny_cfg, "baseline_strict", teacher, teacher, "MODEL.MHKD.LOSS_WEIGHTS.LOCAL", 1.0)
+
+
+def test_a_finished_run_is_not_repeated_and_another_is_not_mixed_in(tiny_cfg: MakeCfg) -> None:
+    teacher = run_training(tiny_cfg("teacher", "SOLVER.MAX_ITER", 1))
     first = (teacher.parent / "train" / "detector.pth").stat().st_mtime_ns
-    run_training(tiny_cfg("teacher"))
+    run_training(tiny_cfg("teacher", "SOLVER.MAX_ITER", 1))
     assert (teacher.parent / "train" / "detector.pth").stat().st_mtime_ns == first
     with pytest.raises(UserError, match="other config"):
         run_training(tiny_cfg("teacher", "SOLVER.BASE_LR", 0.5))
+
+
+def test_where_a_student_starts_can_stand_in_the_config(tiny_cfg: MakeCfg, teacher: Path, tmp_path: Path) -> None:
+    named = distil(tiny_cfg, "step1", teacher, teacher, "SOLVER.MAX_ITER", 2)
+    overrides = ("MODEL.MHKD.INIT", "teacher", "OUTPUT_DIR", str(tmp_path / "other"), "SOLVER.MAX_ITER", 2)
+    chosen = run_training(tiny_cfg("step1", "MODEL.MHKD.TEACHER.WEIGHTS", str(teacher), *overrides))
+    assert all(torch.equal(v, weights_of(named)[k]) for k, v in weights_of(chosen).items())
+
+
+def test_a_cascade_goes_through_all_phases(tiny_cfg: MakeCfg) -> None:
+    """One step with every phase: the list is data."""
+    short = (*CASCADE, "MODEL.MHKD.BFA.ENABLED", False)
+    teacher = run_training(tiny_cfg("teacher", *short, "SOLVER.MAX_ITER", 1))
+    weight = "MODEL.MHKD.LOSS_WEIGHTS."
+    phases = [
+        {"NAME": "basic", f"{weight}FEATURE": 1.0},
+        {"NAME": "adaptive", f"{weight}FEATURE": 1.0, "MODEL.MHKD.BFA.ENABLED": True},
+        {"NAME": "local", f"{weight}LOCAL": 1.0, "MODEL.MHKD.BFA.ENABLED": True},
+        {"NAME": "semantic", f"{weight}LOCAL": 1.0, f"{weight}SEMANTIC_CLS": 1.0, f"{weight}SEMANTIC_BOX": 1.0}
+        | {"MODEL.MHKD.BFA.ENABLED": True, "MODEL.MHKD.TEACHER.TRAINABLE": ["roi_heads"]},
+    ]
+    student = distil(tiny_cfg, "step1", teacher, teacher, *short, "MODEL.MHKD.PHASES", phases)
+    detector = load_detector(student)
+    assert type(detector.model.roi_heads).__name__ == "CascadeROIHeads"
+    assert any(k.startswith("bfa.") for k in detector.model.state_dict())
+
+
+def test_two_processes_give_the_result_of_one(tiny_cfg: MakeCfg, teacher: Path, tmp_path: Path) -> None:
+    """Within 1e-3 of the way that the weights went, where every loss divides evenly.
+
+    For that every anchor and a fixed number of RoIs an image take part, and the losses are means over images,
+    anchors or RoIs. SGD, as Adam turns the sign of a gradient that is all rounding into a full step.
+    """
+    overrides = (
+        *("SOLVER.IMS_PER_BATCH", 4, "SOLVER.MAX_ITER", 2, "SOLVER.OPTIMIZER", "sgd", "SOLVER.BASE_LR", 0.01),
+        *("SOLVER.CLIP_GRADIENTS.ENABLED", False, "MODEL.MHKD.BF16", "off", "MODEL.MHKD.EMA_DECAY", 0.9),
+        *("MODEL.RPN.BATCH_SIZE_PER_IMAGE", 1000, "MODEL.RPN.POST_NMS_TOPK_TRAIN", 8),
+        *("MODEL.ROI_HEADS.PROPOSAL_APPEND_GT", False, "MODEL.MHKD.FEATURE_LOSS", "mse"),
+    )
+    phase = {"NAME": "phase", "MODEL.MHKD.LOSS_WEIGHTS.FEATURE": 1.0, "MODEL.MHKD.LOSS_WEIGHTS.SEMANTIC_CLS": 1.0}
+    found = []
+    for count in (1, 2):
+        where = ("OUTPUT_DIR", str(tmp_path / f"processes{count}"), "MODEL.MHKD.PHASES", [phase])
+        weights = ("MODEL.WEIGHTS", str(teacher), "MODEL.MHKD.TEACHER.WEIGHTS", str(teacher))
+        found.append(weights_of(launch_training(tiny_cfg("step3", *overrides, *weights, *where), count)))
+    one, two = found
+    start = {**one, **weights_of(teacher)}  # a new BFA begins at its own random weights
+    way = torch.cat([(one[k] - start[k]).flatten() for k in one]).norm()
+    apart = torch.cat([(one[k] - two[k]).flatten() for k in one]).norm()
+    assert way > 0
+    assert apart / way < 1e-3
+
+
+def test_failures_of_several_processes_are_one_clear_error(tiny_cfg: MakeCfg) -> None:
+    with pytest.raises(UserError, match="IMS_PER_BATCH 2 does not divide among 3"):
+        launch_training(tiny_cfg("teacher"), 3)
 
 
 def test_missing_steps_are_named_with_the_remedy(tiny_cfg: MakeCfg, teacher: Path, tmp_path: Path) -> None:

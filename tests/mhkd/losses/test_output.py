@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from mhkd.losses.output import bounded_box_loss, class_loss
+from tests.mhkd.losses import reference
 
 
 def test_kl_by_hand() -> None:
@@ -33,3 +34,26 @@ def test_boxes_are_distilled_only_where_the_student_is_worse() -> None:
 def test_no_rois_no_loss() -> None:
     assert class_loss(torch.zeros(0, 2), torch.zeros(0, 2)).item() == 0.0
     assert bounded_box_loss(*(torch.zeros(0, 4) for _ in range(3))).item() == 0.0
+
+
+def float64(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape, dtype=torch.float64)
+
+
+def test_both_agree_with_the_reference() -> None:
+    torch.manual_seed(0)
+    student, teacher = float64(7, 6), float64(7, 6)
+    for temperature in (1.0, 3.0):
+        expected = reference.kl(student.numpy(), teacher.numpy(), temperature)
+        assert class_loss(student, teacher, temperature).item() == pytest.approx(expected, rel=1e-12)
+    boxes = [0.2 * float64(9, 4) for _ in range(3)]
+    expected = reference.bounded_boxes(*(b.numpy() for b in boxes), beta=0.1)
+    assert expected > 0
+    assert bounded_box_loss(*boxes).item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_gradients_are_right() -> None:
+    torch.manual_seed(0)
+    student, teacher, target = float64(5, 4).requires_grad_(), float64(5, 4), float64(5, 4)
+    assert torch.autograd.gradcheck(lambda x: class_loss(x, teacher, 2.0), student)
+    assert torch.autograd.gradcheck(lambda x: bounded_box_loss(x, teacher, target), student)

@@ -1,48 +1,121 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from detectron2.config import CfgNode
-from detectron2.modeling import build_model
-from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
 
-from mhkd.modeling.meta_arch import MHKD
 from mhkd.modeling.student import UpsampledRCNN
-from mhkd.modeling.teacher import Teacher
 from preprocess.errors import UserError
+from tests.mhkd.modeling.pairs import ALL, CASCADE, distiller, pair
 
 MakeCfg = Callable[..., CfgNode]
-ALL = ("FEATURE", "LOCAL", "SEMANTIC_CLS", "SEMANTIC_BOX")
 
 
-def distiller(tiny_cfg: MakeCfg, *overrides: object, classes: int = 1) -> MHKD:
-    torch.manual_seed(0)
-    weights = [x for name in ALL for x in (f"MODEL.MHKD.LOSS_WEIGHTS.{name}", 1.0)]
-    cfg = tiny_cfg("step3", "MODEL.ROI_HEADS.NUM_CLASSES", classes, *weights, *overrides)
-    teacher_cfg = tiny_cfg("teacher", "MODEL.ROI_HEADS.NUM_CLASSES", classes)
-    return MHKD(cfg, teacher=Teacher(build_model(teacher_cfg)), scale_ratio=4 // cfg.MODEL.MHKD.UPSAMPLE).train()
-
-
-def pair(boxes: list[list[float]], side: int = 32) -> dict[str, object]:
-    instances = Instances((side, side), gt_boxes=Boxes(torch.tensor(boxes).reshape(-1, 4)))
-    instances.gt_classes = torch.zeros(len(boxes), dtype=torch.long)
-    image = torch.randint(0, 255, (3, side, side), dtype=torch.uint8)
-    teacher_image = image.repeat_interleave(4, 1).repeat_interleave(4, 2)
-    return {"image": image, "teacher_image": teacher_image, "instances": instances, "height": side, "width": side}
-
-
-@pytest.mark.parametrize("classes", [1, 5])
-def test_every_phase_gives_its_own_losses_and_a_gradient(tiny_cfg: MakeCfg, classes: int) -> None:
-    model = distiller(tiny_cfg, classes=classes)
+@pytest.mark.parametrize(
+    ("overrides", "options"),
+    [
+        ((), {"classes": 1}),
+        ((), {"classes": 5}),
+        (("MODEL.MHKD.ALIGN", "iou"), {}),
+        (("MODEL.MHKD.ALIGN", "crosskd"), {}),
+        (CASCADE, {"teacher": CASCADE}),
+        ((*CASCADE, "MODEL.MHKD.ALIGN", "iou"), {"teacher": CASCADE, "classes": 5}),
+        (("MODEL.FPN.OUT_CHANNELS", 64, "MODEL.MHKD.ALIGN", "crosskd"), {}),
+        (("MODEL.FPN.OUT_CHANNELS", 64, "MODEL.MHKD.FEATURE_LOSS", "fgd"), {}),
+        (("MODEL.TIMM.NAME", "resnet18", "MODEL.MHKD.FEATURE_LOSS", "mgd"), {}),
+        (("MODEL.MHKD.FEATURE_LOSS", "cwd", "MODEL.MHKD.FEATURE_FOREGROUND", True), {"classes": 5}),
+    ],
+    ids=lambda value: "-".join(str(x).rpartition(".")[2] for x in value) or "default",
+)
+def test_every_phase_gives_its_own_losses_and_a_gradient(
+    tiny_cfg: MakeCfg, overrides: tuple[object, ...], options: dict[str, Any]
+) -> None:
+    model = distiller(tiny_cfg, *overrides, **options)
     with EventStorage(0):
-        losses = model([pair([[4.0, 4, 20, 22]]), pair([])])
+        losses = model([pair([[4.0, 4, 20, 22]], label=options.get("classes", 1) - 1), pair([])])
     assert {k for k in losses if "kd" in k} == {f"loss_kd_{name.lower()}" for name in ALL}
     sum(losses.values()).backward()
     assert all(p.grad is None for p in model.teacher.parameters())
-    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in model.student.backbone.parameters())
+    # Distributed training waits for the gradient of every parameter that wants one.
+    assert [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
+    assert any(p.grad.abs().sum() > 0 for p in model.student.backbone.parameters() if p.grad is not None)
+
+
+def test_crosskd_leaves_the_box_branch_of_the_student_alone(tiny_cfg: MakeCfg) -> None:
+    model = distiller(tiny_cfg, "MODEL.MHKD.ALIGN", "crosskd", trainable=("roi_heads",))
+    with EventStorage(0):
+        losses = model([pair([[4.0, 4, 20, 22]])])
+    losses["loss_kd_semantic_cls"].backward()
+    assert all(p.grad is None for p in model.student.roi_heads.parameters())
+    assert all(p.grad is None for p in model.teacher.parameters())
+    assert any(p.grad is not None and p.grad.any() for p in model.student.backbone.parameters())
+
+
+@pytest.mark.parametrize("kind", [(), CASCADE], ids=["faster", "cascade"])
+@pytest.mark.parametrize("align", ["shared", "iou"])
+def test_a_trainable_teacher_learns_with_its_box_branch_only(
+    tiny_cfg: MakeCfg, align: str, kind: tuple[object, ...]
+) -> None:
+    model = distiller(tiny_cfg, "MODEL.MHKD.ALIGN", align, *kind, teacher=kind, trainable=("roi_heads",))
+    with EventStorage(0):
+        losses = model([pair([[4.0, 4, 20, 22]]), pair([])])
+    assert "loss_kd_reverse" in losses
+    assert len([name for name in losses if name.startswith("loss_teacher_")]) == (6 if kind else 2)
+    sum(losses.values()).backward()
+    learning = {name for name, p in model.teacher.named_parameters() if p.grad is not None and p.grad.any()}
+    assert learning
+    assert all(
+        name.startswith(("detector.roi_heads.box_head", "detector.roi_heads.box_predictor")) for name in learning
+    )
+    assert not any(module.training for module in model.teacher.modules())
+
+
+def test_stages_of_a_cascade(tiny_cfg: MakeCfg) -> None:
+    assert distiller(tiny_cfg, *CASCADE, teacher=CASCADE).stage_pairs == [(0, 0), (1, 1), (2, 2)]
+    last = distiller(tiny_cfg, *CASCADE, "MODEL.MHKD.STAGES", "last", teacher=CASCADE)
+    assert last.stage_pairs == [(2, 2)]
+    # The last stage of a cascade scales its deltas unlike Faster R-CNN: scores and features only.
+    mixed = distiller(tiny_cfg, *CASCADE, "MODEL.ROI_BOX_CASCADE_HEAD.BBOX_REG_WEIGHTS", [[10.0, 10.0, 5.0, 5.0]] * 3)
+    assert mixed.stage_pairs == [(2, 0)]
+    with EventStorage(0):
+        assert mixed([pair([[4.0, 4, 20, 22]])])["loss_kd_semantic_cls"].item() >= 0
+
+
+@pytest.mark.parametrize("loss", ["pkd", "mse", "cwd", "fgd"])
+def test_an_equal_student_has_nothing_to_learn(tiny_cfg: MakeCfg, loss: str) -> None:
+    """Same weights, same image (s = u = 1): every distillation loss is 0."""
+    model = distiller(
+        tiny_cfg, "MODEL.MHKD.UPSAMPLE", 1, "MODEL.MHKD.FEATURE_LOSS", loss, "MODEL.MHKD.BF16", "off", s=1
+    )
+    model.student.load_state_dict(model.teacher.detector.state_dict(), strict=False)
+    with EventStorage(0):
+        losses = model([pair([[30.0, 30, 80, 90]], side=128, s=1)])
+    assert {k: round(v.item(), 5) for k, v in losses.items() if "kd" in k} == {f"loss_kd_{n.lower()}": 0 for n in ALL}
+
+
+@pytest.mark.parametrize(("s", "u"), [(2, 1), (2, 2), (4, 1), (4, 2), (4, 4), (8, 2), (8, 8)])
+def test_scales_and_shifts_at_odd_sizes(tiny_cfg: MakeCfg, s: int, u: int) -> None:
+    """f_H and f_L, f_HL and f_LL have equal shapes; the boxes that f_HL is pooled on cover the same region."""
+    levels = ["p2", "p3", "p4", "p5"]
+    overrides = ("MODEL.FPN.IN_FEATURES", ["res2", "res3", "res4", "res5"], "MODEL.MHKD.FEATURE_LEVELS", levels)
+    anchors = ("MODEL.RPN.IN_FEATURES", levels, "MODEL.ANCHOR_GENERATOR.SIZES", [[16], [32], [64], [96]])
+    both = (*overrides, *anchors, "MODEL.ROI_HEADS.IN_FEATURES", levels, "MODEL.MHKD.BF16", "off")
+    model = distiller(tiny_cfg, *both, "MODEL.MHKD.UPSAMPLE", u, s=s, teacher=both)
+    shift = (s // u).bit_length() - 1
+    assert model.pyramid_loss is not None
+    assert model.pyramid_loss.pairs == {f"p{i}": f"p{i + shift}" for i in range(2, 6) if i + shift <= 6}
+    seen: dict[str, torch.Size] = {}
+    for level, loss in model.pyramid_loss.losses.items():
+        loss.register_forward_hook(lambda module, inputs, output, level=level: seen.update({level: inputs[0].shape}))
+    height, width = (264 // s + 1, 200 // s + 1)
+    with EventStorage(0):
+        losses = model([pair([[4.0, 4, 20, 22]], side=(height, width), s=s), pair([], side=(height - 3, width), s=s)])
+    assert seen["p2"][-2:] == (-(-height * u // 4), -(-width * u // 4))
+    assert all(torch.isfinite(loss) for loss in losses.values())
 
 
 def test_a_batch_without_objects_trains_on(tiny_cfg: MakeCfg) -> None:
@@ -56,7 +129,8 @@ def test_a_batch_without_objects_trains_on(tiny_cfg: MakeCfg) -> None:
 
 def test_a_smaller_input_is_aligned_by_shifting_the_pyramid(tiny_cfg: MakeCfg) -> None:
     model = distiller(tiny_cfg, "MODEL.MHKD.UPSAMPLE", 2)
-    assert model.levels == {"p3": "p4", "p4": "p5", "p5": "p6"}
+    assert model.pyramid_loss is not None
+    assert model.pyramid_loss.pairs == {"p3": "p4", "p4": "p5", "p5": "p6"}
     with EventStorage(0):
         losses = model([pair([[4.0, 4, 20, 22]], side=64)])
     assert losses["loss_kd_feature"].item() > 0
@@ -82,28 +156,42 @@ def test_the_teacher_stays_in_evaluation_mode(tiny_cfg: MakeCfg) -> None:
     [
         (("MODEL.MHKD.FEATURE_LOSS", "l7"), "unknown feature loss 'l7'"),
         (("MODEL.MHKD.FEATURE_LEVELS", ["p9"]), "share none of the levels p9"),
-        (("MODEL.FPN.OUT_CHANNELS", 64), "64 channels, teacher p3 32"),
-        (("MODEL.ROI_HEADS.NAME", "CascadeROIHeads"), "CascadeROIHeads"),
+        (("MODEL.MHKD.FEATURE_LEVEL_WEIGHTS", [1.0]), "1 entries for 3 FEATURE_LEVELS"),
+        (("MODEL.MHKD.ALIGN", "nearest"), r"ALIGN is 'nearest'.*shared, iou, crosskd"),
+        (("MODEL.MHKD.STAGES", "first"), r"STAGES is 'first'.*all, last"),
+        (("MODEL.MHKD.LOSS_WEIGHTS.LOCAL", -1.0), "weight of local is negative"),
+        (("MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS", (1.0, 1.0, 1.0, 1.0)), "scale their box deltas differently"),
+        (("MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE", True), "USE_SIGMOID_CE"),
     ],
 )
 def test_what_cannot_be_distilled_is_refused(tiny_cfg: MakeCfg, overrides: tuple[object, ...], message: str) -> None:
-    if "CascadeROIHeads" in overrides:
-        overrides = (*overrides, "MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG", True)
     with pytest.raises(UserError, match=message):
         distiller(tiny_cfg, *overrides)
 
 
-def test_student_boxes_are_in_the_frame_of_the_given_image(tiny_cfg: MakeCfg) -> None:
+@pytest.mark.parametrize("u", [1, 2, 4, 8])
+def test_student_boxes_are_in_the_frame_of_the_given_image(tiny_cfg: MakeCfg, u: int) -> None:
     """Up-sampling is the detector's own business: ground truth goes in, and boxes come out, in given pixels."""
-    student = UpsampledRCNN(tiny_cfg("step1", "MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.0)).eval()
-    assert student.upsample == 4
-    item = pair([[4.0, 6, 20, 22]])
+    overrides = ("MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.0, "MODEL.MHKD.UPSAMPLE", u)
+    student = UpsampledRCNN(tiny_cfg("step1", *overrides)).eval()
+    item = pair([[4.0, 6, 20, 22]], side=(33, 45))
     scaled = student.upsampled_ground_truth([item])[0]
-    assert scaled.image_size == (128, 128)
-    assert scaled.gt_boxes.tensor.tolist() == [[16, 24, 80, 88]]
+    assert scaled.image_size == (33 * u, 45 * u)
+    assert scaled.gt_boxes.tensor.tolist() == [[4 * u, 6 * u, 20 * u, 22 * u]]
     assert item["instances"].gt_boxes.tensor.tolist() == [[4, 6, 20, 22]]
     with torch.no_grad():
         (output,) = student([item])
-    assert output["instances"].image_size == (32, 32)
-    assert len(output["instances"]) > 0
-    assert output["instances"].pred_boxes.tensor.max().item() <= 32
+    assert output["instances"].image_size == (33, 45)
+    boxes = output["instances"].pred_boxes.tensor
+    assert len(boxes) > 0
+    assert (boxes[:, 2].max().item(), boxes[:, 3].max().item()) <= (45, 33)
+
+
+def test_pictures_of_the_features_at_their_period(tiny_cfg: MakeCfg) -> None:
+    model = distiller(tiny_cfg, "VIS_PERIOD", 2)
+    for iteration, expected in ((1, 0), (2, 3)):
+        with EventStorage(iteration) as storage:
+            model([pair([[4.0, 4, 20, 22]])])
+        names = [name for name, _, _ in storage._vis_data]
+        assert len(names) == expected
+    assert names[0] == "features/p3: f_H, f_L, f_L'"

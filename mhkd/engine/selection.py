@@ -1,0 +1,58 @@
+"""The best student on the validation tiles, kept while training goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from detectron2.engine import HookBase
+from torch import nn
+
+from mhkd.engine.checkpoint import read_checkpoint
+from preprocess.files import atomic_path
+
+BEST_FILE = "model_best.pth"
+
+
+class BestOnValidation(HookBase):
+    """Scores the detector every ``period`` iterations and after the last one, and keeps the best weights on disk.
+
+    What it knows it reads from its file, never from an earlier iteration's memory; scores of iterations that a
+    resumed run will reach again are found again.
+    """
+
+    def __init__(
+        self, detector: Callable[[], nn.Module], score: Callable[[nn.Module], float | None], folder: str, period: int
+    ) -> None:
+        """
+        Args:
+            detector: gives the detector to score and keep.
+            score: its AP in percent, None where there is nothing to find.
+        """
+        self.detector = detector
+        self.score = score
+        self.path = Path(folder) / BEST_FILE
+        self.period = period
+        self.best = float("-inf")
+
+    def before_train(self) -> None:
+        if self.path.is_file():
+            kept: dict[str, Any] = read_checkpoint(self.path)
+            self.best = kept["AP"] if kept["iteration"] <= self.trainer.start_iter else float("-inf")
+
+    def after_step(self) -> None:
+        done = self.trainer.iter + 1
+        if done % self.period and done != self.trainer.max_iter:
+            return
+        detector = self.detector()
+        was_training = detector.training
+        found = self.score(detector.eval())
+        detector.train(was_training)
+        found = float("-inf") if found is None else found
+        self.trainer.storage.put_scalar("val/AP", found)
+        if found > self.best or not self.path.is_file():
+            self.best = found
+            with atomic_path(self.path) as temporary:
+                torch.save({"model": detector.state_dict(), "iteration": done, "AP": found}, temporary)

@@ -1,0 +1,80 @@
+"""Feature distillation over the levels of two pyramids that may differ in channels, stride and padding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from mhkd.losses.feature import FeatureLoss
+from mhkd.losses.precision import full_precision
+
+
+def build_adapter(student_channels: int, teacher_channels: int) -> nn.Module:
+    """1x1 convolution from the student's number of channels to the teacher's; nothing where they agree.
+
+    It trains with the student and stays in the distiller.
+    """
+    if student_channels == teacher_channels:
+        return nn.Identity()
+    return nn.Conv2d(student_channels, teacher_channels, 1)
+
+
+class PyramidLoss(nn.Module):
+    """Weighted sum of one feature loss per pair of levels.
+
+    Student level P(k) is compared with the teacher level that ``pairs`` names; the two cover the same region with the
+    same number of cells, up to the padding of their inputs, which is cut off.
+    """
+
+    def __init__(
+        self,
+        pairs: dict[str, str],
+        strides: dict[str, int],
+        adapters: dict[str, nn.Module],
+        losses: dict[str, FeatureLoss],
+        weights: dict[str, float],
+    ) -> None:
+        """
+        Args:
+            pairs: student level -> teacher level; the other arguments have an entry for each student level.
+            strides: of the student levels, in pixels of the student's up-sampled input.
+            adapters: from the student's channels to the teacher's.
+        """
+        super().__init__()
+        self.pairs = pairs
+        self.strides = strides
+        self.adapters = nn.ModuleDict(adapters)
+        self.losses = nn.ModuleDict(losses)
+        self.weights = weights
+
+    def forward(
+        self,
+        student: dict[str, Tensor],
+        teacher: dict[str, Tensor],
+        size_hw: tuple[int, int],
+        boxes: Sequence[Tensor],
+    ) -> Tensor:
+        """
+        Args:
+            student, teacher: pyramids f_L or f_L', and f_H.
+            size_hw: the largest image of the batch without padding, and
+            boxes: (G, 4) an image, ground truth; both in pixels of the student's up-sampled input.
+        """
+        terms = []
+        for level, teacher_level in self.pairs.items():
+            stride = self.strides[level]
+            ours, theirs = same_extent(student[level], teacher[teacher_level], size_hw, stride)
+            loss = self.losses[level](self.adapters[level](full_precision(ours)), theirs, [b / stride for b in boxes])
+            terms.append(self.weights[level] * loss)
+        return torch.stack(terms).sum()
+
+
+def same_extent(student: Tensor, teacher: Tensor, size_hw: tuple[int, int], stride: int) -> tuple[Tensor, Tensor]:
+    """Both features cut to the cells that hold image: images padded to multiples of 32 px at two scales differ."""
+    height, width = (
+        min(-(-size // stride), a, b)
+        for size, a, b in zip(size_hw, student.shape[-2:], teacher.shape[-2:], strict=True)
+    )
+    return student[..., :height, :width], teacher[..., :height, :width]

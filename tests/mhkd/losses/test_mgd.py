@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from mhkd.losses.mgd import ALPHA, MASKED_SHARE, MGD
+from tests.mhkd.losses import reference
+
+BOXES = [torch.tensor([[1.0, 1.0, 3.0, 2.0]])]
+
+
+@pytest.mark.parametrize("foreground_only", [False, True])
+def test_mgd_agrees_with_the_reference(foreground_only: bool) -> None:
+    torch.manual_seed(0)
+    loss = MGD(2, foreground_only=foreground_only).double()
+    student, teacher = torch.randn(1, 2, 3, 4).double(), torch.randn(1, 2, 3, 4).double()
+    torch.manual_seed(7)
+    visible = torch.rand(1, 1, 3, 4).numpy()[0] >= MASKED_SHARE
+    first, _, second = loss.generator
+    hidden = reference.convolve(student.numpy()[0] * visible, *(p.detach().numpy() for p in (first.weight, first.bias)))
+    made = reference.convolve(np.maximum(hidden, 0), *(p.detach().numpy() for p in (second.weight, second.bias)))
+    errors = (made - teacher.numpy()[0]) ** 2
+    expected = ALPHA * (errors[:, 1:2, 1:3] if foreground_only else errors).sum()
+    torch.manual_seed(7)
+    assert loss(student, teacher, BOXES).item() == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_masked_share_is_the_stated_one() -> None:
+    torch.manual_seed(0)
+    loss = MGD(1)
+    seen = []
+    loss.generator.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    loss(torch.ones(1, 1, 100, 100), torch.zeros(1, 1, 100, 100), [])
+    assert (seen[0] == 0).float().mean().item() == pytest.approx(MASKED_SHARE, abs=0.02)
+
+
+def test_the_generator_trains() -> None:
+    loss = MGD(2)
+    loss(torch.randn(1, 2, 3, 3), torch.randn(1, 2, 3, 3), []).backward()
+    assert all(p.grad is not None for p in loss.parameters())

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from mhkd.losses.feature import MSE
+from mhkd.losses.pyramid import PyramidLoss, build_adapter, same_extent
+
+
+def pyramid_loss(weight: float = 1.0, channels: tuple[int, int] = (1, 1)) -> PyramidLoss:
+    return PyramidLoss(
+        {"p3": "p4", "p4": "p5"},
+        strides={"p3": 8, "p4": 16},
+        adapters={level: build_adapter(*channels) for level in ("p3", "p4")},
+        losses={level: MSE(channels[1]) for level in ("p3", "p4")},
+        weights={"p3": weight, "p4": 1.0},
+    )
+
+
+def levels(names: str, *values: float, channels: int = 1) -> dict[str, torch.Tensor]:
+    return {
+        name: torch.full((1, channels, 8 // 2**i, 8 // 2**i), value)
+        for i, (name, value) in enumerate(zip(names.split(), values, strict=True))
+    }
+
+
+def test_levels_add_up_by_their_weights() -> None:
+    student, teacher = levels("p3 p4", 1.0, 2.0), levels("p4 p5", 4.0, 4.0)
+    # (4 - 1)^2 and (4 - 2)^2
+    assert pyramid_loss()(student, teacher, (64, 64), []).item() == 13.0
+    assert pyramid_loss(weight=0.5)(student, teacher, (64, 64), []).item() == 8.5
+
+
+def test_other_channels_are_adapted() -> None:
+    loss = pyramid_loss(channels=(2, 3))
+    student, teacher = levels("p3 p4", 1.0, 2.0, channels=2), levels("p4 p5", 4.0, 4.0, channels=3)
+    loss(student, teacher, (64, 64), []).backward()
+    assert all(p.grad is not None for p in loss.adapters.parameters())
+    assert isinstance(build_adapter(3, 3), torch.nn.Identity)
+
+
+@pytest.mark.parametrize(("height", "width"), [(66, 90), (33, 45), (64, 64), (1, 1)])
+def test_padding_to_multiples_of_32_at_two_scales_is_cut_off(height: int, width: int) -> None:
+    """Student 66 x 90 px is padded to 96 x 96, teacher 132 x 180 to 160 x 192: p3 and p4 differ by two cells."""
+
+    def level(scale: int, stride: int) -> torch.Tensor:
+        rows, columns = (-(-side * scale // 32) * 32 // stride for side in (height, width))
+        return torch.zeros(1, 1, rows, columns)
+
+    student, teacher = same_extent(level(1, 8), level(2, 16), (height, width), 8)
+    assert student.shape == teacher.shape
+    assert student.shape[-2:] == (-(-height // 8), -(-width // 8))

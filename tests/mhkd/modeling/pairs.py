@@ -1,0 +1,44 @@
+"""Tile pairs and a distiller in memory, for the tests of the models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.modeling import build_model
+from detectron2.structures import Boxes, Instances
+
+from mhkd.modeling.meta_arch import MHKD
+from mhkd.modeling.teacher import Teacher
+
+ALL = ("FEATURE", "LOCAL", "SEMANTIC_CLS", "SEMANTIC_BOX")
+CASCADE = ("MODEL.ROI_HEADS.NAME", "CascadeROIHeads", "MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG", True)
+
+
+def distiller(
+    tiny_cfg: Callable[..., CfgNode],
+    *overrides: object,
+    classes: int = 1,
+    s: int = 4,
+    teacher: tuple[object, ...] = (),
+    trainable: tuple[str, ...] = (),
+) -> MHKD:
+    """All losses at weight 1; ``overrides`` are the student's, ``teacher`` the teacher's."""
+    torch.manual_seed(0)
+    weights = [x for name in ALL for x in (f"MODEL.MHKD.LOSS_WEIGHTS.{name}", 1.0)]
+    cfg = tiny_cfg("step3", "MODEL.ROI_HEADS.NUM_CLASSES", classes, *weights, *overrides)
+    teacher_cfg = tiny_cfg("teacher", "MODEL.ROI_HEADS.NUM_CLASSES", classes, *teacher)
+    detector = Teacher(build_model(teacher_cfg), trainable)
+    return MHKD(cfg, teacher=detector, scale_ratio=s // cfg.MODEL.MHKD.UPSAMPLE).train()
+
+
+def pair(boxes: list[list[float]], side: int | tuple[int, int] = 32, s: int = 4, label: int = 0) -> dict[str, Any]:
+    """A student image of ``side`` (or height, width) px with ``boxes``, and the teacher's, ``s`` times as large."""
+    height, width = (side, side) if isinstance(side, int) else side
+    instances = Instances((height, width), gt_boxes=Boxes(torch.tensor(boxes).reshape(-1, 4)))
+    instances.gt_classes = torch.full((len(boxes),), label)
+    image = torch.randint(0, 255, (3, height, width), dtype=torch.uint8)
+    teacher_image = image.repeat_interleave(s, 1).repeat_interleave(s, 2)
+    return {"image": image, "teacher_image": teacher_image, "instances": instances, "height": height, "width": width}
