@@ -94,8 +94,9 @@ def tile_slides(
         note(f"{len(outdated)} slides were cut with other options or from other files: they are cut again")
         # The manifest of an earlier run lists tiles that are about to be replaced.
         (outdated[0].root / "manifest.json").unlink(missing_ok=True)
-    # Fewer slides than workers: the others help on the slides there are.
-    cut = partial(write_slide, threads=max(1, (workers or 1) // max(1, len(pending))))
+    # Fewer slides than workers: the others help on the slides there are. On a cluster a slide has one CPU.
+    spare = (workers or 1) // max(1, len(pending)) if engine == "local" else 1
+    cut = partial(write_slide, threads=max(1, spare))
     outcomes = run_cohort(cut, pending, workers, "cutting slides", engine=engine, address=address)
     made = {outcome.item: outcome for outcome in outcomes}
     for job in (outcome.item for outcome in outcomes if outcome.error):

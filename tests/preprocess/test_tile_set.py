@@ -10,6 +10,7 @@ from preprocess.class_map import ClassMap
 from preprocess.errors import UserError
 from preprocess.geometry import Region, Size
 from preprocess.manifest import Manifest, read_slides_csv
+from preprocess.outcome import Outcome
 from preprocess.tile_pairs import PairSpec
 from preprocess.tile_set import plan_jobs, tile_slides, write_manifest
 
@@ -42,7 +43,12 @@ def test_the_same_bytes_whatever_the_number_of_workers(table, tmp_path):
 @pytest.mark.parametrize(("workers", "threads"), [(1, 1), (2, 2), (5, 5)])
 def test_workers_without_a_slide_of_their_own_help_on_the_one_there_is(table, tmp_path, monkeypatch, workers, threads):
     used = []
-    monkeypatch.setattr(tile_set, "write_slide", lambda job, threads: used.append(threads))
+
+    def run_cohort(function, items, *_, **__):
+        used.append(function.keywords["threads"])
+        return [Outcome(item, error="not cut") for item in items]
+
+    monkeypatch.setattr(tile_set, "run_cohort", run_cohort)
     tile_slides(plan_jobs(table[:1], tmp_path, SPEC, fractions=FRACTIONS), workers)
     assert used == [threads]
 

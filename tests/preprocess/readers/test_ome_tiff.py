@@ -99,7 +99,7 @@ def test_grey_inverted_grey_and_transparency(tmp_path, image):
 
 
 def test_threads_may_share_a_reader(tmp_path, image):
-    reader = TiffReader(write_ome(tmp_path / "a.ome.tif", image, compression="zlib"))
+    reader = PlainTiffReader(write_ome(tmp_path / "a.ome.tif", image, compression="zlib"))
     places = [(x, y) for x in range(0, 600, 53) for y in range(0, 500, 47)]
     with ThreadPoolExecutor(4) as pool:
         parts = list(pool.map(lambda place: reader.read(0, *place, Size(90, 80)), places))
