@@ -11,7 +11,7 @@ from typing import Any
 
 from preprocess.class_map import ClassMap
 from preprocess.cohort import ENGINES, run_cohort
-from preprocess.console import EXIT_ERROR, HelpFormatter, report, run_main
+from preprocess.console import HelpFormatter, report, run_main
 from preprocess.errors import UserError
 from preprocess.forecast import forecast_lines, forecast_slide
 from preprocess.manifest import read_slides_csv
@@ -95,14 +95,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     notice_strays(jobs, root, prune=args.prune)
     outcomes, num_skipped = tile_slides(mine, **where)
     failed = failures(outcomes)
-    print(f"{len(outcomes) - len(failed) - num_skipped} slides done, {num_skipped} skipped, {len(failed)} failed")
-    code = report(summary_lines(outcomes), failed, len(outcomes))
+    try:  # first the files, whoever listens to what is printed
+        if parts == 1:
+            write_summary(outcomes, root)
+            if len(failed) < len(outcomes):
+                write_manifest(outcomes, root)
+    finally:
+        print(f"{len(outcomes) - len(failed) - num_skipped} slides done, {num_skipped} skipped, {len(failed)} failed")
+        code = report(summary_lines(outcomes), failed, len(outcomes))
     if parts > 1:
         print(f"part {part} of {parts}: when all are done, the same command without --shard writes the manifest")
-    else:
-        write_summary(outcomes, root)
-        if code != EXIT_ERROR:
-            write_manifest(outcomes, root)
     return code
 
 
