@@ -34,9 +34,8 @@ drop ; '*' stands for all others. Overlap, --keep-empty and --empty-ratio apply 
 Finished slides are skipped. Beside the manifest: masks/, summary.csv and summary.html. For clusters: docs/scale.md.
 
 Examples:
-  python tools/make_tiles.py slides.csv --output-dir tiles --dry-run
+  python tools/make_tiles.py slides.csv --output-dir tiles --split 0.8/0.2/0 --workers 8 --dry-run
   python tools/make_tiles.py slides.csv --output-dir tiles --teacher-mpp 0.5 --student-mpp 4 --merge-labels Glomerulus
-  python tools/make_tiles.py slides.csv --output-dir tiles --split 0.8/0.2/0 --workers 8
 
 Exit code: 0 all slides done, 1 error, 3 some slides failed, 130 interrupted.
 """
@@ -73,10 +72,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError("--class-map does what --labels and --merge-labels do", remedy="put all into the class map")
     if args.reader:
         os.environ[READER_VARIABLE] = args.reader  # the workers inherit it
-    root = args.output_dir
     jobs = plan_jobs(
         read_slides_csv(args.slides_csv),
-        root,
+        root := args.output_dir,
         PairSpec(**{one.name: getattr(args, one.name) for one in fields(PairSpec)}),
         fractions=parse_fractions(args.split),
         classes=ClassMap.read(args.class_map) if args.class_map else ClassMap.choose(args.labels, args.merge_labels),
@@ -103,8 +101,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     finally:
         print(f"{len(outcomes) - len(failed) - num_skipped} slides done, {num_skipped} skipped, {len(failed)} failed")
         code = report(summary_lines(outcomes), failed, len(outcomes))
-    if parts > 1:
-        print(f"part {part} of {parts}: when all are done, the same command without --shard writes the manifest")
+        if parts > 1:
+            print(f"part {part} of {parts}: when all are done, the same command without --shard writes the manifest")
     return code
 
 
