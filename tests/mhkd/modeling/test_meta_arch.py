@@ -169,6 +169,11 @@ def test_what_cannot_be_distilled_is_refused(tiny_cfg: MakeCfg, overrides: tuple
         distiller(tiny_cfg, *overrides)
 
 
+def test_outputs_of_different_classes_are_not_compared(tiny_cfg: MakeCfg) -> None:
+    with pytest.raises(UserError, match="the student has 1 classes, the teacher 3"):
+        distiller(tiny_cfg, teacher=("MODEL.ROI_HEADS.NUM_CLASSES", 3))
+
+
 @pytest.mark.parametrize("u", [1, 2, 4, 8])
 def test_student_boxes_are_in_the_frame_of_the_given_image(tiny_cfg: MakeCfg, u: int) -> None:
     """Up-sampling is the detector's own business: ground truth goes in, and boxes come out, in given pixels."""
