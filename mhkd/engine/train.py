@@ -83,7 +83,7 @@ def launch_training(cfg: CfgNode, num_processes: int = 1) -> Path:
     try:
         launch(run_training, num_processes, dist_url="auto", args=(cfg,))
     except ProcessException as error:
-        reason = str(error).strip().splitlines()[-1]
+        reason = str(error).strip().splitlines()[-1].rpartition("UserError: ")[2]
         raise UserError(f"a training process failed: {reason}", path=cfg.OUTPUT_DIR) from None
     return Path(cfg.OUTPUT_DIR) / DETECTOR_FILE
 

@@ -124,6 +124,12 @@ class MHKD(nn.Module):
         pairs = [(len(ours) - 1, len(theirs) - 1)]
         if which == "all" and len(ours) == len(theirs):
             pairs = [(i, i) for i in range(len(ours))]
+        counts = self.student.roi_heads.num_classes, self.teacher.roi_heads.num_classes
+        if self.is_semantic and len(set(counts)) > 1:
+            raise UserError(
+                f"the student has {counts[0]} classes, the teacher {counts[1]}",
+                remedy="train the teacher on these tiles, or set both MODEL.MHKD.LOSS_WEIGHTS.SEMANTIC_* to 0",
+            )
         for s, t in pairs:
             scales = (tuple(predictor.box2box_transform.weights) for predictor in (ours[s], theirs[t]))
             if self.weights["semantic_box"] and len(set(scales)) > 1:

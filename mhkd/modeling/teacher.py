@@ -31,6 +31,11 @@ class Teacher(nn.Module):
                 proposal network never do.
         """
         super().__init__()
+        if not isinstance(detector, GeneralizedRCNN):
+            raise UserError(
+                f"the teacher is a {type(detector).__name__}",
+                remedy="distillation knows Faster R-CNN and Cascade R-CNN with a feature pyramid",
+            )
         if unknown := [part for part in trainable if part not in TRAINABLE]:
             raise UserError(
                 f"MODEL.MHKD.TEACHER.TRAINABLE names {', '.join(unknown)}",

@@ -168,9 +168,9 @@ def test_a_finished_run_is_not_repeated_and_another_is_not_mixed_in(tiny_cfg: Ma
 
 
 def test_where_a_student_starts_can_stand_in_the_config(tiny_cfg: MakeCfg, teacher: Path, tmp_path: Path) -> None:
-    named = distil(tiny_cfg, "step1", teacher, teacher, "SOLVER.MAX_ITER", 2)
-    overrides = ("MODEL.MHKD.INIT", "teacher", "OUTPUT_DIR", str(tmp_path / "other"), "SOLVER.MAX_ITER", 2)
-    chosen = run_training(tiny_cfg("step1", "MODEL.MHKD.TEACHER.WEIGHTS", str(teacher), *overrides))
+    named = distil(tiny_cfg, "step2", teacher, teacher, "SOLVER.MAX_ITER", 1)
+    overrides = ("MODEL.MHKD.INIT", "teacher", "OUTPUT_DIR", str(tmp_path / "other"), "SOLVER.MAX_ITER", 1)
+    chosen = run_training(tiny_cfg("step2", "MODEL.MHKD.TEACHER.WEIGHTS", str(teacher), *overrides))
     assert all(torch.equal(v, weights_of(named)[k]) for k, v in weights_of(chosen).items())
 
 

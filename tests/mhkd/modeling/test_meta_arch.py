@@ -13,6 +13,10 @@ from preprocess.errors import UserError
 from tests.mhkd.modeling.pairs import ALL, CASCADE, distiller, pair
 
 MakeCfg = Callable[..., CfgNode]
+RESNET = (
+    *("MODEL.BACKBONE.NAME", "build_resnet_fpn_backbone", "MODEL.RESNETS.RES2_OUT_CHANNELS", 64),
+    *("MODEL.RESNETS.OUT_FEATURES", ["res3", "res4", "res5"]),
+)
 
 
 @pytest.mark.parametrize(
@@ -27,6 +31,7 @@ MakeCfg = Callable[..., CfgNode]
         (("MODEL.FPN.OUT_CHANNELS", 64, "MODEL.MHKD.ALIGN", "crosskd"), {}),
         (("MODEL.FPN.OUT_CHANNELS", 64, "MODEL.MHKD.FEATURE_LOSS", "fgd"), {}),
         (("MODEL.TIMM.NAME", "resnet18", "MODEL.MHKD.FEATURE_LOSS", "mgd"), {}),
+        ((*RESNET, "MODEL.RESNETS.DEPTH", 34), {"teacher": (*RESNET, "MODEL.RESNETS.DEPTH", 18)}),
         (("MODEL.MHKD.FEATURE_LOSS", "cwd", "MODEL.MHKD.FEATURE_FOREGROUND", True), {"classes": 5}),
     ],
     ids=lambda value: "-".join(str(x).rpartition(".")[2] for x in value) or "default",
@@ -167,6 +172,11 @@ def test_the_teacher_stays_in_evaluation_mode(tiny_cfg: MakeCfg) -> None:
 def test_what_cannot_be_distilled_is_refused(tiny_cfg: MakeCfg, overrides: tuple[object, ...], message: str) -> None:
     with pytest.raises(UserError, match=message):
         distiller(tiny_cfg, *overrides)
+
+
+def test_outputs_of_different_classes_are_not_compared(tiny_cfg: MakeCfg) -> None:
+    with pytest.raises(UserError, match="the student has 1 classes, the teacher 3"):
+        distiller(tiny_cfg, teacher=("MODEL.ROI_HEADS.NUM_CLASSES", 3))
 
 
 @pytest.mark.parametrize("u", [1, 2, 4, 8])
