@@ -21,6 +21,8 @@ UNCLASSIFIED = "Unclassified"
 
 # A part smaller than this fraction of the largest one is a slip of the pen, not an object.
 _MIN_PART = 0.01
+# Length squared by area: an outline has 12 to some hundreds. Beyond, repairing what crosses itself takes all memory.
+_MAX_SCRIBBLE = 1e5
 # A millionth of a pixel is rounding, not an area.
 _MIN_AREA = 1e-6
 # Far beyond any slide; with larger numbers areas and intersections lose their precision.
@@ -55,8 +57,8 @@ class Annotation:
 class Annotations(Sequence[Annotation]):
     """The annotations of a slide, in the order of the file.
 
-    ``num_repaired`` outlines crossed themselves; ``num_dropped`` were points, lines, without an area, or
-    crumbs of less than 1 % of the object that they were drawn with.
+    ``num_repaired`` outlines crossed themselves; ``num_dropped`` were points, lines, without an area,
+    scribbles, or crumbs of less than 1 % of the object that they were drawn with.
     """
 
     objects: tuple[Annotation, ...]
@@ -191,8 +193,13 @@ def _ring(points: Sequence[Any]) -> LinearRing | None:
 
 
 def _repaired(geometry: BaseGeometry) -> list[Polygon]:
-    valid = geometry if geometry.is_valid else shapely.make_valid(geometry)
-    return [part for part in iter_polygons(valid) if part.area >= _MIN_AREA]
+    if not geometry.is_valid:
+        x0, y0, x1, y1 = geometry.bounds
+        if geometry.length**2 > _MAX_SCRIBBLE * (x1 - x0) * (y1 - y0):
+            return []
+        # The other method takes minutes for a few hundred crossings, and makes areas of holes that stick out.
+        geometry = shapely.make_valid(geometry, method="structure", keep_collapsed=False)
+    return [part for part in iter_polygons(geometry) if part.area >= _MIN_AREA]
 
 
 def _area(polygon: Polygon) -> float:

@@ -50,13 +50,15 @@ def _read_tiff(stream: io.BytesIO, slide: SlideFrame | None) -> tuple[NDArray[An
     with tifffile.TiffFile(stream) as tiff:
         page = tiff.pages.first
         scale = _scale(Size(page.imagewidth, page.imagelength), page.samplesperpixel, slide)
+        if page.is_tiled and page.tilewidth * page.tilelength > _MAX_COLOUR_PIXELS:
+            raise UserError(f"it has tiles of {page.tilewidth} x {page.tilelength} px", remedy="save the mask again")
         return np.squeeze(page.asarray()), scale
 
 
 def _scale(image: Size, channels: int, slide: SlideFrame | None) -> float:
     """How many level-0 pixels a pixel spans. UserError for what is not even to be decoded, such as a slide."""
     pixels = image.width * image.height
-    if channels > 1 and pixels > _MAX_COLOUR_PIXELS:
+    if channels > 4 or (channels > 1 and pixels > _MAX_COLOUR_PIXELS):
         raise UserError(_COLOUR, remedy=_ONE_CHANNEL)
     if pixels > _MAX_PIXELS:
         raise UserError(f"a mask of {image.width} x {image.height} px is too large", remedy="reduce it by 4 or 8")

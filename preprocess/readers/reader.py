@@ -69,8 +69,9 @@ def true_downsample(slide: Size, level: Size, stated: float | None = None) -> fl
 
 def on_white(rgba: Image) -> Image:
     """Composite RGBA (straight alpha) on white: outside a slide OpenSlide gives transparent black."""
-    rgb, alpha = rgba[..., :3], rgba[..., 3]
-    if alpha.min() == 255:
-        return np.ascontiguousarray(rgb)
-    opacity = alpha[..., None].astype(np.float32) / 255
-    return np.rint(rgb * opacity + 255 * (1 - opacity)).astype(np.uint8)
+    rgb = np.ascontiguousarray(rgba[..., :3])
+    # By rows, since in float a large region would take ten times its memory.
+    for row in np.flatnonzero(rgba[..., 3].min(axis=1) < 255).tolist():
+        opacity = rgba[row, :, 3:].astype(np.float32) / 255
+        rgb[row] = np.rint(rgb[row] * opacity + 255 * (1 - opacity))
+    return rgb

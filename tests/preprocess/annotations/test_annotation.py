@@ -36,6 +36,22 @@ def test_counts_of_what_was_mended_and_left_out():
     assert found[1:] == found.objects[1:]
 
 
+def test_an_outline_that_loops_keeps_what_it_encloses_and_a_hole_that_sticks_out_adds_nothing():
+    loop = Polygon([(0, 0), (10, 0), (10, 10), (0, 10), (0, 3), (7, 3), (7, 7), (3, 7), (3, 0)])
+    holed = Polygon(shapely.box(0, 0, 10, 10).exterior, [shapely.box(8, 8, 12, 9).exterior])
+    found = collect([Drawing(loop), Drawing(holed)])
+    assert [a.polygon.area for a in found] == [91, 98]
+    assert found.num_repaired == 2
+
+
+def test_scribbles_are_mended_or_dropped_in_seconds():
+    points = np.random.default_rng(0).random((20_000, 2)) * 1000
+    start = time.process_time()
+    found = collect([Drawing(Polygon(points[:200])), Drawing(Polygon(points))])
+    assert (len(found), found.num_repaired, found.num_dropped) == (1, 1, 1)
+    assert time.process_time() - start < 5
+
+
 def test_ellipses_reach_their_extremes():
     ellipse = ellipse_of(100, 50, 40, 20)
     assert ellipse.bounds == pytest.approx((60, 30, 140, 70))
