@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import statistics
 import subprocess
+import sys
 import tarfile
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -24,20 +25,18 @@ def measure(name: str, script: list[Any], options: list[str], job: dict[str, Any
         out.mkdir()
         write_json(Path(folder, "job.json"), job | {"out": str(out)})
         environment = os.environ | {"PYTHONPATH": str(SCRIPTS.parents[1])}
-        started = time.perf_counter()
+        launch = [sys.executable, SCRIPTS / "launch.py", Path(folder, "took.json")]
         with Path(folder, "log.txt").open("w") as log:
-            command = [*script, Path(folder, "job.json"), *options]
-            process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
-            _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - started
-        if status != 0:
+            command = [*launch, *script, Path(folder, "job.json"), *options]
+            subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=environment, check=True)
+        took = json.loads(Path(folder, "took.json").read_text())
+        if took.pop("exit_code") != 0:
             raise UserError(f"{name} failed: {Path(folder, 'log.txt').read_text()[-2000:]}")
         tiles = len(list(out.rglob("*.jpg")))
         for archive in out.rglob("*.tar"):
             with tarfile.open(archive) as tar:
                 tiles += len(tar.getnames())
-        cpu_seconds = usage.ru_utime + usage.ru_stime
-    return {"tiles": tiles, "seconds": seconds, "cpu_s": cpu_seconds, "peak_mb": usage.ru_maxrss / 1024}
+        return {"tiles": tiles, **took}
 
 
 def summary(turns: list[dict[str, float]]) -> dict[str, float]:
