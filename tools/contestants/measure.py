@@ -18,20 +18,6 @@ from preprocess.files import write_json
 SCRIPTS = Path(__file__).parent
 
 
-# A process of its own between ours and the contestant's: Linux counts the memory of whoever starts a process as that
-# process's own peak.
-_LAUNCHER = """
-import json, resource, subprocess, sys, time
-with open(sys.argv[1], "w") as log:
-    started = time.perf_counter()
-    status = subprocess.call(sys.argv[2:], stdout=log, stderr=subprocess.STDOUT)
-    seconds = time.perf_counter() - started
-usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-figures = {"seconds": seconds, "cpu_s": usage.ru_utime + usage.ru_stime, "peak_mb": usage.ru_maxrss / 1024}
-print(json.dumps({"status": status, "figures": figures}))
-"""
-
-
 def measure(name: str, script: list[Any], options: list[str], job: dict[str, Any]) -> dict[str, float]:
     """One whole run: tiles, seconds, and the peak memory of the largest process in MB."""
     with tempfile.TemporaryDirectory(prefix="tiling-") as folder:
@@ -39,15 +25,18 @@ def measure(name: str, script: list[Any], options: list[str], job: dict[str, Any
         out.mkdir()
         write_json(Path(folder, "job.json"), job | {"out": str(out)})
         environment = os.environ | {"PYTHONPATH": str(SCRIPTS.parents[1])}
-        command = [sys.executable, "-c", _LAUNCHER, log, *script, Path(folder, "job.json"), *options]
-        answer = json.loads(subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True).stdout)
-        if answer["status"] != 0:
-            raise UserError(f"{name} failed: {log.read_text()[-2000:]}")
+        launch = [sys.executable, SCRIPTS / "launch.py", Path(folder, "took.json")]
+        with Path(folder, "log.txt").open("w") as log:
+            command = [*launch, *script, Path(folder, "job.json"), *options]
+            subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=environment, check=True)
+        took = json.loads(Path(folder, "took.json").read_text())
+        if took.pop("exit_code") != 0:
+            raise UserError(f"{name} failed: {Path(folder, 'log.txt').read_text()[-2000:]}")
         tiles = sum(path.parent.name != "masks" for path in out.rglob("*.jpg"))
         for archive in out.rglob("*.tar"):
             with tarfile.open(archive) as tar:
                 tiles += len(tar.getnames())
-    return {"tiles": tiles, **answer["figures"]}
+        return {"tiles": tiles, **took}
 
 
 def summary(turns: list[dict[str, float]]) -> dict[str, float]:
