@@ -6,7 +6,7 @@ import argparse
 import errno
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from tqdm import tqdm
@@ -21,9 +21,43 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescript
 
 
 def progress(items: Iterable[Any], *, total: int | None = None, description: str, unit: str = "it") -> tqdm:
-    """A progress bar on standard error; a line now and then where that is no terminal."""
-    interval = 0.1 if sys.stderr.isatty() else 10.0
-    return tqdm(items, total=total, desc=description, unit=unit, mininterval=interval, dynamic_ncols=True)
+    """A progress bar on standard error; a plain line now and then where that is no terminal."""
+    if sys.stderr.isatty():
+        return tqdm(items, total=total, desc=description, unit=unit, dynamic_ncols=True)
+    form = "{desc}: {n_fmt} of {total_fmt} {unit}s, {elapsed} passed, {remaining} to go"
+    return tqdm(items, total=total, desc=description, unit=unit, mininterval=10.0, bar_format=form, file=_Lines())
+
+
+class _Lines:
+    """What tqdm writes to redraw its one line, as lines of their own."""
+
+    def __init__(self) -> None:
+        self._last = ""
+
+    def write(self, text: str) -> None:
+        line = text.strip()
+        if line and line != self._last:
+            print(line, file=sys.stderr)
+            self._last = line
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
+def note(text: str) -> None:
+    """One line on standard error: what a user should know and need not mend."""
+    print(f"note: {text}", file=sys.stderr, flush=True)
+
+
+def report(lines: Iterable[str], failures: Sequence[str], total: int) -> int:
+    """Print the result of ``total`` items, and those that failed on standard error; the exit code they ask for."""
+    for line in lines:
+        print(f"  {line}")
+    for failure in failures:
+        print(f"failed: {failure}", file=sys.stderr)
+    if not failures:
+        return EXIT_OK
+    return EXIT_ERROR if len(failures) == total else EXIT_PARTIAL
 
 
 def run_main(main: Callable[[], int | None]) -> None:

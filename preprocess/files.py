@@ -31,6 +31,26 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def remove_temporaries(folder: str | Path) -> None:
+    """Remove what :func:`atomic_path` left in ``folder`` (not below it) when its process was killed."""
+    for path in Path(folder).glob(".*.part*"):
+        if re.fullmatch(r"\..+\.\d+\.part(\.\w+)?", path.name) and path.is_file():
+            path.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until all files under ``folder`` are on the disk, and the folders that name them.
+
+    Much faster than waiting for each file when it is written: the disk has done most of the work by now.
+    """
+    for path in (*folder.rglob("*"), folder):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write ``text`` to ``path`` in UTF-8, atomically."""
     with atomic_path(path) as temporary:

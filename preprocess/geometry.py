@@ -90,10 +90,10 @@ def px_to_l0(length_px: float, mpp: float, slide_mpp: float) -> float:
     return length_px * mpp / slide_mpp
 
 
-def size_at(region: Region, mpp: float, slide_mpp: float) -> Size:
-    """The size at which ``region`` of a slide of ``slide_mpp`` um/px has ``mpp`` um/px, to the nearest pixel."""
-    scale = slide_mpp / mpp
-    return Size(max(1, round(region.width * scale)), max(1, round(region.height * scale)))
+def size_at(region: Region, mpp: float, slide_mpp_xy: tuple[float, float]) -> Size:
+    """The size at which ``region`` of a slide has ``mpp`` um/px, to the nearest pixel; ``slide_mpp_xy`` in um/px."""
+    width, height = region.width * slide_mpp_xy[0] / mpp, region.height * slide_mpp_xy[1] / mpp
+    return Size(max(1, round(width)), max(1, round(height)))
 
 
 def area_um2(area_l0: float, slide_mpp: float) -> float:

@@ -17,7 +17,8 @@ _TOLERANCE_L0 = 1e-6
 class Grid(Sequence[Region]):
     """Tiles of one size over ``region``, in rows from the upper left.
 
-    ``tile_wh`` and ``overlap`` are in level-0 pixels. What is left at the right and the lower edge:
+    ``tile_wh`` and ``overlap`` (one for both axes, or one each) are in level-0 pixels. What is left at the
+    right and the lower edge:
 
     * ``shift``: the last tile is moved back so that it ends with the region;
     * ``drop``: no tile, so some of the region may stay uncovered;
@@ -28,16 +29,21 @@ class Grid(Sequence[Region]):
     """
 
     def __init__(
-        self, region: Region, tile_wh: tuple[float, float], overlap: float = 0.0, last: Last = "shift"
+        self,
+        region: Region,
+        tile_wh: tuple[float, float],
+        overlap: float | tuple[float, float] = 0.0,
+        last: Last = "shift",
     ) -> None:
+        overlap_wh = overlap if isinstance(overlap, tuple) else (overlap, overlap)
         if last not in get_args(Last):
             raise ValueError(f"last must be one of {get_args(Last)}, not {last!r}")
-        if min(tile_wh) <= 0 or not 0 <= overlap < min(tile_wh):
+        if not all(0 <= shared < side for shared, side in zip(overlap_wh, tile_wh, strict=True)):
             raise ValueError(f"an overlap of {overlap} does not fit tiles of {tile_wh}")
         self.region = region
         self.tile_wh = tile_wh
-        self._xs = _starts(region.x, region.width, tile_wh[0], overlap, last)
-        self._ys = _starts(region.y, region.height, tile_wh[1], overlap, last)
+        self._xs = _starts(region.x, region.width, tile_wh[0], overlap_wh[0], last)
+        self._ys = _starts(region.y, region.height, tile_wh[1], overlap_wh[1], last)
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -14,9 +14,11 @@ from preprocess.files import atomic_path, safe_name, write_json
 from preprocess.geometry import MAX_MPP, MIN_MPP
 from preprocess.splits import SPLITS, check_patients
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
-SLIDES_COLUMNS = ("slide", "annotation", "mpp", "patient", "split")
+_SCAN_COLUMNS = ("student_slide", "student_mpp", "student_transform")
+
+SLIDES_COLUMNS = ("slide", "annotation", "mpp", "patient", "split", "origin", *_SCAN_COLUMNS)
 """``slides.csv``: only ``slide`` must be there; other columns are kept."""
 
 TILES_COLUMNS = {
@@ -111,11 +113,11 @@ class Manifest:
 def read_slides_csv(path: str | Path) -> pd.DataFrame:
     """The cohort table ``path``: one row per slide, with the columns of ``SLIDES_COLUMNS`` and all others.
 
-    ``slide`` and ``annotation`` are absolute paths, resolved against the folder of the table; ``mpp`` is
-    a float; a value that is not given is NaN. Raises UserError if there is no column ``slide``, a row
-    names no slide, a slide or a slide's name comes twice, an mpp is no plausible number, a split is not
-    train, val or test, a patient is in two splits, or none of the slides exists. A single missing file is
-    left to whoever opens it, so that it does not stop the other slides.
+    ``slide``, ``annotation`` and ``student_slide`` are absolute paths, resolved against the folder of the
+    table; ``mpp`` and ``student_mpp`` are floats; a value that is not given is NaN. Raises UserError if
+    there is no column ``slide``, a row names no slide, a slide or a slide's name comes twice, an mpp is no
+    plausible number, a split is not train, val or test, a patient is in two splits, or none of the slides
+    exists. A single missing file is left to whoever opens it, so that it does not stop the other slides.
     """
     path = Path(path)
     table = _read_slides_table(path)
@@ -157,17 +159,19 @@ def _check_slides_table(table: pd.DataFrame, folder: Path) -> None:
     """Bring ``table`` into the form that :func:`read_slides_csv` promises, in place."""
     if table["slide"].isna().any():
         raise UserError(f"line {table.index[table['slide'].isna()][0] + 2} names no slide")
-    for column in ("slide", "annotation"):
+    for column in ("slide", "annotation", "student_slide"):
         table[column] = table[column].map(lambda name: str((folder / name).absolute()), na_action="ignore")
-    mpp = pd.to_numeric(table["mpp"].map(lambda text: text.replace(",", "."), na_action="ignore"), errors="coerce")
-    wrong = table["mpp"].notna() & ~mpp.between(MIN_MPP, MAX_MPP)
-    if wrong.any():
-        row = table[wrong].iloc[0]
-        raise UserError(
-            f"mpp {row['mpp']!r} of {Path(row['slide']).name} is not between {MIN_MPP:g} and {MAX_MPP:g} um/px",
-            remedy="give micrometres per level-0 pixel, or leave it empty to use the slide's own",
-        )
-    table["mpp"] = mpp.astype("float64")
+    for column in ("mpp", "student_mpp"):
+        text = table[column].map(lambda text: text.replace(",", "."), na_action="ignore")
+        mpp = pd.to_numeric(text, errors="coerce").astype("float64")
+        wrong = text.notna() & ~mpp.between(MIN_MPP, MAX_MPP)
+        if wrong.any():
+            row = table[wrong].iloc[0]
+            raise UserError(
+                f"{column} {row[column]!r} of {Path(row['slide']).name} is not {MIN_MPP:g} to {MAX_MPP:g} um/px",
+                remedy="give micrometres per level-0 pixel, or leave it empty to use the slide's own",
+            )
+        table[column] = mpp
     table["split"] = table["split"].map(str.lower, na_action="ignore")
     unknown = set(table["split"].dropna()) - set(SPLITS)
     if unknown:

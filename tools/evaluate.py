@@ -1,6 +1,4 @@
-"""Score detectors on tiles and on whole stitched slides of one split; writes a table and JSON.
-
-The last model is compared with each of the others in words."""
+"""Score detectors on tiles and whole slides of one split, the last against the others; writes a table and JSON."""
 
 from __future__ import annotations
 
@@ -10,11 +8,12 @@ from typing import Any
 
 from mhkd.detector import describe_detector
 from mhkd.engine.checkpoint import load_detector, resolve_device
-from mhkd.evaluation.slide_level import AS_ANNOTATED, LabelRule, evaluate_slides, fill_splits
+from mhkd.evaluation.slide_level import evaluate_slides, fill_splits
 from mhkd.evaluation.tables import markdown_table, write_results
 from mhkd.evaluation.tile_level import evaluate_tiles
 from mhkd.inference.predictor import SlidePredictor
 from mhkd.provenance import software
+from preprocess.class_map import ClassMap
 from preprocess.console import HelpFormatter, run_main
 from preprocess.errors import UserError
 from preprocess.files import sha256_of
@@ -54,9 +53,9 @@ def main(argv: list[str] | None = None) -> int:
     checkpoints = _named(args.model)
     slides = read_slides_csv(args.slides)
     manifest = Manifest.read(args.tiles) if args.tiles else None
-    labels = AS_ANNOTATED
+    classes = ClassMap()
     if manifest is not None:
-        slides, labels = fill_splits(slides, manifest.tiles), LabelRule.of_tiles(manifest)
+        slides, classes = fill_splits(slides, manifest.tiles), ClassMap.of(manifest.provenance["parameters"]["classes"])
     device = resolve_device(args.device)
     models: dict[str, Any] = {}
     # All are loaded before the first is run, so that a wrong one does not cost the work of the others.
@@ -73,7 +72,7 @@ def main(argv: list[str] | None = None) -> int:
                 slides,
                 args.split,
                 detector.class_names,
-                labels=labels,
+                classes=classes,
                 score_thresh=args.score_thresh,
                 description=name,
             ),

@@ -13,11 +13,14 @@ from preprocess.manifest import Manifest
 from preprocess.splits import SPLITS
 
 EXAMPLES = """
-Objects are green, boxes to be ignored (cut by the tile's border) orange.
+Each class has its colour; boxes to be ignored (such as those cut by the tile's border) are orange.
+With --checkerboard a third picture takes its fields from teacher and student in turn: where the pair
+is aligned, outlines run on from field to field.
 
 Examples:
   python tools/visualize_tile_pairs.py tiles --output sheet.png
   python tools/visualize_tile_pairs.py tiles --output val.png --split val --count 24 --seed 1
+  python tools/visualize_tile_pairs.py tiles --output a.png --slide case_17 --checkerboard
 """
 
 
@@ -25,7 +28,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=HelpFormatter)
     parser.add_argument("tiles_dir", type=Path, help="folder with a manifest, as tools/make_tiles.py writes it")
     parser.add_argument("--output", type=Path, required=True, help="picture to write, .png or .jpg")
-    parser.add_argument("--split", choices=SPLITS, default="train", help="split to draw from")
+    parser.add_argument("--split", choices=SPLITS, help="split to draw from (default: train, or all with --slide)")
+    parser.add_argument("--slide", metavar="NAME", help="draw from this slide only (its name in the manifest)")
+    parser.add_argument("--checkerboard", action="store_true", help="add a picture that shows both in turn")
     parser.add_argument("--count", type=int, default=12, help="number of pairs")
     parser.add_argument("--seed", type=int, default=0, help="for the choice of pairs")
     return parser
@@ -33,8 +38,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
-    manifest = Manifest.read(args.tiles_dir).split(args.split)
-    write_image(args.output, contact_sheet(manifest, count=args.count, seed=args.seed))
+    manifest = Manifest.read(args.tiles_dir)
+    if args.split or not args.slide:
+        manifest = manifest.split(args.split or "train")
+    sheet = contact_sheet(manifest, count=args.count, seed=args.seed, slide=args.slide, checkerboard=args.checkerboard)
+    write_image(args.output, sheet)
     print(args.output)
     return EXIT_OK
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,41 +14,19 @@ from mhkd.evaluation.coco import coco_scores
 from mhkd.evaluation.ground_truth import GroundTruth
 from mhkd.evaluation.matching import best_f1_thresh, count
 from mhkd.structures import SlideDetections
-from preprocess.annotations import Annotation, read_annotations
-from preprocess.boxes import BoxIndex
+from preprocess.annotations import read_annotations
+from preprocess.boxes import BoxIndex, BoxRule, without_doubles
+from preprocess.class_map import AS_ANNOTATED, ClassMap, spread_ignored
 from preprocess.console import progress
 from preprocess.errors import UserError
 from preprocess.files import safe_name
-from preprocess.manifest import Manifest
+from preprocess.origin import to_slide_frame
 from preprocess.slide import Slide
 
 DEFAULT_SCORE_THRESH = 0.5
-MIN_VISIBLE = 0.5  # an object with less of it on the slide need not be found
+BOX_RULE = BoxRule()  # an object with less than half of it on the slide need not be found
 
 Predict = Callable[[Slide], SlideDetections]
-
-
-@dataclass(frozen=True)
-class LabelRule:
-    """Which annotated labels count (None: all), and the one name that they all get (None: their own)."""
-
-    keep: tuple[str, ...] | None = None
-    merged: str | None = None
-
-    @classmethod
-    def of_tiles(cls, manifest: Manifest) -> LabelRule:
-        """The rule by which the tiles of ``manifest`` were made."""
-        parameters = manifest.provenance.get("parameters", {})
-        keep = parameters.get("labels")
-        return cls(None if keep is None else tuple(keep), parameters.get("merged_label"))
-
-    def apply(self, annotations: Sequence[Annotation]) -> list[Annotation]:
-        """The annotations that count, under the name that they count as."""
-        kept = [a for a in annotations if self.keep is None or a.label in self.keep]
-        return kept if self.merged is None else [replace(a, label=self.merged) for a in kept]
-
-
-AS_ANNOTATED = LabelRule()
 
 
 def evaluate_slides(
@@ -58,22 +35,22 @@ def evaluate_slides(
     split: str,
     class_names: Sequence[str],
     *,
-    labels: LabelRule = AS_ANNOTATED,
+    classes: ClassMap = AS_ANNOTATED,
     score_thresh: float | None = None,
     description: str = "slides",
 ) -> dict[str, Any]:
     """Scores of ``predict`` on the annotated slides of ``split``, as plain JSON; AP and F1 in percent.
 
-    slides: a table as ``read_slides_csv`` gives it. labels: which annotations count, as what. score_thresh: where F1 is
-    taken; by default the threshold that is best on the split ``val``, or 0.5 where there is no such split or it is the
-    one evaluated. Slides without an annotation file are counted, not scored. Raises UserError where the split has no
-    annotated slide, or a slide or annotation is not readable: an average over fewer slides would pass for another
+    slides: a table as ``read_slides_csv`` gives it. classes: which annotations count, as what. score_thresh: where F1
+    is taken; by default the threshold that is best on the split ``val``, or 0.5 where there is no such split or it is
+    the one evaluated. Slides without an annotation file are counted, not scored. Raises UserError where the split has
+    no annotated slide, or a slide or annotation is not readable: an average over fewer slides would pass for another
     figure.
     """
     rows = annotated_slides(slides, split)
     val = slides.iloc[:0] if split == "val" or score_thresh is not None else _with_annotation(slides, "val")
     # Before the long work, so that errors come early.
-    truth, val_truth = read_truth(rows, class_names, labels), read_truth(val, class_names, labels)
+    truth, val_truth = read_truth(rows, class_names, classes), read_truth(val, class_names, classes)
     origin = "given" if score_thresh is not None else "default"
     if len(val):
         found, _ = predict_slides(predict, val, f"{description}, val")
@@ -130,20 +107,23 @@ def annotated_slides(slides: pd.DataFrame, split: str) -> pd.DataFrame:
 
 
 def read_truth(
-    rows: pd.DataFrame, class_names: Sequence[str], labels: LabelRule = AS_ANNOTATED
+    rows: pd.DataFrame, class_names: Sequence[str], classes: ClassMap = AS_ANNOTATED
 ) -> dict[str, GroundTruth]:
     """The boxes of the annotated objects by slide name; opens every slide once, so that a bad one is found early."""
     truth = {}
     for row in rows.itertuples(index=False):
         with _open(row) as slide:
-            annotations = labels.apply(read_annotations(Path(str(row.annotation))))
-            boxes = BoxIndex(annotations, MIN_VISIBLE).boxes(slide.region)
+            origin = getattr(row, "origin", None)
+            mapped = classes.apply(read_annotations(Path(str(row.annotation)), slide)).annotations
+            annotations = without_doubles(to_slide_frame(mapped, slide, None if pd.isna(origin) else origin))
+            found = BoxIndex(annotations, BOX_RULE).boxes(slide.region)
+            boxes = [(box, label) for box in found for label in spread_ignored(box.label, class_names)]
             try:
                 truth[slide.name] = GroundTruth.of(
-                    [box.xyxy for box in boxes],
-                    [box.label for box in boxes],
+                    [box.xyxy for box, _ in boxes],
+                    [label for _, label in boxes],
                     class_names,
-                    [box.ignore for box in boxes],
+                    [box.ignore for box, _ in boxes],
                 )
             except UserError as error:
                 raise UserError(error.reason, path=str(row.annotation), remedy=error.remedy) from None

@@ -15,7 +15,7 @@ from mhkd.detector import Detector, detect
 from mhkd.inference.merge import merge_tiles
 from mhkd.structures import SlideDetections
 from preprocess.errors import UserError
-from preprocess.geometry import Region, Size, px_to_l0
+from preprocess.geometry import Region, Size
 from preprocess.grid import Grid
 from preprocess.slide import Slide
 from preprocess.tissue import TissueMask
@@ -69,10 +69,10 @@ class SlidePredictor:
     def plan(self, slide: Slide) -> TilePlan:
         """Which tiles of ``slide`` hold tissue."""
         mask = TissueMask.of(slide)
-        side_l0 = px_to_l0(self.tile_px, self.detector.input_mpp, slide.mpp)
-        grid = Grid(slide.region, (side_l0, side_l0), overlap=side_l0 * self.overlap, last="shift")
+        wh_l0 = slide.wh_l0(Size(self.tile_px, self.tile_px), self.detector.input_mpp)
+        grid = Grid(slide.region, wh_l0, (wh_l0[0] * self.overlap, wh_l0[1] * self.overlap), last="shift")
         # On whole pixels, as the tiles of the training set.
-        places = (Region(math.floor(tile.x), math.floor(tile.y), side_l0, side_l0) for tile in grid)
+        places = (Region(math.floor(tile.x), math.floor(tile.y), *wh_l0) for tile in grid)
         tiles = tuple(place for place in places if mask.coverage(place) >= self.min_tissue)
         return TilePlan(tiles, mask.area_um2())
 

@@ -74,9 +74,10 @@ def run_slide(
         seconds = time.perf_counter() - start
         summary = _summary(slide, found, plan, predictor, score_thresh, seconds) | dict(origin)
         result = SlideResult(slide.name, found, summary)
+        origin_l0 = (slide.region.x, slide.region.y)
     files = {suffix: Path(output_dir) / f"{result.name}{suffix}" for suffix in SUFFIXES}
     files[".json"].unlink(missing_ok=True)
-    write_geojson(files[".geojson"], found, slide_name=result.name, mpp=summary["mpp"])
+    write_geojson(files[".geojson"], found, slide_name=result.name, mpp=summary["mpp"], origin_l0=origin_l0)
     write_csv(files[".csv"], found, slide_name=result.name, mpp=summary["mpp"])
     write_overlay(files[".overlay.png"], overlay)
     write_json(files[".json"], summary)

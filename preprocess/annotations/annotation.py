@@ -1,27 +1,108 @@
-"""What every annotation format is read into."""
+"""What every annotation format is read into, and what its readers share."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol, overload
 
+import numpy as np
 import shapely
-from shapely.geometry import MultiPolygon, Polygon
+from shapely.geometry import LinearRing, MultiPolygon, Polygon
 from shapely.geometry.base import BaseGeometry
+
+from preprocess.errors import UserError
+from preprocess.files import safe_name
+from preprocess.geometry import Size
 
 UNCLASSIFIED = "Unclassified"
 """The label of an object that its author gave no class."""
 
 # A part smaller than this fraction of the largest one is a slip of the pen, not an object.
 _MIN_PART = 0.01
+# A millionth of a pixel is rounding, not an area.
+_MIN_AREA = 1e-6
+# Far beyond any slide; with larger numbers areas and intersections lose their precision.
+_MAX_COORDINATE = 1e8
+_ELLIPSE_VERTICES = 64
+_MAX_REDUCTION = 64
+
+
+class SlideFrame(Protocol):
+    """What some formats must know of the slide: its name, as :func:`preprocess.files.safe_name` makes it, and size."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def size(self) -> Size: ...
 
 
 @dataclass(frozen=True)
 class Annotation:
-    """One outlined object: a valid ``polygon`` with an area, in level-0 pixels, and its ``label``."""
+    """One outlined object: a valid ``polygon`` with an area, in level-0 pixels, and its ``label``.
+
+    With ``ignore`` it is neither an object nor background.
+    """
 
     polygon: Polygon
     label: str
+    ignore: bool = False
+
+
+@dataclass(frozen=True)
+class Annotations(Sequence[Annotation]):
+    """The annotations of a slide, in the order of the file.
+
+    ``num_repaired`` outlines crossed themselves; ``num_dropped`` were points, lines, without an area, or
+    crumbs of less than 1 % of the object that they were drawn with.
+    """
+
+    objects: tuple[Annotation, ...]
+    num_repaired: int = 0
+    num_dropped: int = 0
+
+    def __len__(self) -> int:
+        return len(self.objects)
+
+    @overload
+    def __getitem__(self, index: int) -> Annotation: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Annotation, ...]: ...
+    def __getitem__(self, index: int | slice) -> Annotation | tuple[Annotation, ...]:
+        return self.objects[index]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """One item of a file as it was drawn: ``geometry`` may be invalid, and is empty where it is no area."""
+
+    geometry: BaseGeometry
+    label: str = UNCLASSIFIED
+    ignore: bool = False
+
+
+def collect(drawings: Iterable[Drawing]) -> Annotations:
+    """The objects of all ``drawings``, repaired where need be.
+
+    The parts of a multi-polygon are objects of their own, since one box around two of them would be
+    wrong. An outline that crosses itself is repaired (:func:`shapely.make_valid`) and stays one object,
+    its largest part. Parts below 1 % of the largest are dropped.
+    """
+    objects: list[Annotation] = []
+    num_repaired = num_dropped = 0
+    for drawing in drawings:
+        drawn = drawing.geometry.geoms if isinstance(drawing.geometry, MultiPolygon) else [drawing.geometry]
+        parts = [max(areas, key=_area, default=None) for areas in map(_repaired, drawn)]
+        smallest = _MIN_PART * max((_area(part) for part in parts if part is not None), default=0.0)
+        kept = [part for part in parts if part is not None and _area(part) >= smallest]
+        objects += [Annotation(polygon, drawing.label, drawing.ignore) for polygon in kept]
+        num_repaired += sum(
+            part is not None and not outline.is_valid for part, outline in zip(parts, drawn, strict=True)
+        )
+        num_dropped += max(len(parts), 1) - len(kept)
+    return Annotations(tuple(objects), num_repaired, num_dropped)
 
 
 def iter_polygons(geometry: BaseGeometry) -> Iterator[Polygon]:
@@ -34,22 +115,84 @@ def iter_polygons(geometry: BaseGeometry) -> Iterator[Polygon]:
             yield from iter_polygons(part)
 
 
-def to_annotations(geometry: BaseGeometry, label: str) -> list[Annotation]:
-    """One annotation for each object drawn in ``geometry``.
+def polygon_of(outline: Sequence[Any], holes: Iterable[Sequence[Any]] = ()) -> Polygon:
+    """A polygon from points (x, y, ...); empty where the outline has no three different ones.
 
-    The parts of a multi-polygon are objects of their own, since one box around two of them would be
-    wrong. An outline that crosses itself is repaired and stays one object, its largest part. Parts
-    below 1 % of the largest are dropped.
+    Raises ValueError for a coordinate that is no number, not finite, or beyond any slide.
     """
-    drawn = geometry.geoms if isinstance(geometry, MultiPolygon) else [geometry]
-    objects = [max(parts, key=_area) for parts in map(_repaired, drawn) if parts]
-    smallest = _MIN_PART * max(map(_area, objects), default=0.0)
-    return [Annotation(polygon, label) for polygon in objects if _area(polygon) >= smallest]
+    ring = _ring(outline)
+    return Polygon(ring, [hole for hole in map(_ring, holes) if hole]) if ring else Polygon()
+
+
+def check_coordinates(values: Iterable[float]) -> None:
+    """ValueError for a number that is not finite or beyond any slide."""
+    for value in values:
+        if not math.isfinite(value):
+            raise ValueError("a coordinate is not a finite number")
+        if abs(value) > _MAX_COORDINATE:
+            raise ValueError(f"a coordinate is beyond any slide: {value:g}")
+
+
+def box_of(x0: float, y0: float, x1: float, y1: float) -> Polygon:
+    """The rectangle between any two opposite corners."""
+    return polygon_of([(x0, y0), (x1, y0), (x1, y1), (x0, y1)])
+
+
+def ellipse_of(x: float, y: float, radius_x: float, radius_y: float) -> Polygon:
+    """An ellipse with upright axes as a polygon of 64 vertices, four of them its extremes."""
+    turn = np.linspace(0, 2 * math.pi, _ELLIPSE_VERTICES, endpoint=False)
+    return polygon_of(np.column_stack((x + radius_x * np.cos(turn), y + radius_y * np.sin(turn))).tolist())
+
+
+def cut_out(outlines: Sequence[Polygon], holes: Sequence[Polygon]) -> list[Polygon]:
+    """``outlines`` with the ``holes``, each in the smallest valid outline that contains its inside.
+
+    All are polygons without holes of their own, perhaps invalid. A hole in no outline is left out.
+    """
+    areas = np.array([outline.area if outline.is_valid else math.inf for outline in outlines])
+    tree = shapely.STRtree([outline if outline.is_valid else Polygon() for outline in outlines])
+    cut: dict[int, list[LinearRing]] = {}
+    for hole in {hole.wkb: hole for hole in holes if hole.is_valid and not hole.is_empty}.values():
+        around = np.sort(tree.query(hole.representative_point(), predicate="within"))
+        if len(around):
+            cut.setdefault(int(around[areas[around].argmin()]), []).append(hole.exterior)
+    return [Polygon(outline.exterior, cut[i]) if i in cut else outline for i, outline in enumerate(outlines)]
+
+
+def is_named(slide: SlideFrame, name: str) -> bool:
+    """Whether ``name``, with or without a folder and a suffix, is the slide's."""
+    return slide.name in (safe_name(name), safe_name(f"{name}.svs"))
+
+
+def scale_to(slide: SlideFrame | None, image: Size) -> float:
+    """How many level-0 pixels a pixel of ``image`` spans, which is the whole slide or reduced by a whole factor.
+
+    Raises UserError where the sizes do not fit; without a slide the factor is 1.
+    """
+    if slide is None:
+        return 1.0
+    factor = max(1, round(slide.size.width / image.width))
+    if factor <= _MAX_REDUCTION and all(
+        abs(whole / factor - part) < 1
+        for whole, part in ((slide.size.width, image.width), (slide.size.height, image.height))
+    ):
+        return float(factor)
+    raise UserError(
+        f"made on an image of {image.width} x {image.height} px, but the slide has "
+        f"{slide.size.width} x {slide.size.height}",
+        remedy="give annotations made on the whole slide, at full size or reduced by a whole factor",
+    )
+
+
+def _ring(points: Sequence[Any]) -> LinearRing | None:
+    xy = [(float(point[0]), float(point[1])) for point in points]
+    check_coordinates(value for point in xy for value in point)
+    return LinearRing(xy) if len(set(xy)) >= 3 else None
 
 
 def _repaired(geometry: BaseGeometry) -> list[Polygon]:
     valid = geometry if geometry.is_valid else shapely.make_valid(geometry)
-    return list(iter_polygons(valid))
+    return [part for part in iter_polygons(valid) if part.area >= _MIN_AREA]
 
 
 def _area(polygon: Polygon) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -9,26 +10,30 @@ import openslide
 
 from preprocess.errors import UserError
 from preprocess.geometry import Size
-from preprocess.readers.reader import Image, read_inside
+from preprocess.readers.reader import DAMAGED, Image, on_white, read_inside, true_downsample
 
-_DAMAGED = "the file is damaged or not complete: copy or export it again"
+# Tiles of 4096 px are large.
+_MAX_TILE_PIXELS = 1 << 26
 
 
 class OpenSlideReader:
     """A slide that OpenSlide opens; see :class:`preprocess.readers.reader.Reader`."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         try:
             self._slide = openslide.OpenSlide(path)
         except openslide.OpenSlideError as error:
-            raise UserError(f"not readable as a slide: {error}", path=path, remedy=_DAMAGED) from error
+            raise UserError(f"not readable as a slide: {error}", path=path, remedy=DAMAGED) from error
         self.size = Size(*self._slide.dimensions)
         self.downsamples = tuple(
-            _true_downsample(self.size, Size(*dimensions), downsample)
-            for dimensions, downsample in zip(self._slide.level_dimensions, self._slide.level_downsamples, strict=True)
+            true_downsample(self.size, Size(*dimensions), stated)
+            for dimensions, stated in zip(self._slide.level_dimensions, self._slide.level_downsamples, strict=True)
         )
-        self.properties = dict(self._slide.properties)
+        self.level_sizes = [Size(*dimensions) for dimensions in self._slide.level_dimensions]
+        # A damaged slide may list properties that it does not have.
+        self.properties = {name: self._slide.properties.get(name, "") for name in self._slide.properties}
+        _check_tiles(path, self.properties)
 
     @staticmethod
     def recognises(path: Path) -> bool:
@@ -43,32 +48,25 @@ class OpenSlideReader:
             try:
                 rgba = np.asarray(self._slide.read_region(place_l0, level, (part.width, part.height)))
             except openslide.OpenSlideError as error:
-                raise UserError(f"pixels not readable: {error}", path=self._path, remedy=_DAMAGED) from error
-            return _on_white(rgba)
+                raise UserError(f"pixels not readable: {error}", path=self.path, remedy=DAMAGED) from error
+            return on_white(rgba)
 
         # Not OpenSlide's own blank outside: left of and above the slide it is off by up to one pixel.
-        return read_inside(read, Size(*self._slide.level_dimensions[level]), x, y, size)
+        return read_inside(read, self.level_sizes[level], x, y, size)
+
+    def is_exact(self, level: int) -> bool:
+        """Whether reads of ``level`` give its stored pixels: at a fractional factor OpenSlide interpolates."""
+        return float(self._slide.level_downsamples[level]).is_integer()
 
     def close(self) -> None:
         self._slide.close()
 
 
-def _true_downsample(slide: Size, level: Size, stated: float) -> float:
-    """The factor that a level was made with.
-
-    OpenSlide states the ratio of the two sizes, such as 4.0001. Writers average whole blocks and crop or
-    pad what is left, so where a whole number explains the size, that is the factor; the ratio would drift
-    by up to one pixel of the level over the slide, and the sizes of a tile pair with it.
-    """
-    whole = round(stated)
-    explains = abs(slide.width / whole - level.width) < 1 and abs(slide.height / whole - level.height) < 1
-    return float(whole) if explains else stated
-
-
-def _on_white(rgba: Image) -> Image:
-    """Composite RGBA (straight alpha) on white: outside a slide OpenSlide gives transparent black."""
-    rgb, alpha = rgba[..., :3], rgba[..., 3]
-    if alpha.min() == 255:
-        return np.ascontiguousarray(rgb)
-    opacity = alpha[..., None].astype(np.float32) / 255
-    return np.rint(rgb * opacity + 255 * (1 - opacity)).astype(np.uint8)
+def _check_tiles(path: Path, properties: Mapping[str, str]) -> None:
+    """UserError where a damaged header states tiles so large that OpenSlide would find no memory for one, and abort."""
+    for level in range(int(properties.get("openslide.level-count", 0))):
+        width, height = (
+            int(properties.get(f"openslide.level[{level}].tile-{side}", 0)) for side in ("width", "height")
+        )
+        if width * height > _MAX_TILE_PIXELS:
+            raise UserError(f"level {level} has tiles of {width} x {height} px", path=path, remedy=DAMAGED)

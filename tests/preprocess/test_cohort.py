@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from preprocess.cohort import Outcome, run_cohort
+from preprocess.cohort import run_cohort
 from preprocess.errors import UserError
+from preprocess.outcome import Outcome
 
 # Workers import what they run by name, so it stands in a module of its own, which the tests write.
 JOBS = """
@@ -25,6 +26,9 @@ def work(item):
     if item == "bug":
         return {}["key"]
     if item == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if isinstance(item, str) and item.startswith("once:") and not Path(item[5:]).exists():
+        Path(item[5:]).touch()
         os.kill(os.getpid(), signal.SIGKILL)
     if item == "full":
         raise OSError(errno.ENOSPC, "No space left on device", "tile.jpg")
@@ -51,7 +55,7 @@ def jobs(tmp_path, monkeypatch):
     return __import__("cohort_jobs")
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [0, 2])
 def test_one_failure_does_not_stop_the_others(jobs, workers, capfd):
     outcomes = run_cohort(jobs.work, [1, "bad", "bug", "gone", 5], workers)
     assert [outcome.value for outcome in outcomes] == [2, None, None, None, 10]
@@ -62,14 +66,21 @@ def test_one_failure_does_not_stop_the_others(jobs, workers, capfd):
     assert "Traceback" not in capfd.readouterr().err
 
 
-def test_a_killed_worker_is_the_failure_of_its_item_alone(jobs, capfd):
-    outcomes = run_cohort(jobs.work, ["killed", 1, "killed", 2, 3], 2)
-    assert [outcome.value for outcome in outcomes] == [None, 2, None, 4, 6]
-    assert "exit code -9" in outcomes[0].error
+def test_a_killed_worker_is_the_failure_of_its_item_alone(jobs, tmp_path, capfd):
+    once = f"once:{tmp_path / 'tried'}"
+    outcomes = run_cohort(jobs.work, ["killed", 1, once, 3], 1)
+    assert [outcome.value for outcome in outcomes] == [None, 2, 2 * once, 6]
+    assert outcomes[0].error.startswith("its process died 2 times, with exit code -9 (")
     assert "Traceback" not in capfd.readouterr().err
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+def test_without_ray_the_error_says_how_to_install_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(UserError, match=r"Ray is not installed \(install it"):
+        run_cohort(str, [1], engine="ray")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
 def test_a_full_disk_ends_the_run(jobs, workers):
     with pytest.raises(OSError, match="No space left") as caught:
         run_cohort(jobs.work, ["full", "x", "y", "z"], workers)
@@ -80,7 +91,7 @@ def test_nothing_to_do(jobs):
     assert run_cohort(jobs.work, [], 4) == []
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [0, 2])
 def test_ctrl_c_cleans_up_in_every_worker(jobs, tmp_path, workers):
     files = [str(tmp_path / f"{number}.part") for number in range(3)]
     script = tmp_path / "run.py"
@@ -97,7 +108,7 @@ def test_ctrl_c_cleans_up_in_every_worker(jobs, tmp_path, workers):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 30
-    while sum(Path(file).exists() for file in files) < workers and time.monotonic() < deadline:
+    while sum(Path(file).exists() for file in files) < max(1, workers) and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=30)

@@ -22,6 +22,16 @@ def test_jpeg_keeps_colour_at_full_resolution():
     assert np.abs(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1].astype(int) - stripes).mean() < 6
 
 
+def test_jpeg_by_request_with_less_colour_and_fewer_bytes():
+    rgb = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    data = encode_image(rgb, ".jpg", quality=80, chroma="420")
+    assert len(data) < 0.7 * len(encode_image(rgb, ".jpg", quality=80))
+    # The frame header: three components, the first with twice as many samples each way.
+    at = data.index(b"\xff\xc0")
+    assert data[at + 9] == 3
+    assert data[at + 11 : at + 18 : 3] == bytes((0x22, 0x11, 0x11))
+
+
 @pytest.mark.parametrize("name", ["a.xyz", "a"])
 def test_unknown_suffixes_are_refused(tmp_path, name):
     with pytest.raises(UserError, match="cannot write images as"):

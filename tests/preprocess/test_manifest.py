@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from preprocess.errors import UserError
-from preprocess.manifest import BOXES_COLUMNS, TILES_COLUMNS, Manifest, read_slides_csv
+from preprocess.manifest import BOXES_COLUMNS, SLIDES_COLUMNS, TILES_COLUMNS, Manifest, read_slides_csv
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def table(tmp_path):
 def test_a_full_table(table, tmp_path):
     path = table("slide,annotation,mpp,patient,split,stain\na.svs,a.geojson,0.5,p1,Train,PAS\nb.svs,, ,,,\n")
     slides = read_slides_csv(path)
-    assert list(slides.columns) == ["slide", "annotation", "mpp", "patient", "split", "stain"]
+    assert list(slides.columns) == [*SLIDES_COLUMNS, "stain"]
     assert slides["slide"].tolist() == [str(tmp_path / "a.svs"), str(tmp_path / "b.svs")]
     assert slides.loc[0, ["annotation", "mpp", "patient", "split"]].tolist() == [
         str(tmp_path / "a.geojson"),
@@ -138,9 +138,9 @@ def test_a_damaged_manifest_says_what_to_do(manifest, tmp_path):
     header = json.loads((tmp_path / "manifest.json").read_text())
     boxes = (tmp_path / "boxes.csv").read_text()
     for name, text, message in [
-        ("manifest.json", json.dumps({**header, "schema_version": 99}), "schema version 99 instead of 1"),
+        ("manifest.json", json.dumps({**header, "schema_version": 99}), "schema version 99 instead of 2"),
         ("manifest.json", "{", "not a manifest"),
-        ("manifest.json", json.dumps({"schema_version": 1}), "not a manifest"),
+        ("manifest.json", json.dumps({"schema_version": 2}), "not a manifest"),
         ("boxes.csv", boxes.replace("a_0_0", "z"), "do not belong"),
         ("boxes.csv", boxes.replace("0.125", "x"), "damaged"),
         ("boxes.csv", boxes.replace("ignore", "crowd"), "wrong columns"),

@@ -5,9 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from preprocess import tile_set
+from preprocess.class_map import ClassMap
 from preprocess.errors import UserError
 from preprocess.geometry import Region, Size
 from preprocess.manifest import Manifest, read_slides_csv
+from preprocess.outcome import Outcome
 from preprocess.tile_pairs import PairSpec
 from preprocess.tile_set import plan_jobs, tile_slides, write_manifest
 
@@ -15,7 +18,7 @@ SPEC = PairSpec(tile_px=256)
 FRACTIONS = (0.7, 0.15, 0.15)
 
 
-def make(table, root: Path, workers: int = 1, **options) -> Manifest:
+def make(table, root: Path, workers: int = 0, **options) -> Manifest:
     outcomes, _ = tile_slides(plan_jobs(table, root, SPEC, fractions=FRACTIONS, **options), workers)
     return write_manifest(outcomes, root)
 
@@ -30,11 +33,24 @@ def contents(root: Path) -> dict[str, bytes]:
 
 
 def test_the_same_bytes_whatever_the_number_of_workers(table, tmp_path):
-    make(table, tmp_path / "one", workers=1)
+    make(table, tmp_path / "one", workers=0)
     make(table, tmp_path / "two", workers=2)
     one, two = contents(tmp_path / "one"), contents(tmp_path / "two")
     assert list(one) == list(two)
     assert [name for name in one if one[name] != two[name]] == []
+
+
+@pytest.mark.parametrize(("workers", "threads"), [(1, 1), (2, 2), (5, 5)])
+def test_workers_without_a_slide_of_their_own_help_on_the_one_there_is(table, tmp_path, monkeypatch, workers, threads):
+    used = []
+
+    def run_cohort(function, items, *_, **__):
+        used.append(function.keywords["threads"])
+        return [Outcome(item, error="not cut") for item in items]
+
+    monkeypatch.setattr(tile_set, "run_cohort", run_cohort)
+    tile_slides(plan_jobs(table[:1], tmp_path, SPEC, fractions=FRACTIONS), workers)
+    assert used == [threads]
 
 
 def test_the_manifest_and_coco_say_the_same(table, tmp_path):
@@ -58,6 +74,24 @@ def test_the_manifest_and_coco_say_the_same(table, tmp_path):
         assert coco["categories"] == [{"id": 1, "name": "Glomerulus"}]
 
 
+def test_regions_to_ignore_are_crowds_of_every_class(table, tmp_path):
+    path = tmp_path / "two.geojson"
+    features = json.loads(Path(table["annotation"][0]).read_text())["features"]
+    for feature, name in zip(features, ("a", "b", "Artefact", "a", "b"), strict=True):
+        feature["properties"]["classification"]["name"] = name
+    path.write_text(json.dumps(features))
+    table["annotation"] = str(path)
+    manifest = make(table, tmp_path, classes=ClassMap.of({"a": "A", "b": "B", "Artefact": "ignore"}))
+    assert manifest.labels == ["A", "B"]
+    assert manifest.provenance["parameters"]["classes"] == {"a": "A", "b": "B", "Artefact": "ignore"}
+    coco = json.loads((tmp_path / "coco_val_student.json").read_text())
+    crowds = [(a["image_id"], a["category_id"], tuple(a["bbox"])) for a in coco["annotations"] if a["iscrowd"]]
+    # The disc at (512, 800) lies on four tiles, so that each has it once as A and once as B.
+    around = [crowd for crowd in crowds if (crowd[0], 3 - crowd[1], crowd[2]) in crowds]
+    assert len(around) == 2 * len({image for image, _, _ in around}) > 0
+    assert Manifest.read(tmp_path).labels == ["A", "B"]
+
+
 def test_overlap_and_thinning_are_for_train_only(table, tmp_path):
     tiles = make(table, tmp_path).tiles
     counts = tiles["split"].value_counts()
@@ -69,7 +103,7 @@ def test_overlap_and_thinning_are_for_train_only(table, tmp_path):
 def test_finished_slides_are_skipped(table, tmp_path):
     make(table, tmp_path)
     before = contents(tmp_path)
-    outcomes, num_skipped = tile_slides(plan_jobs(table, tmp_path, SPEC, fractions=FRACTIONS), 1)
+    outcomes, num_skipped = tile_slides(plan_jobs(table, tmp_path, SPEC, fractions=FRACTIONS), 0)
     assert num_skipped == 3
     write_manifest(outcomes, tmp_path)
     assert contents(tmp_path) == before
@@ -77,7 +111,7 @@ def test_finished_slides_are_skipped(table, tmp_path):
 
 def test_the_manifest_goes_before_its_tiles_are_replaced(table, tmp_path):
     make(table, tmp_path)
-    tile_slides(plan_jobs(table, tmp_path, PairSpec(tile_px=512), fractions=FRACTIONS), 1)
+    tile_slides(plan_jobs(table, tmp_path, PairSpec(tile_px=512), fractions=FRACTIONS), 0)
     with pytest.raises(UserError, match="no manifest"):
         Manifest.read(tmp_path)
 
@@ -100,7 +134,7 @@ def test_half_a_split_is_refused(table, tmp_path):
 
 def test_splits_without_tiles_or_objects_are_refused(table, tmp_path):
     with pytest.raises(UserError, match="the split 'train' has no objects"):
-        make(table, tmp_path, labels=("Tubule",))
+        make(table, tmp_path, classes=ClassMap.choose(["Tubule"], None))
     table.loc[1, "slide"] = str(tmp_path / "b.svs")
     with pytest.raises(UserError, match="the split 'val' has no tiles"):
         make(table, tmp_path)

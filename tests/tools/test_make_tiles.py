@@ -7,13 +7,14 @@ import sys
 import cv2
 import pytest
 
+from preprocess.errors import UserError
 from preprocess.manifest import Manifest
 from tools import make_tiles, visualize_tile_pairs
 
 
 def run(slides_csv, output, *options):
     return make_tiles.main(
-        [str(slides_csv), "--output-dir", str(output), "--tile-px", "256", "--workers", "1", *options]
+        [str(slides_csv), "--output-dir", str(output), "--tile-px", "256", "--workers", "0", *options]
     )
 
 
@@ -35,6 +36,55 @@ def test_from_table_to_contact_sheet(slides_csv, tmp_path, capsys):
     assert green[:, 326:646].any()
 
 
+def test_a_table_with_scans_origins_and_no_mpp(slides_csv, slide_image, tmp_path, capsys):
+    folder = tmp_path / "cohort"
+    shutil.copytree(slides_csv.parent, folder)
+    cv2.imwrite(str(folder / "a.png"), slide_image[..., ::-1])
+    scan = cv2.resize(slide_image[:1200, :1496], None, fx=1 / 8, fy=1 / 8, interpolation=cv2.INTER_AREA)
+    cv2.imwrite(str(folder / "lr.png"), scan[..., ::-1])
+    (folder / "slides.csv").write_text(
+        "slide,annotation,patient,origin,student_slide,student_mpp,student_transform,stain\n"
+        "a.png,a.geojson,p,bounds,lr.png,4,0.125 0 0 0 0.125 0,PAS\n"
+        "b.svs,b.geojson,q,,,,,PAS\nc.svs,c.geojson,r,,,,,HE\n"
+    )
+    options = ("--keep-empty", "1", "--overlap", "0", "--stratify", "stain")
+    with pytest.raises(UserError, match="has no tiles"):
+        run(folder / "slides.csv", tmp_path / "tiles", *options)
+    assert "failed: a: " in capsys.readouterr().err
+    assert run(folder / "slides.csv", tmp_path / "tiles", *options, "--mpp", "0.5") == 0
+    assert "--mpp (the file says none) (1 slides)" in capsys.readouterr().out
+    manifest = Manifest.read(tmp_path / "tiles")
+    (entry,) = (one for one in manifest.provenance["inputs"] if one["slide"] == "a")
+    assert (entry["mpp"], entry["mpp_xy"], entry["mpp_source"]) == (0.5, [0.5, 0.5], "--mpp (the file says none)")
+    assert (entry["annotation_origin"], entry["student_scan"]["source"]) == ("bounds", "given")
+    assert entry["student_scan"]["correlation"] > 0.9
+    assert {one["student_scan"] for one in manifest.provenance["inputs"] if one["slide"] != "a"} == {None}
+    tile = manifest.tiles[manifest.tiles["slide"] == "a"].iloc[0]
+    x, y, side = (int(tile[key] / 8) for key in ("x_l0", "y_l0", "width_l0"))
+    student = cv2.imread(str(tmp_path / "tiles" / tile["student_file"]))[..., ::-1].astype(int)
+    assert abs(student[2:-2, 2:-2] - scan[y : y + side, x : x + side][2:-2, 2:-2]).mean() < 2
+    sheet = tmp_path / "sheet.png"
+    options = ["--slide", "a", "--checkerboard", "--count", "3"]
+    assert visualize_tile_pairs.main([str(tmp_path / "tiles"), "--output", str(sheet), *options]) == 0
+    assert cv2.imread(str(sheet)).shape[1] == 2 * 3 * 326
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("origin", "qupath", "unknown origin 'qupath'"),
+        ("student_transform", "1 0 0", "not six numbers"),
+        ("student_mpp", "400", "student_mpp '400' of a.svs is not 0.05 to 40"),
+    ],
+)
+def test_what_a_table_cannot_say(slides_csv, tmp_path, column, value, message):
+    folder = tmp_path / "cohort"
+    shutil.copytree(slides_csv.parent, folder)
+    (folder / "slides.csv").write_text(f"slide,annotation,student_slide,{column}\na.svs,a.geojson,b.svs,{value}\n")
+    with pytest.raises(UserError, match=message):
+        run(folder / "slides.csv", tmp_path / "tiles", "--split", "1/0/0")
+
+
 @pytest.fixture
 def cohort(slides_csv, tmp_path):
     folder = tmp_path / "cohort"
@@ -53,6 +103,23 @@ def test_a_bad_slide_is_reported_and_the_others_are_done(cohort, tmp_path, capsy
     manifest = Manifest.read(tmp_path / "tiles")
     assert manifest.provenance["failed"] == ["broken"]
     assert set(manifest.tiles["slide"]) == {"a", "b", "c"}
+
+
+def test_classes_are_mapped_and_what_the_map_does_not_name_is_reported(slides_csv, tmp_path, capsys):
+    classes = tmp_path / "classes.yaml"
+    classes.write_text("Tubule: drop\n")
+    assert run(slides_csv, tmp_path / "tiles", "--class-map", str(classes)) == 0
+    printed = capsys.readouterr().out
+    assert "labels not in the class map, kept: Glomerulus 15" in printed
+    assert "outlines:" not in printed  # nothing had to be mended
+    classes.write_text("Glomerulus: Corpuscle\n")
+    assert run(slides_csv, tmp_path / "tiles", "--class-map", str(classes)) == 0
+    printed = capsys.readouterr().out
+    assert "3 slides done, 0 skipped" in printed
+    assert "not in the class map" not in printed
+    assert "boxes: Corpuscle" in printed
+    with pytest.raises(UserError, match="--class-map does what"):
+        run(slides_csv, tmp_path / "tiles", "--class-map", str(classes), "--merge-labels", "x")
 
 
 def test_only_bad_slides(cohort, tmp_path, capsys):

@@ -6,19 +6,29 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mhkd.inference.export.features import class_color, detection_ids, sizes_um
 from mhkd.structures import SlideDetections
 from preprocess.files import write_text
 
 
-def write_geojson(path: str | Path, detections: SlideDetections, *, slide_name: str, mpp: float) -> None:
+def write_geojson(
+    path: str | Path,
+    detections: SlideDetections,
+    *,
+    slide_name: str,
+    mpp: float,
+    origin_l0: tuple[float, float] = (0.0, 0.0),
+) -> None:
     """Write a FeatureCollection, atomically: one closed rectangle per detection in level-0 pixels.
 
-    mpp: micrometres per level-0 pixel. ``measurements`` is a dict, as QuPath 0.4 and later read it.
+    mpp: micrometres per level-0 pixel. origin_l0: where QuPath counts from, the corner of what was scanned
+    (docs/slides.md). ``measurements`` is a dict, as QuPath 0.4 and later read it.
     """
     rows = zip(
         detection_ids(detections, slide_name),
-        detections.boxes_l0.tolist(),
+        (detections.boxes_l0 - np.tile(origin_l0, 2)).tolist(),
         detections.scores.tolist(),
         detections.labels.tolist(),
         sizes_um(detections, mpp)[:, 2].tolist(),

@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mhkd.evaluation.slide_level import LabelRule, evaluate_slides, fill_splits
+from mhkd.evaluation.slide_level import evaluate_slides, fill_splits
 from mhkd.structures import SlideDetections
+from preprocess.class_map import ClassMap
 from preprocess.errors import UserError
 from preprocess.manifest import read_slides_csv
 from tests.blobs import DISCS, boxes_of, write_annotations, write_blob_slide, write_cohort
@@ -74,10 +75,14 @@ def test_without_validation_slides_the_threshold_is_the_default(cohort):
 def test_labels_count_as_they_did_when_the_tiles_were_made(cohort):
     with pytest.raises(UserError, match="'glomerulus', but the model knows 'Lesion'"):
         evaluate_slides(Recites(), cohort, "test", ("Lesion",))
-    merged = evaluate_slides(Recites(), cohort, "test", ("Lesion",), labels=LabelRule(merged="Lesion"))
+    merged = evaluate_slides(Recites(), cohort, "test", ("Lesion",), classes=ClassMap.of({"*": "Lesion"}))
     assert merged["num_objects"] == 2 * len(DISCS)
-    none = evaluate_slides(Recites(), cohort, "test", ("Lesion",), labels=LabelRule(keep=("Lesion",)))
+    none = evaluate_slides(Recites(), cohort, "test", ("Lesion",), classes=ClassMap.choose(["Lesion"], None))
     assert (none["num_objects"], none["AP"]) == (0, None)
+    ignored = evaluate_slides(
+        Recites(a=(TRUTH, [0.9] * 6)), cohort, "test", ("A", "B"), classes=ClassMap.of({"*": "ignore"})
+    )
+    assert (ignored["num_objects"], ignored["false_positives"]) == (0, 0)
 
 
 def test_a_bad_slide_is_found_before_any_is_searched(cohort, tmp_path):

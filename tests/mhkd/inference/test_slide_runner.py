@@ -7,12 +7,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mhkd.evaluation.slide_level import read_truth
 from mhkd.inference import slide_runner
 from mhkd.inference.predictor import SlidePredictor
 from mhkd.inference.slide_runner import SUFFIXES, run_slide
 from preprocess.errors import UserError
+from preprocess.manifest import read_slides_csv
 from preprocess.synthetic.svs import write_svs
-from tests.blobs import DISCS, BlobDetector, write_blob_slide
+from tests.blobs import DISCS, BlobDetector, boxes_of, draw, write_blob_slide
+from tests.scn import write_scn
 
 
 def run(path, output_dir, detector=None, **options):
@@ -39,6 +42,18 @@ def test_outputs_tell_nothing_of_the_slide_but_its_file_name(tmp_path):
         text = (tmp_path / "out" / f"a{suffix}").read_text()
         assert "ScanScope" not in text
         assert str(tmp_path) not in text
+
+
+def test_qupath_gets_boxes_that_count_from_what_was_scanned(tmp_path):
+    write_scn(tmp_path / "a.scn", draw(), size_wh=(4000, 3200), offset_xy=(1600, 800))
+    result = run(tmp_path / "a.scn", tmp_path)
+    assert len(result.detections) == len(DISCS)
+    (tmp_path / "slides.csv").write_text("slide,annotation,origin,split\na.scn,a.geojson,bounds,test\n")
+    truth = read_truth(read_slides_csv(tmp_path / "slides.csv"), ("glomerulus",))
+    # Read as QuPath's, they are where they were found: in level-0 pixels of the whole slide.
+    np.testing.assert_allclose(truth["a"].boxes_l0, result.detections.boxes_l0, atol=0.01)
+    expected = boxes_of() + np.array([1600, 800, 1600, 800])
+    assert np.abs(result.detections.boxes_l0[:, None] - expected).max(axis=2).min(axis=1).max() < 20
 
 
 def test_nothing_found_is_said_plainly_and_leaves_empty_outputs(tmp_path):

@@ -1,0 +1,39 @@
+"""HuBMAP's and Kaggle's table of 2021: a line per slide, its mask as run lengths down the columns, from pixel 1."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from preprocess.annotations.annotation import Drawing, SlideFrame, is_named
+from preprocess.annotations.runs import area_of_column_runs
+from preprocess.errors import UserError
+
+NAME = "run-length table"
+_COLUMNS = ("encoding", "rle")
+
+
+def recognises(text: str) -> bool:
+    """Whether the first line has the columns ``id`` and ``encoding`` or, as in 2022, ``rle``."""
+    header = text.partition("\n")[0].strip().split(",")
+    return "id" in header and any(column in header for column in _COLUMNS)
+
+
+def parse(text: str, slide: SlideFrame | None) -> Iterator[Drawing]:
+    """The mask of the line whose id is the slide's name, one object per group of pixels that share edges."""
+    if slide is None:
+        raise UserError("run lengths need the size of their slide", remedy="read them together with the slide")
+    table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
+    rows = table[table["id"].isin([name for name in table["id"].unique() if is_named(slide, name)])]
+    if len(rows) != 1:
+        raise UserError(
+            f"{len(rows)} of its {len(table)} lines have the id {slide.name!r}",
+            remedy="the id must be the slide's file name without suffix",
+        )
+    encoding = next(rows[column].iloc[0] for column in _COLUMNS if column in table)
+    numbers = np.array([int(number) for number in encoding.split()], dtype=np.int64)
+    if len(numbers):
+        yield Drawing(area_of_column_runs(numbers[0::2] - 1, numbers[1::2], slide.size))

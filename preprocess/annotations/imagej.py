@@ -1,0 +1,69 @@
+"""ImageJ's regions of interest: one .roi file, or a RoiSet (a zip of them), in pixels of the image."""
+
+from __future__ import annotations
+
+import io
+import re
+import zipfile
+from collections.abc import Iterator
+from functools import reduce
+
+import shapely
+from roifile import ROI_TYPE, ImagejRoi
+from shapely.geometry import Polygon
+from shapely.geometry.base import BaseGeometry
+
+from preprocess.annotations.annotation import UNCLASSIFIED, Drawing, SlideFrame, box_of, ellipse_of, polygon_of
+
+NAME = "ImageJ RoiSet"
+_MAGIC, _ZIP = b"Iout", b"PK\x03\x04"
+_MAX_ROI_BYTES = 16 << 20
+_OUTLINED = {ROI_TYPE.POLYGON, ROI_TYPE.FREEHAND, ROI_TYPE.TRACED}
+
+
+def recognises(data: bytes) -> bool:
+    """Whether ``data`` is a region of interest or a zip."""
+    return data.startswith((_MAGIC, _ZIP))
+
+
+def parse(data: bytes, slide: SlideFrame | None) -> Iterator[Drawing]:
+    """The regions with an area.
+
+    The label is the class that QuPath gives, or the region's name without its counter, where it has one
+    that ImageJ did not make up from the place.
+    """
+    for item in _entries(data):
+        roi = ImagejRoi.frombytes(item)
+        yield Drawing(_area(roi), _label(roi))
+
+
+def _entries(data: bytes) -> Iterator[bytes]:
+    if data.startswith(_MAGIC):
+        yield data
+        return
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        for entry in archive.infolist():
+            if entry.filename.endswith(".roi"):
+                if entry.file_size > _MAX_ROI_BYTES:
+                    raise ValueError(f"{entry.filename} has {entry.file_size} bytes")
+                yield archive.read(entry)
+
+
+def _area(roi: ImagejRoi) -> BaseGeometry:
+    if roi.multi_coordinates is not None:
+        # Paths one in another: an even number deep is outside.
+        paths = [polygon_of(path.tolist()) for path in ImagejRoi.path2coords(roi.multi_coordinates)]
+        return reduce(shapely.symmetric_difference, map(shapely.make_valid, paths), Polygon())
+    if roi.roitype in (ROI_TYPE.RECT, ROI_TYPE.OVAL):
+        x0, y0, x1, y1 = float(roi.left), float(roi.top), float(roi.right), float(roi.bottom)
+        if roi.subpixelrect:
+            x0, y0, x1, y1 = roi.xd, roi.yd, roi.xd + roi.widthd, roi.yd + roi.heightd
+        if roi.roitype == ROI_TYPE.RECT:
+            return box_of(x0, y0, x1, y1)
+        return ellipse_of((x0 + x1) / 2, (y0 + y1) / 2, (x1 - x0) / 2, (y1 - y0) / 2)
+    return polygon_of(list(roi.coordinates())) if roi.roitype in _OUTLINED else Polygon()
+
+
+def _label(roi: ImagejRoi) -> str:
+    named = str(roi.properties.get("qupath.object.classification") or "")
+    return named or re.sub(r"[-_ #.]*\d+$", "", re.sub(r"^\d{4,}(-\d{4,})+$", "", roi.name or "")) or UNCLASSIFIED

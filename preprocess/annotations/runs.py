@@ -1,0 +1,99 @@
+"""Runs of pixels, as masks and run-length codes have them, as exact polygons along the pixels' edges."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from shapely.geometry import MultiPolygon
+
+from preprocess.annotations.annotation import UNCLASSIFIED, Drawing, check_coordinates
+from preprocess.annotations.outlines import Integers, area_of_runs
+from preprocess.errors import UserError
+from preprocess.geometry import Size
+
+# 1000 glomeruli of 1000 lines each; noise has more, and would take all memory.
+_MAX_RUNS = 1_000_000
+_MAX_CLASSES, _MAX_OBJECTS = 32, 100_000
+_STRIP, _MAX_SIDE = 256, 1 << 24
+
+
+def area_of_column_runs(starts: Integers, lengths: Integers, size: Size) -> MultiPolygon:
+    """What runs cover that count the pixels of an image down its columns, from 0 (Kaggle, COCO).
+
+    A run may go on in the next column. Raises ValueError where a run leaves the image.
+    """
+    if max(size.width, size.height) > _MAX_SIDE:
+        raise ValueError(f"no image has {size.width} x {size.height} px")
+    if len(starts) != len(lengths) or (lengths < 0).any():
+        raise ValueError("a run without a length")
+    starts, lengths = starts[lengths > 0], lengths[lengths > 0]
+    stops = starts + lengths
+    if len(starts) and (starts.min() < 0 or stops.max() > size.width * size.height):
+        raise ValueError(f"a run leaves the {size.width} x {size.height} px of its image")
+    columns = (stops - 1) // size.height - starts // size.height + 1
+    _check_number(int(columns.sum()))
+    # One piece per run and column.
+    run = np.repeat(np.arange(len(starts)), columns)
+    column = starts[run] // size.height + np.arange(len(run)) - np.repeat(np.cumsum(columns) - columns, columns)
+    top = np.maximum(starts[run], column * size.height) - column * size.height
+    bottom = np.minimum(stops[run], (column + 1) * size.height) - column * size.height
+    return _transposed(area_of_runs(column, top, bottom))
+
+
+def drawings_of_mask(mask: NDArray[Any], scale: float, offset: tuple[float, float] = (0.0, 0.0)) -> Iterator[Drawing]:
+    """The areas of a mask (h, w) of whole numbers, 0 being background.
+
+    A mask of 8 bits holds classes: each value is a label, unless there is only one, and each group of its
+    pixels that share edges is an object. One of more bits holds objects: each value is one, without a label.
+    ``scale`` is how many level-0 pixels a pixel spans, ``offset`` where the mask begins, in its own pixels.
+    """
+    check_coordinates(offset)
+    lines, starts, stops, values = _runs(mask)
+    order = np.argsort(values, kind="stable")
+    lines, starts, stops, values = lines[order], starts[order], stops[order], values[order]
+    found, first = np.unique(values, return_index=True)
+    if len(found) > (_MAX_CLASSES if mask.dtype.itemsize == 1 else _MAX_OBJECTS):
+        raise UserError(
+            f"{len(found)} different values are no mask of objects",
+            remedy="give 0 for background and few classes in 8 bits, or objects by number in 16 or more",
+        )
+    named = mask.dtype.itemsize == 1 and len(found) > 1
+    for value, begin, end in zip(found.tolist(), first, np.append(first, len(values))[1:], strict=True):
+        area = area_of_runs(lines[begin:end], starts[begin:end], stops[begin:end])
+        placed = shapely.transform(area, lambda xy: (xy + offset) * scale)
+        yield Drawing(placed, str(value) if named else UNCLASSIFIED)
+
+
+def _runs(mask: NDArray[Any]) -> tuple[Integers, Integers, Integers, NDArray[Any]]:
+    """Row, start, stop (exclusive) and value of each run of one value other than 0 in ``mask``."""
+    found: list[tuple[Integers, Integers, Integers, NDArray[Any]]] = []
+    total = 0
+    for top in range(0, mask.shape[0], _STRIP):
+        strip = mask[top : top + _STRIP]
+        changes = np.ones((strip.shape[0], strip.shape[1] + 1), bool)
+        np.not_equal(strip[:, 1:], strip[:, :-1], out=changes[:, 1:-1])
+        row, edge = np.nonzero(changes)
+        same_row = row[1:] == row[:-1]
+        row, start, stop = row[:-1][same_row], edge[:-1][same_row], edge[1:][same_row]
+        value = strip[row, start]
+        row, start, stop, value = row[value != 0], start[value != 0], stop[value != 0], value[value != 0]
+        found.append((row + top, start, stop, value))
+        total += len(row)
+        _check_number(total)
+    rows, starts, stops, values = (np.concatenate(part) for part in zip(*found, strict=True))
+    return rows, starts, stops, values
+
+
+def _check_number(runs: int) -> None:
+    if runs > _MAX_RUNS:
+        raise UserError(
+            f"more than {_MAX_RUNS} runs of pixels are no outlines of objects", remedy="remove noise from the mask"
+        )
+
+
+def _transposed(area: MultiPolygon) -> MultiPolygon:
+    return shapely.transform(area, lambda xy: xy[:, ::-1])

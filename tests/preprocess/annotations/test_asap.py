@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import pytest
+
+from preprocess.errors import UserError
+
+
+def annotation(points, kind="Polygon", group="Glomerulus"):
+    coordinates = "".join(f'<Coordinate Order="{i}" X="{x}" Y="{y}" />' for i, (x, y) in points)
+    return (
+        f'<Annotation Name="Annotation 0" Type="{kind}" PartOfGroup="{group}" Color="#F4FA58">'
+        f"<Coordinates>{coordinates}</Coordinates></Annotation>"
+    )
+
+
+def document(*annotations):
+    group = '<Group Name="Glomerulus" PartOfGroup="None" Color="#64FE2E"><Attributes /></Group>'
+    return (
+        f'<?xml version="1.0"?>\n<ASAP_Annotations>\n<Annotations>{"".join(annotations)}</Annotations>'
+        f"<AnnotationGroups>{group}</AnnotationGroups></ASAP_Annotations>"
+    )
+
+
+SQUARE = list(enumerate([(0, 0), (10, 0), (10, 10), (0, 10)]))
+
+
+def test_groups_are_classes_and_coordinates_are_in_their_order(read, summary):
+    shuffled = [SQUARE[i] for i in (2, 0, 3, 1)]
+    found = read(
+        document(
+            annotation(shuffled),
+            annotation(SQUARE, kind="Rectangle", group="None"),
+            annotation(SQUARE[:1], kind="Dot"),
+            annotation([(10, (0, 0)), (9, ("2,5", 0)), (11, (0, 2))], kind="Spline"),
+        )
+    )
+    assert summary(found) == [
+        ("Glomerulus", (0, 0, 10, 10), 100),
+        ("Unclassified", (0, 0, 10, 10), 100),
+        ("Glomerulus", (0, 0, 2.5, 2), 2.5),
+    ]
+    assert (found.num_dropped, found.num_repaired) == (1, 0)
+
+
+def test_a_coordinate_without_a_place(read):
+    with pytest.raises(UserError, match="damaged ASAP XML, item 1: no 'X'"):
+        read(document(annotation(SQUARE)).replace('X="10"', ""))

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pycocotools import mask as coco_mask
+
+from preprocess.annotations import read_annotations
+from preprocess.errors import UserError
+
+IMAGES = [
+    {"id": 1, "file_name": "train/other.png", "width": 10, "height": 10},
+    {"id": 2, "file_name": "train/slide.png", "width": 500, "height": 400},
+]
+SQUARE = [0, 0, 10, 0, 10, 10, 0, 10]
+
+
+def drawn(segmentation=None, image=2, **more):
+    return {
+        "id": 1,
+        "image_id": image,
+        "category_id": 7,
+        "bbox": [20, 30, 10, 5],
+        "iscrowd": 0,
+        **({} if segmentation is None else {"segmentation": segmentation}),
+        **more,
+    }
+
+
+def document(*annotations, images=IMAGES):
+    return {
+        "images": images,
+        "annotations": list(annotations),
+        "categories": [{"id": 7, "name": "Glomerulus", "supercategory": ""}],
+    }
+
+
+def rle(height=400, width=500):
+    """Rows 3 to 5 of columns 4 and 5, uncompressed."""
+    first = 4 * height + 3
+    return {"size": [height, width], "counts": [first, 3, height - 3, 3, height * width - first - height - 3]}
+
+
+def test_polygons_boxes_and_run_lengths_of_the_slides_image(read, frame, summary):
+    twice = [SQUARE, [100, 100, 120, 100, 120, 120, 100, 120]]
+    compressed = coco_mask.frPyObjects(rle(), 400, 500)
+    compressed["counts"] = compressed["counts"].decode()
+    found = read(
+        document(
+            drawn([SQUARE], image=1),
+            drawn(twice, category_id=8),
+            drawn(),
+            drawn([]),
+            drawn(rle(), iscrowd=1),
+            drawn(compressed),
+        ),
+        frame,
+    )
+    box, run = ("Glomerulus", (40, 60, 60, 70), 200), ("Glomerulus", (8, 6, 12, 12), 24)
+    assert summary(found) == [
+        ("Unclassified", (0, 0, 20, 20), 400),
+        ("Unclassified", (200, 200, 240, 240), 1600),
+        box,
+        box,
+        run,
+        run,
+    ]
+    assert [a.ignore for a in found] == [False, False, False, False, True, False]
+
+
+def test_a_file_of_one_image_needs_no_slide(read, summary):
+    assert summary(read(document(drawn([SQUARE]), images=IMAGES[1:])))[0][1] == (0, 0, 10, 10)
+
+
+def test_an_image_without_objects(read, frame):
+    assert len(read(document(drawn(image=1)), frame)) == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (document(drawn(), images=IMAGES[:1]), "0 of its 1 images are named 'slide'"),
+        (document(drawn(), images=[{**IMAGES[1], "width": 7}]), "made on an image of 7 x 400"),
+        (document(drawn(rle(100, 100))), "run lengths for 100 x 100 px"),
+        (document(drawn({"size": [400, 500], "counts": [3, 200_000]})), "leaves the 500 x 400 px"),
+        (document(drawn({"size": [400, 500], "counts": "\u00ff"})), "damaged run lengths"),
+        (document(drawn({"size": [400, 500], "counts": "o" * 40})), "damaged run lengths"),
+        (document(drawn([[0, 0, 1]])), "damaged COCO JSON, item 1"),
+        (document({"image_id": 2}), "no 'bbox'"),
+    ],
+)
+def test_bad_files(read, frame, content, message):
+    with pytest.raises(UserError, match=message):
+        read(content, frame)
+
+
+def test_files_of_many_images_need_a_slide(read):
+    with pytest.raises(UserError, match="several images"):
+        read(document(drawn()))
+
+
+@settings(deadline=None)
+@given(st.integers(1, 12), st.integers(1, 12), st.randoms(use_true_random=False))
+def test_compressed_run_lengths_are_those_of_pycocotools(tmp_path_factory, height, width, random):
+    mask = np.asfortranarray([[random.randint(0, 1) for _ in range(width)] for _ in range(height)], np.uint8)
+    encoded = coco_mask.encode(mask)
+    path = tmp_path_factory.getbasetemp() / "coco.json"
+    content = document(
+        drawn({"size": [height, width], "counts": encoded["counts"].decode()}, image=1),
+        images=[{"id": 1, "file_name": "a.png", "width": width, "height": height}],
+    )
+    path.write_text(json.dumps(content))
+    if not mask.any():
+        with pytest.raises(UserError, match="none of the 1 items"):
+            read_annotations(path)
+        return
+    found = read_annotations(path)
+    assert sum(a.polygon.area for a in found) == pytest.approx(mask.sum())
+    rows, columns = np.nonzero(mask)
+    bounds = np.array([a.polygon.bounds for a in found])
+    assert (*bounds[:, :2].min(0), *bounds[:, 2:].max(0)) == (
+        columns.min(),
+        rows.min(),
+        columns.max() + 1,
+        rows.max() + 1,
+    )

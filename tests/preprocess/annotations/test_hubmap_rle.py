@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from preprocess.annotations import read_annotations
+from preprocess.errors import UserError
+from preprocess.geometry import Size
+from tests.preprocess.annotations.conftest import Frame
+
+FOUR_ROWS = Frame(size=Size(5, 4))
+
+
+def encode(mask):
+    """As Kaggle's own script: pixels counted down the columns, from 1."""
+    flat = np.concatenate([[0], mask.T.flatten(), [0]])
+    edges = np.nonzero(flat[1:] != flat[:-1])[0] + 1
+    edges[1::2] -= edges[::2]
+    return " ".join(map(str, edges))
+
+
+def test_runs_count_down_the_columns_from_1(read, summary):
+    # Pixels 6, 7 are rows 1, 2 of column 1; 10 to 11 are the same rows of column 2. 20 is the last of all.
+    found = read("id,encoding\nother,1 20\nslide,6 2 10 2 20 1\n", FOUR_ROWS)
+    assert summary(found) == [("Unclassified", (1, 1, 3, 3), 4), ("Unclassified", (4, 3, 5, 4), 1)]
+
+
+def test_a_run_may_go_on_in_the_next_column(read, summary):
+    assert summary(read("id,encoding\nslide,3 4\n", FOUR_ROWS)) == [
+        ("Unclassified", (0, 2, 1, 4), 2),
+        ("Unclassified", (1, 0, 2, 2), 2),
+    ]
+
+
+def test_the_columns_of_2022_and_a_slide_without_objects(read):
+    assert len(read('id,organ,rle\nslide,"kidney","1 20"\n', FOUR_ROWS)) == 1
+    assert len(read("id,encoding\nslide,\n", FOUR_ROWS)) == 0
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("slide,20 2", "leaves the 5 x 4 px"),
+        ("slide,0 2", "leaves the 5 x 4 px"),
+        ("slide,1", "a run without a length"),
+        ("slide,5 -3", "a run without a length"),
+        ("slide,a b", "invalid literal"),
+        (f"slide,1 {10**30}", "too large"),
+        ("x,1 2", "0 of its 1 lines have the id 'slide'"),
+        ("slide,1 2\nslide,1 2", "2 of its 2 lines"),
+        ('slide,"1 2', "damaged run-length table"),
+    ],
+)
+def test_bad_tables(read, row, message):
+    with pytest.raises(UserError, match=message):
+        read(f"id,encoding\n{row}\n", FOUR_ROWS)
+
+
+def test_run_lengths_alone_say_nothing(read):
+    with pytest.raises(UserError, match="need the size of their slide"):
+        read("id,encoding\nslide,1 2\n")
+
+
+@settings(deadline=None)
+@given(st.integers(1, 9), st.integers(1, 9), st.randoms(use_true_random=False))
+def test_the_area_is_that_of_the_mask(tmp_path_factory, width, height, random):
+    mask = np.array([[random.randint(0, 1) for _ in range(width)] for _ in range(height)], np.uint8)
+    path = tmp_path_factory.getbasetemp() / "rle.csv"
+    path.write_text(f"id,encoding\nslide,{encode(mask)}\n")
+    found = read_annotations(path, Frame(size=Size(width, height)))
+    assert sum(a.polygon.area for a in found) == pytest.approx(mask.sum())

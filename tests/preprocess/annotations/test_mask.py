@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from preprocess.annotations.annotation import collect
+from preprocess.annotations.mask import parse
+from preprocess.errors import UserError
+
+
+def png(array, mode=None):
+    buffer = io.BytesIO()
+    image = Image.fromarray(array)
+    (image if mode is None else image.convert(mode)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def tiff(array, **options):
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, array, **options)
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def objects():
+    """Two rectangles, one of them with a hole of one pixel, on 400 x 500."""
+    mask = np.zeros((400, 500), np.uint8)
+    mask[10:20, 30:50] = 1
+    mask[15, 40] = 0
+    mask[300:400, 400:500] = 1
+    return mask
+
+
+RECTANGLES = [("Unclassified", (60, 20, 100, 40), 796), ("Unclassified", (800, 600, 1000, 800), 40_000)]
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda m: png(m * 255),
+        lambda m: png(m.astype(bool)),
+        lambda m: png(np.dstack([m * 200] * 3)),
+        lambda m: png(np.dstack([m * 200] * 3 + [np.full_like(m, 255)])),
+        lambda m: png(m * 255, "P"),
+        lambda m: tiff(m),
+        lambda m: tiff(m, tile=(64, 64), compression="zlib"),
+        lambda m: tiff(m.astype(np.float32)),
+        lambda m: tiff(m, byteorder=">"),
+    ],
+    ids=["8 bits", "1 bit", "RGB", "RGBA", "palette", "TIFF", "tiled", "float", "big endian"],
+)
+def test_objects_of_a_mask_of_half_the_size(read, frame, summary, objects, write):
+    assert summary(read(write(objects), frame)) == RECTANGLES
+
+
+def test_values_of_8_bits_are_classes(read, summary, objects):
+    objects[300:] *= 3
+    assert [label for label, _, _ in summary(read(png(objects)))] == ["1", "3"]
+    objects[100:110, 100:110] = 3
+    assert [label for label, _, _ in summary(read(png(objects)))] == ["1", "3", "3"]
+
+
+def test_values_of_16_bits_are_objects_even_where_they_touch(read, summary):
+    mask = np.zeros((40, 50), np.uint16)
+    mask[10:20, 10:20] = 300
+    mask[10:20, 20:30] = 301
+    for content in (png(mask), tiff(mask), tiff(mask.astype(np.int32))):
+        assert summary(read(content)) == [
+            ("Unclassified", (10, 10, 20, 20), 100),
+            ("Unclassified", (20, 10, 30, 20), 100),
+        ]
+
+
+def test_pixels_that_touch_at_corners_are_two_objects(read, summary):
+    mask = np.zeros((10, 10), np.uint8)
+    mask[2:4, 2:4] = mask[4:6, 4:6] = 1
+    assert [bounds for _, bounds, _ in summary(read(png(mask)))] == [(2, 2, 4, 4), (4, 4, 6, 6)]
+
+
+def test_an_empty_mask_is_a_slide_without_objects(read):
+    assert len(read(png(np.zeros((40, 50), np.uint8)))) == 0
+
+
+def giant_png(side, colour_type):
+    """One of side x side px in a few bytes."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", side, side, 8, colour_type, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (png(np.zeros((30, 50), np.uint8)), "made on an image of 50 x 30"),
+        (png(np.zeros((400, 500), np.uint8))[:-40], "damaged mask, item 1"),
+        (tiff(np.zeros((400, 500), np.uint8))[:300], "damaged mask, item 1"),
+        (png(np.indices((400, 500)).sum(0).astype(np.uint8)), "are no mask of objects"),
+        (png(np.random.default_rng(0).integers(0, 255, (400, 500, 3), np.uint8)), "a colour image is no mask"),
+        (tiff(np.full((400, 500), 0.5, np.float32)), "no whole numbers"),
+        (
+            tiff(np.zeros((400, 500, 5), np.uint8), photometric="minisblack", planarconfig="contig"),
+            "a colour image is no mask",
+        ),
+        (giant_png(100_000, 0), "too large"),
+        (giant_png(40_000, 2), "a colour image is no mask"),
+    ],
+)
+def test_what_is_no_mask(read, frame, content, message):
+    with pytest.raises(UserError, match=message):
+        read(content, frame)
+
+
+def test_masks_do_not_depend_on_a_slide():
+    mask = np.zeros((4, 5), np.uint8)
+    mask[1, 1:4] = 9
+    assert collect(parse(png(mask), None))[0].polygon.bounds == (1, 1, 4, 2)

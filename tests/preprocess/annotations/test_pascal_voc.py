@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import pytest
+
+from preprocess.errors import UserError
+from preprocess.geometry import Size
+from tests.preprocess.annotations.conftest import Frame
+
+
+def found(box, name="glomerulus", difficult=0):
+    corners = "".join(f"<{k}>{v}</{k}>" for k, v in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True))
+    return (
+        f"<object><name>{name}</name><pose>Unspecified</pose><truncated>0</truncated>"
+        f"<difficult>{difficult}</difficult><bndbox>{corners}</bndbox></object>"
+    )
+
+
+def document(*objects, size=(500, 400)):
+    return (
+        f"<annotation><folder>f</folder><filename>slide.png</filename><size><width>{size[0]}</width>"
+        f"<height>{size[1]}</height><depth>3</depth></size><segmented>0</segmented>{''.join(objects)}</annotation>"
+    )
+
+
+def test_boxes_are_scaled_from_the_reduced_image(read, frame, summary):
+    content = document(found((10, 20, 30, 50)), found((0, 0, 5, 5), name="", difficult=1))
+    annotations = read(content, frame)
+    assert summary(annotations) == [("glomerulus", (20, 40, 60, 100), 2400), ("Unclassified", (0, 0, 10, 10), 100)]
+    assert [a.ignore for a in annotations] == [False, True]
+    assert summary(read(content))[0] == ("glomerulus", (10, 20, 30, 50), 600)
+
+
+def test_a_size_that_is_not_stated_is_the_slide(read, frame, summary):
+    assert summary(read(document(found((10, 20, 30, 50)), size=(0, 0)), frame))[0][1] == (10, 20, 30, 50)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (document(found((10, 20, 30, 50)), size=(333, 400)), "made on an image of 333 x 400"),
+        (document(found((10, 20, 30, ""))), "not a finite number"),
+        (document(found((10, 20, 30, 50)), size=("x", 1)), "could not convert"),
+        (document(found((10, 20, 10, 50))), "none of the 1 items"),
+    ],
+)
+def test_bad_files(read, content, message):
+    with pytest.raises(UserError, match=message):
+        read(content, Frame(size=Size(1000, 800)))

@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+import pytest
+
+from preprocess.console import note, progress, report
+
+
+def test_plain_lines_where_there_is_no_terminal(capfd):
+    with progress((), total=2, description="cutting", unit="slide") as bar:
+        bar.update()
+        bar.update()
+    lines = capfd.readouterr().err.splitlines()
+    assert lines[0].startswith("cutting: 0 of 2 slides")
+    assert lines[-1].startswith("cutting: 2 of 2 slides")
+    assert not any("\r" in line or "\x1b" in line or "%" in line for line in lines)
+
+
+def test_notes_go_to_standard_error(capfd):
+    note("read in place")
+    assert capfd.readouterr() == ("", "note: read in place\n")
+
+
+@pytest.mark.parametrize(
+    ("failures", "total", "code"), [([], 0, 0), ([], 2, 0), (["a: bad"], 2, 3), (["a: bad", "b: bad"], 2, 1)]
+)
+def test_the_exit_code_says_whether_all_went_well(failures, total, code, capfd):
+    assert report(["done"], failures, total) == code
+    printed = capfd.readouterr()
+    assert printed.out == "  done\n"
+    assert printed.err.splitlines() == [f"failed: {failure}" for failure in failures]
