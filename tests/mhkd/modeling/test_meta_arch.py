@@ -116,10 +116,18 @@ def test_scales_and_shifts_at_odd_sizes(tiny_cfg: MakeCfg, s: int, u: int) -> No
     seen: dict[str, torch.Size] = {}
     for level, loss in model.pyramid_loss.losses.items():
         loss.register_forward_hook(lambda module, inputs, output, level=level: seen.update({level: inputs[0].shape}))
+    pooled: dict[str, tuple[list[Any], torch.Size]] = {}
+    for name, detector in (("student", model.student), ("teacher", model.teacher.detector)):
+        detector.roi_heads.box_pooler.register_forward_hook(
+            lambda module, inputs, output, name=name: pooled.update({name: (inputs[1], output.shape)})
+        )
     height, width = (264 // s + 1, 200 // s + 1)
     with EventStorage(0):
         losses = model([pair([[4.0, 4, 20, 22]], side=(height, width), s=s), pair([], side=(height - 3, width), s=s)])
     assert seen["p2"][-2:] == (-(-height * u // 4), -(-width * u // 4))
+    (student_boxes, student_shape), (teacher_boxes, teacher_shape) = pooled["student"], pooled["teacher"]
+    assert student_shape == teacher_shape
+    assert all(torch.equal(b.tensor * (s // u), a.tensor) for a, b in zip(teacher_boxes, student_boxes, strict=True))
     assert all(torch.isfinite(loss) for loss in losses.values())
 
 
