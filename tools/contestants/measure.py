@@ -21,7 +21,7 @@ SCRIPTS = Path(__file__).parent
 def measure(name: str, script: list[Any], options: list[str], job: dict[str, Any]) -> dict[str, float]:
     """One whole run: tiles, seconds, and the peak memory of the largest process in MB."""
     with tempfile.TemporaryDirectory(prefix="tiling-") as folder:
-        out, log = Path(folder, "out"), Path(folder, "log.txt")
+        out = Path(folder, "out")
         out.mkdir()
         write_json(Path(folder, "job.json"), job | {"out": str(out)})
         environment = os.environ | {"PYTHONPATH": str(SCRIPTS.parents[1])}
