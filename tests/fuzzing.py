@@ -22,6 +22,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import tifffile
 from roifile import ROI_TYPE
 
 from preprocess.annotations import read_annotations
@@ -104,7 +105,8 @@ def slide_seeds(folder: Path) -> dict[str, bytes]:
     """Small slides and plain images; ``folder`` is where they are written first."""
     image = np.random.default_rng(0).integers(0, 255, (500, 600, 3), np.uint8)
     image = cv2.GaussianBlur(image, (0, 0), 3)
-    paths = [write_svs(folder / "a.svs", image), write_plain_tiff(folder / "pyramid.tif", image)]
+    paths = [write_svs(folder / "a.svs", image), write_plain_tiff(folder / "pyramid.tif", image), folder / "a.ome.tif"]
+    tifffile.imwrite(paths[-1], image, photometric="rgb", tile=(64, 64), ome=True)
     for suffix in (".png", ".jpg", ".bmp"):
         paths.append(folder / f"image{suffix}")
         cv2.imwrite(str(paths[-1]), image[:200, :300])
