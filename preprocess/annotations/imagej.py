@@ -65,5 +65,6 @@ def _area(roi: ImagejRoi) -> BaseGeometry:
 
 
 def _label(roi: ImagejRoi) -> str:
-    named = str(roi.properties.get("qupath.object.classification") or "")
+    # The roifile of Python 3.10 cuts the properties short, and has no attribute for them.
+    named = str(getattr(roi, "properties", {}).get("qupath.object.classification") or "")
     return named or re.sub(r"[-_ #.]*\d+$", "", re.sub(r"^\d{4,}(-\d{4,})+$", "", roi.name or "")) or UNCLASSIFIED

@@ -88,6 +88,7 @@ def test_the_class_is_the_name_without_its_counter(read, name, label):
     assert [a.label for a in read(polygon(name=name).tobytes())] == [label]
 
 
+@pytest.mark.skipif(not hasattr(ImagejRoi, "properties"), reason="the roifile of Python 3.10 cuts properties short")
 def test_qupaths_class_goes_before_the_name(read):
     roi = polygon(name="x")
     roi.properties = {"qupath.object.classification": "Tuft", "qupath.object.type": "annotation"}
