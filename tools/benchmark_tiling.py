@@ -25,8 +25,8 @@ half (the same, decoded at half size); pairs (tools/make_tiles.py, teacher and s
 dzsave and hs2p where an interpreter that has pyvips or hs2p is named.
 
 Examples:
-  python tools/benchmark_tiling.py slide.svs
-  python tools/benchmark_tiling.py slide.svs --pyvips-python venv/bin/python --output-json speed.json
+  python -m tools.benchmark_tiling slide.svs
+  python -m tools.benchmark_tiling slide.svs --pyvips-python venv/bin/python --output-json speed.json
 """
 
 
