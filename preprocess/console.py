@@ -28,6 +28,10 @@ def progress(items: Iterable[Any], *, total: int | None = None, description: str
     return tqdm(items, total=total, desc=description, unit=unit, mininterval=10.0, bar_format=form, file=_Lines())
 
 
+# What tqdm sends to get from one of two bars to the other.
+_CURSOR_UP = "\x1b[A"
+
+
 class _Lines:
     """What tqdm writes to redraw its one line, as lines of their own."""
 
@@ -35,7 +39,7 @@ class _Lines:
         self._last = ""
 
     def write(self, text: str) -> None:
-        line = text.strip()
+        line = text.replace(_CURSOR_UP, "").strip()
         if line and line != self._last:
             print(line, file=sys.stderr)
             self._last = line

@@ -15,6 +15,17 @@ def test_plain_lines_where_there_is_no_terminal(capfd):
     assert not any("\r" in line or "\x1b" in line or "%" in line for line in lines)
 
 
+def test_a_bar_inside_a_bar_sends_no_cursor_moves(capfd):
+    with progress((), total=1, description="slides", unit="slide") as outer:
+        with progress((), total=1, description="one.svs", unit="tile") as inner:
+            inner.update()
+        outer.update()
+    err = capfd.readouterr().err
+    assert "one.svs: 1 of 1 tiles" in err
+    assert "\x1b" not in err
+    assert all(line.strip() for line in err.splitlines())
+
+
 def test_notes_go_to_standard_error(capfd):
     note("read in place")
     assert capfd.readouterr() == ("", "note: read in place\n")
