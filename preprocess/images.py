@@ -46,6 +46,4 @@ def write_image(path: str | Path, rgb: NDArray[np.uint8]) -> None:
 
 def encode_preview(rgb: NDArray[np.uint8]) -> bytes:
     """uint8 RGB (h, w, 3) as a small JPEG (quality 75, 4:2:0): to look at, not to measure."""
-    options = [cv2.IMWRITE_JPEG_QUALITY, 75]
-    _, data = cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), options)
-    return data.tobytes()
+    return encode_image(rgb, ".jpg", quality=75, chroma="420")
