@@ -9,6 +9,7 @@ Smoothness is what tells blue ink from the blue of a Masson stain, and black fil
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -65,7 +66,8 @@ def find_tissue(rgb: Image, mpp: float) -> Mask:
     texture = _texture(grey)
     glass = _find_glass(smooth, hsv, texture)
     absorbed = np.log(glass.rgb / np.maximum(smooth, 1)).astype(np.float32)
-    strongest, spread = absorbed.max(axis=2), absorbed.max(axis=2) - absorbed.min(axis=2)
+    strongest = _over_channels(np.maximum, absorbed)
+    spread = strongest - _over_channels(np.minimum, absorbed)
     absorption = strongest + spread
     tissue = absorption > max(_MIN_ABSORPTION, _GLASS_SIGMAS * glass.absorption_sigma)
     tissue &= ~_is_fill_or_ink(hsv, grey, spread < _GREY_SPREAD * strongest, absorption)
@@ -73,6 +75,11 @@ def find_tissue(rgb: Image, mpp: float) -> Mask:
     opened = cv2.morphologyEx(closed, cv2.MORPH_OPEN, _disc(_OPEN_UM / mpp)).astype(np.uint8)
     filled = _fill_holes(opened, _HOLE_UM2 / mpp**2)
     return _keep_pieces(filled, mpp, strongest, spread, absorption, texture, glass)
+
+
+def _over_channels(function: np.ufunc, image: NDArray[Any]) -> NDArray[Any]:
+    """``function.reduce`` over the three channels of ``image`` (h, w, 3), several times as fast as NumPy's own."""
+    return function(function(image[..., 0], image[..., 1]), image[..., 2])
 
 
 def _texture(grey: Values, mask: Mask | None = None) -> Values:
@@ -93,7 +100,7 @@ def _blur(values: Values) -> Values:
 def _find_glass(smooth: Image, hsv: Image, texture: Values) -> _Glass:
     """The commonest grey, bright and smooth colour; white where there is none, as on a crop that is all tissue."""
     saturation, value = hsv[..., 1], hsv[..., 2]
-    blank = smooth.min(axis=2) >= _WHITE_FILL
+    blank = _over_channels(np.minimum, smooth) >= _WHITE_FILL
     candidates = (saturation < _GLASS_SATURATION) & (value >= _GLASS_VALUE) & (texture < _GLASS_TEXTURE) & ~blank
     scanned = max(1, int((~blank & (value > _BLACK_VALUE)).sum()))
     if candidates.sum() < _MIN_GLASS * scanned:

@@ -14,7 +14,7 @@ def cut(job: dict[str, Any]) -> None:
     slide = openslide.OpenSlide(job["slide"])
     side, tile = round(job["side_l0"]), job["tile_px"]
     for x, y in job["places"]:
-        image = slide.read_region((x, y), 0, (side, side)).convert("RGB").resize((tile, tile), Image.Resampling.BOX)
+        image = slide.read_region((x, y), 0, (side, side)).convert("RGB").resize((tile, tile))
         image.save(f"{job['out']}/{x}_{y}.jpg", quality=job["quality"])
 
 
