@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import openslide
-from PIL import Image
 
 
 def cut(job: dict[str, Any]) -> None:
