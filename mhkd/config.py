@@ -23,6 +23,10 @@ def add_mhkd_config(cfg: CfgNode) -> None:
     # and SOLVER.WARMUP_ITERS, so that a phase keeps its shape when its length changes.
     cfg.SOLVER.DECAY_AT = [0.7, 0.9]
     cfg.SOLVER.WARMUP_SHARE = 0.1
+    # One schedule over several phases or steps: the iterations that DECAY_AT and WARMUP_SHARE are fractions of, and
+    # where among them this step begins. 0: every phase has a schedule of its own.
+    cfg.SOLVER.SCHEDULE_LENGTH = 0
+    cfg.SOLVER.SCHEDULE_START = 0
 
     # "sgd" (Detectron2's, with SOLVER.MOMENTUM) or "adamw", which gets a fresh box head going in far fewer iterations.
     cfg.SOLVER.OPTIMIZER = "sgd"

@@ -26,6 +26,7 @@ def _launch(tool: str) -> None:
     run_main(partial(_main, tool))
 
 
+controls = partial(_launch, "run_controls")
 demo_slides = partial(_launch, "make_demo_slides")
 evaluate = partial(_launch, "evaluate")
 infer = partial(_launch, "infer_wsi")

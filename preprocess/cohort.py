@@ -23,6 +23,7 @@ def run_cohort(
     *,
     engine: EngineName = "local",
     address: str | None = None,
+    unit: str = "slide",
 ) -> list[Outcome[Item, Value]]:
     """``function`` of every item; the outcomes are in the order of the items, whatever ran where and when.
 
@@ -34,7 +35,7 @@ def run_cohort(
     """
     outcomes: dict[int, Outcome[Item, Value]] = {}
     with (
-        progress((), total=len(items), description=description, unit="slide") as bar,
+        progress((), total=len(items), description=description, unit=unit) as bar,
         closing(_finished(function, items, workers, engine, address)) as finished,
     ):
         for index, outcome in finished:

@@ -44,3 +44,24 @@ def test_short_phases_have_no_decay_outside_them(length: int) -> None:
     cfg.SOLVER.MAX_ITER = length
     (phase,) = phase_configs(cfg)
     assert all(0 < step < length for step in phase.SOLVER.STEPS)
+
+
+def test_phases_of_one_schedule_have_its_decays_between_them() -> None:
+    cfg = mhkd_cfg()
+    cfg.SOLVER.BASE_LR, cfg.SOLVER.MAX_ITER, cfg.SOLVER.SCHEDULE_LENGTH = 1.0, 300, 300
+    cfg.MODEL.MHKD.PHASES = [{"NAME": name} for name in "abcd"]
+    phases = phase_configs(cfg)  # decays at 210 and 270, warm-up of 30
+    assert [phase.SOLVER.STEPS for phase in phases] == [(), (), (60,), (45,)]
+    assert [phase.SOLVER.BASE_LR for phase in phases] == pytest.approx([1.0, 1.0, 1.0, 0.1])
+    assert [phase.SOLVER.WARMUP_ITERS for phase in phases] == [30, 0, 0, 0]
+
+
+def test_a_step_is_a_part_of_a_longer_schedule() -> None:
+    cfg = mhkd_cfg()
+    cfg.SOLVER.BASE_LR, cfg.SOLVER.MAX_ITER = 1.0, 60
+    cfg.SOLVER.SCHEDULE_LENGTH, cfg.SOLVER.SCHEDULE_START = 300, 210
+    (phase,) = phase_configs(cfg)
+    assert (pytest.approx(0.1), ()) == (phase.SOLVER.BASE_LR, phase.SOLVER.STEPS)  # the decay at 210 is where it begins
+    cfg.SOLVER.MAX_ITER = 91
+    with pytest.raises(UserError, match="210 to 301 of a schedule of 300"):
+        phase_configs(cfg)

@@ -1,0 +1,177 @@
+"""The controls of docs/method.md as data: every one is the strict baseline plus what it is there to test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from operator import or_
+from pathlib import Path
+from typing import Any
+
+from detectron2.config import CfgNode
+
+from mhkd.config import read_config
+from mhkd.engine.phases import phase_configs
+from preprocess.errors import UserError
+
+TEACHER = "teacher"
+STEPS = ("step1.yaml", "step2.yaml", "step3.yaml")
+# What differs between a phase and the strict baseline but is no part of what the phase distils.
+_NOT_OF_THE_PHASE = ("SOLVER.", "OUTPUT_DIR", "MODEL.META_ARCHITECTURE", "MODEL.MHKD.PHASES", "VERSION")
+
+
+@dataclass(frozen=True)
+class Control:
+    """One row of the table.
+
+    start: whose weights it begins with, "imagenet" or "teacher". budget: whose iterations it is given, "teacher",
+    "student" or "both". phases: how many of the method's phases it runs (0: none, it is trained alone); joint: all of
+    their losses in one phase; cumulative: each phase keeps the losses of those before. upsample: of the student's
+    input, by default the scale factor. overrides: configuration keys that it sets on top, in every phase where they
+    mean something.
+    """
+
+    text: str
+    start: str = "teacher"
+    budget: str = "student"
+    phases: int = 4
+    joint: bool = False
+    cumulative: bool = False
+    upsample: int | None = None
+    overrides: Mapping[str, Any] | None = None
+
+
+def _feature_loss(name: str, weight: float) -> Control:
+    overrides = {"MODEL.MHKD.FEATURE_LOSS": name, "MODEL.MHKD.LOSS_WEIGHTS.FEATURE": weight}
+    return Control(f"phases 1-4 with {name} as feature loss, weight {weight:g}", overrides=overrides)
+
+
+CONTROLS: dict[str, Control] = {
+    TEACHER: Control("high-resolution teacher", "imagenet", "teacher", 0),
+    "independent": Control(
+        "LR baseline from ImageNet weights, iterations of teacher and student", "imagenet", "both", 0
+    ),
+    "strict": Control("LR baseline from the teacher's weights", phases=0),
+    "bfa": Control("strict with BFA, no distillation", phases=0, overrides={"MODEL.MHKD.BFA.ENABLED": True}),
+    "phase1": Control("phase 1 alone (basic features)", phases=1),
+    "phases12": Control("phases 1-2 (and adaptive features)", phases=2),
+    "phases123": Control("phases 1-3 (and local features)", phases=3),
+    "phases1234": Control("phases 1-4 (and semantic information): the whole method"),
+    "joint": Control("all losses at once in one phase", joint=True),
+    "cumulative": Control("phases 1-4, each with the losses of those before", cumulative=True),
+    "mutual": Control(
+        "phases 1-4, the teacher's head learns too", overrides={"MODEL.MHKD.TEACHER.TRAINABLE": ["roi_heads"]}
+    ),
+    "strict_u1": Control("strict, native LR input (u = 1)", phases=0, upsample=1),
+    "phases1234_u1": Control("phases 1-4, native LR input (u = 1)", upsample=1),
+    "strict_u2": Control("strict, u = 2", phases=0, upsample=2),
+    "phases1234_u2": Control("phases 1-4, u = 2", upsample=2),
+    "feature_mse": _feature_loss("mse", 2.0),
+    "feature_cwd": _feature_loss("cwd", 0.1),
+    "feature_fgd": _feature_loss("fgd", 0.5),
+    "feature_mgd": _feature_loss("mgd", 0.5),
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What all controls share: the configurations, the data, the iterations, and overrides of any key.
+
+    configs: a folder with teacher.yaml, baseline_*.yaml and the steps. teacher_iterations, iterations: of the teacher
+    and of every student. overrides: ``KEY VALUE`` pairs for students; teacher_overrides: for the teacher.
+    """
+
+    configs: Path
+    tiles: Path
+    teacher_iterations: int
+    iterations: int
+    scale: int
+    overrides: tuple[str, ...] = ()
+    teacher_overrides: tuple[str, ...] = ()
+    device: str = "cpu"
+
+    def config(self, control: Control, *, seed: int, output_dir: Path, teacher: Path | None) -> CfgNode:
+        """The complete configuration of one run. Raises UserError where its phases do not add up to its budget."""
+        is_teacher = control.budget == "teacher"
+        file = {"teacher": "teacher.yaml", "both": "baseline_independent.yaml"}.get(
+            control.budget, "baseline_strict.yaml"
+        )
+        cfg = self._read(file, [])
+        if control.phases:
+            cfg.MODEL.META_ARCHITECTURE = "MHKD"
+            cfg.MODEL.MHKD.PHASES = self._phases(control)
+            cfg.MODEL.MHKD.TEACHER.WEIGHTS = str(teacher)
+        elif control.overrides:
+            cfg.merge_from_list([x for pair in control.overrides.items() for x in pair])
+        if not is_teacher:
+            _set_input(cfg, control.upsample or self.scale, self.scale)
+        cfg.SOLVER.MAX_ITER = self.budget(control)
+        cfg.SOLVER.SCHEDULE_LENGTH, cfg.SOLVER.SCHEDULE_START = self.budget(control), 0
+        cfg.merge_from_list(list(self.teacher_overrides if is_teacher else self.overrides))
+        cfg.DATASETS.TILES, cfg.OUTPUT_DIR, cfg.SEED = str(self.tiles), str(output_dir), seed
+        cfg.MODEL.DEVICE = self.device
+        if control.start == "teacher":
+            cfg.MODEL.WEIGHTS = str(teacher)
+        cfg.freeze()
+        total = sum(phase.SOLVER.MAX_ITER for phase in phase_configs(cfg))
+        if total != self.budget(control):
+            raise UserError(
+                f"{control.text}: {total} iterations, and the controls have {self.budget(control)}",
+                remedy="set the iterations by --iterations and --teacher-iterations, not by SOLVER.MAX_ITER",
+            )
+        return cfg
+
+    def budget(self, control: Control) -> int:
+        """How many iterations a control is given."""
+        return {
+            "teacher": self.teacher_iterations,
+            "student": self.iterations,
+            "both": self.teacher_iterations + self.iterations,
+        }[control.budget]
+
+    def _read(self, file: str, overrides: Sequence[str]) -> CfgNode:
+        return read_config(self.configs / file, list(overrides))
+
+    def _phases(self, control: Control) -> list[dict[str, Any]]:
+        """The first phases of the steps, each as its difference from the strict baseline."""
+        base = dict(_leaves(self._read("baseline_strict.yaml", [])))
+        found: list[dict[str, Any]] = []
+        for file in STEPS:
+            for phase in phase_configs(self._read(file, [])):
+                changed = {k: v for k, v in _leaves(phase) if base.get(k) != v and not k.startswith(_NOT_OF_THE_PHASE)}
+                found.append({"NAME": Path(phase.OUTPUT_DIR).name, **changed})
+        if len(found) < control.phases:
+            raise UserError(f"{len(found)} phases where a control wants {control.phases}", path=self.configs)
+        found = found[: control.phases]
+        if control.cumulative or control.joint:
+            found = [reduce(or_, found[:i], {}) | phase for i, phase in enumerate(found)]
+        if control.joint:
+            found = [found[-1] | {"NAME": "joint"}]
+        return [phase | _fitting(control.overrides or {}, phase) for phase in found]
+
+
+def _fitting(overrides: Mapping[str, Any], phase: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that mean something in ``phase``: no new loss, and no learning teacher where no scores are exchanged."""
+    weights = "MODEL.MHKD.LOSS_WEIGHTS."
+    return {
+        key: value
+        for key, value in overrides.items()
+        if (not key.startswith(weights) or key in phase)
+        and (not key.startswith("MODEL.MHKD.TEACHER.") or f"{weights}SEMANTIC_CLS" in phase)
+    }
+
+
+def _set_input(cfg: CfgNode, upsample: int, scale: int) -> None:
+    """Up-sample by ``upsample``; with less than ``scale`` objects are smaller, and so must the anchors be."""
+    cfg.MODEL.MHKD.UPSAMPLE = upsample
+    sizes = cfg.MODEL.ANCHOR_GENERATOR.SIZES
+    cfg.MODEL.ANCHOR_GENERATOR.SIZES = [[side * upsample / scale for side in level] for level in sizes]
+
+
+def _leaves(cfg: CfgNode, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in cfg.items():
+        if isinstance(value, CfgNode):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

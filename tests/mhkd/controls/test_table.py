@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mhkd.controls.table import CONTROLS, Recipe
+from mhkd.engine.phases import phase_configs
+from preprocess.errors import UserError
+from tests.mhkd.conftest import DEMO
+
+TEACHER = Path("teacher.pth")
+
+
+def recipe(*overrides: str) -> Recipe:
+    return Recipe(DEMO, Path("tiles"), teacher_iterations=90, iterations=60, scale=4, overrides=overrides)
+
+
+def phases(name: str, *overrides: str):
+    cfg = recipe(*overrides).config(CONTROLS[name], seed=7, output_dir=Path("out"), teacher=TEACHER)
+    return phase_configs(cfg)
+
+
+@pytest.mark.parametrize("name", CONTROLS)
+def test_every_control_is_given_its_budget_and_start(name):
+    control, found = CONTROLS[name], phases(name)
+    budget = {"teacher": 90, "independent": 150}.get(name, 60)
+    assert sum(phase.SOLVER.MAX_ITER for phase in found) == budget
+    assert ("" if name in {"teacher", "independent"} else "teacher.pth") == found[0].MODEL.WEIGHTS
+    assert {phase.SEED for phase in found} == {7}
+    assert {phase.INPUT.SIDE for phase in found} == {"teacher" if name == "teacher" else "student"}
+    distils = [any(phase.MODEL.MHKD.LOSS_WEIGHTS.values()) for phase in found]
+    assert distils == [control.phases > 0] * len(found)
+
+
+def test_the_phases_are_those_of_the_steps():
+    basic, adaptive, local, semantic = (phase.MODEL.MHKD for phase in phases("phases1234"))
+    assert dict(basic.LOSS_WEIGHTS) == {"FEATURE": 2.0, "LOCAL": 0.0, "SEMANTIC_CLS": 0.0, "SEMANTIC_BOX": 0.0}
+    assert [p.BFA.ENABLED for p in (basic, adaptive, local, semantic)] == [False, True, True, True]
+    assert dict(local.LOSS_WEIGHTS) == {"FEATURE": 0.0, "LOCAL": 1.0, "SEMANTIC_CLS": 0.0, "SEMANTIC_BOX": 0.0}
+    assert dict(semantic.LOSS_WEIGHTS) == {"FEATURE": 0.0, "LOCAL": 1.0, "SEMANTIC_CLS": 1.0, "SEMANTIC_BOX": 1.0}
+    assert [p.SOLVER.MAX_ITER for p in phases("phases12")] == [30, 30]
+
+
+def test_all_students_share_one_schedule():
+    (strict,) = phases("strict")
+    found = phases("phases1234")  # of 15 iterations each; decays at 42 and 54, warm-up of 6
+    assert (strict.SOLVER.STEPS, strict.SOLVER.WARMUP_ITERS) == ((42, 54), 6)
+    assert [phase.SOLVER.STEPS for phase in found] == [(), (), (12,), (9,)]
+    assert [phase.SOLVER.BASE_LR / strict.SOLVER.BASE_LR for phase in found] == pytest.approx([1, 1, 1, 0.1])
+
+
+def test_joint_has_every_loss_at_once():
+    (joint,) = phases("joint")
+    assert all(joint.MODEL.MHKD.LOSS_WEIGHTS.values())
+    assert joint.MODEL.MHKD.BFA.ENABLED
+
+
+def test_cumulative_phases_keep_the_losses_before():
+    weights = [phase.MODEL.MHKD.LOSS_WEIGHTS for phase in phases("cumulative")]
+    assert [w.FEATURE for w in weights] == [2.0] * 4
+    assert [w.LOCAL for w in weights] == [0.0, 0.0, 1.0, 1.0]
+    assert [w.SEMANTIC_CLS for w in weights] == [0.0, 0.0, 0.0, 1.0]
+
+
+def test_only_the_last_teacher_learns_in_mutual():
+    assert [list(phase.MODEL.MHKD.TEACHER.TRAINABLE) for phase in phases("mutual")] == [[], [], [], ["roi_heads"]]
+
+
+def test_another_feature_loss_has_its_weight_where_features_are_distilled():
+    found = [phase.MODEL.MHKD for phase in phases("feature_mse")]
+    weight = CONTROLS["feature_mse"].overrides["MODEL.MHKD.LOSS_WEIGHTS.FEATURE"]
+    assert [p.LOSS_WEIGHTS.FEATURE for p in found] == [weight, weight, 0.0, 0.0]
+    assert {p.FEATURE_LOSS for p in found} == {"mse"}
+
+
+def test_a_smaller_input_has_smaller_anchors():
+    (native,), (strict,) = phases("strict_u1"), phases("strict")
+    assert (native.MODEL.MHKD.UPSAMPLE, strict.MODEL.MHKD.UPSAMPLE) == (1, 4)
+    assert native.MODEL.ANCHOR_GENERATOR.SIZES == [[8, 12], [16, 24], [32, 48]]
+
+
+def test_overrides_reach_students_and_may_not_change_the_iterations():
+    (strict,) = phases("strict", "SOLVER.BASE_LR", "0.125")
+    assert strict.SOLVER.BASE_LR == 0.125
+    assert phases("teacher", "SOLVER.BASE_LR", "0.125")[0].SOLVER.BASE_LR == 0.001
+    with pytest.raises(UserError, match="61 iterations, and the controls have 60"):
+        phases("strict", "SOLVER.MAX_ITER", "61", "SOLVER.SCHEDULE_LENGTH", "61")

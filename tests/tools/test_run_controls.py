@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from preprocess.errors import UserError
+from tests.mhkd.conftest import DEMO, TINY
+from tools import make_tiles, run_controls
+
+OVERRIDES = [str(x) for key, value in TINY.items() if key != "SOLVER.MAX_ITER" for x in (key, value)]
+
+
+@pytest.fixture(scope="module")
+def tiles(slides_csv, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cut") / "tiles"
+    options = ("--tile-px", "128", "--teacher-mpp", "2", "--student-mpp", "8", "--workers", "0")
+    assert make_tiles.main([str(slides_csv), "--output-dir", str(folder), *options]) == 0
+    return folder
+
+
+def run(slides_csv, tiles, output, *options):
+    return run_controls.main(
+        [
+            *("--configs", str(DEMO), "--tiles", str(tiles), "--slides", str(slides_csv), "--output-dir", str(output)),
+            *("--iterations", "4", "--teacher-iterations", "4", "--seeds", "1", "--device", "cpu"),
+            *("--jobs", "0", "--teacher-opts", " ".join(OVERRIDES), *options, *OVERRIDES),
+        ]
+    )
+
+
+def modified(folder: Path) -> dict[str, int]:
+    return {str(path): path.stat().st_mtime_ns for path in sorted(folder.glob("*/seed1/*/detector.pth"))}
+
+
+def test_controls_make_a_table_and_are_not_run_twice(slides_csv, tiles, tmp_path, capsys):
+    output = tmp_path / "controls"
+    assert run(slides_csv, tiles, output, "--controls", "teacher,strict,phases1234") == 0
+    printed = capsys.readouterr().out
+    for name in ("teacher", "strict", "phases1234"):
+        assert f"| {name} |" in printed
+        result = json.loads((output / name / "seed1" / "result.json").read_text())
+        assert (result["iterations"], result["scores"]["num_objects"]) == (4, 5)
+    assert {path.name for path in (output / "phases1234" / "seed1").glob("*/")} == {
+        "basic",
+        "adaptive",
+        "local",
+        "semantic",
+    }
+    before = modified(output)
+    assert run(slides_csv, tiles, output, "--controls", "strict") == 0
+    assert modified(output) == before
+    # A teacher of elsewhere is scored and not trained; one that is missing costs its seed, in one line.
+    assert run(slides_csv, tiles, tmp_path / "b", "--controls", "strict", "--teachers", str(output)) == 0
+    assert not (tmp_path / "b" / "teacher" / "seed1" / "detector.pth").exists()
+    capsys.readouterr()
+    assert run(slides_csv, tiles, tmp_path / "c", "--controls", "strict", "--teachers", str(tmp_path)) == 1
+    assert "failed: teacher, seed 1: " in capsys.readouterr().err
+
+
+def test_unknown_controls_and_seeds_are_refused(slides_csv, tiles, tmp_path):
+    with pytest.raises(UserError, match="no control is called stricter"):
+        run(slides_csv, tiles, tmp_path / "out", "--controls", "strict,stricter")
+    with pytest.raises(UserError, match="one,two"):
+        run_controls.main(
+            ["--tiles", str(tiles), "--slides", str(slides_csv), "--output-dir", str(tmp_path), "--seeds", "one,two"]
+        )

@@ -1,0 +1,103 @@
+"""Train and score the controls that show what distillation is worth, over several seeds, as one table."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from mhkd.config import read_config
+from mhkd.controls.report import write_report
+from mhkd.controls.runner import run_controls
+from mhkd.controls.table import CONTROLS, Recipe
+from mhkd.engine.checkpoint import resolve_device
+from preprocess.console import HelpFormatter, report, run_main
+from preprocess.errors import UserError
+from preprocess.manifest import Manifest
+from preprocess.outcome import failures
+from preprocess.splits import SPLITS
+
+EXAMPLES = f"""
+Every student gets the same iterations and starts from the teacher of its seed (independent: from ImageNet weights, with
+the iterations of teacher and student together). All share one learning-rate schedule over their phases. Both are
+checked, and a run is never done twice. Tune on --split val; look at test once.
+
+controls:
+{chr(10).join(f"  {name:14} {control.text}" for name, control in CONTROLS.items())}
+
+examples:
+  # the whole table, three seeds, two runs at once
+  python tools/run_controls.py --tiles output/demo/tiles --slides data/demo/slides.csv --output-dir output/controls \\
+      --jobs 2
+
+  # does a larger feature weight help? scored on the validation slides
+  python tools/run_controls.py --tiles output/demo/tiles --slides data/demo/slides.csv --output-dir output/heavier \\
+      --controls strict,phases12 --split val --teachers output/controls MODEL.MHKD.LOSS_WEIGHTS.LOCAL 5.0
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=HelpFormatter)
+    parser.add_argument("--configs", type=Path, default=Path("configs/demo"), help="teacher, baselines and steps")
+    parser.add_argument("--tiles", type=Path, required=True, help="folder written by make_tiles.py")
+    parser.add_argument("--slides", type=Path, required=True, help="the cohort table, with annotations")
+    parser.add_argument("--output-dir", type=Path, required=True, help="folder for runs, tables and plot")
+    parser.add_argument(
+        "--controls", default=",".join(CONTROLS), metavar="NAME,...", help="rows of the table, see below"
+    )
+    parser.add_argument("--seeds", default="1,2,3", metavar="N,...", help="a run of each control for each of them")
+    parser.add_argument("--iterations", type=int, help="of every student (default: baseline_strict.yaml's)")
+    parser.add_argument("--teacher-iterations", type=int, help="of the teacher (default: teacher.yaml's)")
+    parser.add_argument("--teacher-opts", default="", metavar='"KEY VALUE"', help="overrides for the teacher")
+    parser.add_argument("--teachers", type=Path, help="take the teachers from this output folder of other controls")
+    parser.add_argument("--split", choices=SPLITS, default="test", help="what to score")
+    parser.add_argument("--jobs", type=int, default=1, help="processes that train at once; each takes 1 to 2 GB")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, or auto: cuda where there is one")
+    parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="overrides for independent and students")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = build_parser().parse_args(argv)
+    manifest = Manifest.read(args.tiles)
+    recipe = Recipe(
+        configs=args.configs,
+        tiles=args.tiles,
+        teacher_iterations=args.teacher_iterations or _iterations(args.configs / "teacher.yaml"),
+        iterations=args.iterations or _iterations(args.configs / "baseline_strict.yaml"),
+        scale=round(manifest.student_mpp / manifest.teacher_mpp),
+        overrides=tuple(args.overrides),
+        teacher_overrides=tuple(args.teacher_opts.split()),
+        device=resolve_device(args.device),
+    )
+    outcomes = run_controls(
+        args.controls.split(","),
+        _seeds(args.seeds),
+        recipe,
+        args.slides,
+        args.output_dir,
+        split=args.split,
+        jobs=args.jobs,
+        teachers=args.teachers,
+    )
+    results = [outcome.value for outcome in outcomes if outcome.value is not None]
+    lines = []
+    if results:
+        table, figures, plot = write_report(results, args.output_dir)
+        lines = [*figures.read_text(encoding="utf-8").splitlines(), str(table), str(figures), str(plot)]
+    return report(lines, failures(outcomes), len(outcomes))
+
+
+def _seeds(text: str) -> list[int]:
+    try:
+        return [int(seed) for seed in text.split(",")]
+    except ValueError:
+        raise UserError(f"--seeds {text!r} are no numbers", remedy="give them like 1,2,3") from None
+
+
+def _iterations(config: Path) -> int:
+    return int(read_config(config).SOLVER.MAX_ITER)
+
+
+if __name__ == "__main__":
+    run_main(main)
