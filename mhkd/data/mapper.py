@@ -14,6 +14,9 @@ from mhkd.data.augmentation import Augmentation
 from preprocess.errors import UserError
 
 
+MIN_VISIBLE = 0.5
+
+
 def read_tile(path: str) -> np.ndarray:
     """A tile image as RGB uint8 (h, w, 3)."""
     image = cv2.imread(path, cv2.IMREAD_COLOR_RGB)
@@ -33,13 +36,14 @@ class TilePairMapper:
     Adds ``image`` and ``instances`` and, with ``with_teacher``, ``teacher_image``.
     """
 
-    def __init__(self, *, with_teacher: bool, color_jitter: float) -> None:
+    def __init__(self, *, with_teacher: bool, color_jitter: float, zoom: float = 0.0) -> None:
         self.with_teacher = with_teacher
         self.color_jitter = color_jitter
+        self.zoom = zoom
 
     def __call__(self, tile: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
         """Map one tile; everything random comes from ``rng``."""
-        augmentation = Augmentation.draw(rng, self.color_jitter)
+        augmentation = Augmentation.draw(rng, self.color_jitter, self.zoom)
         image = read_tile(tile["file_name"])
         transforms = augmentation.build(image)
         image = transforms.apply_image(image)
@@ -57,10 +61,20 @@ class TilePairMapper:
 
 
 def ground_truth(annotations: list[dict[str, Any]], transforms: TransformList, size_hw: tuple[int, int]) -> Any:
-    """Detectron2 Instances (gt_boxes, gt_classes) of the annotations that are not ignored."""
-    kept = [
-        detection_utils.transform_instance_annotations(dict(annotation), transforms, size_hw)
-        for annotation in annotations
-        if not annotation["iscrowd"]
-    ]
+    """Detectron2 Instances (gt_boxes, gt_classes) of the annotations that are not ignored.
+
+    A box of which less than half is left in the image, after a zoom, is left out like one that a tile's border cuts.
+    """
+    kept = []
+    for annotation in annotations:
+        if annotation["iscrowd"]:
+            continue
+        whole = transforms.apply_box(np.array([annotation["bbox"]]))[0]
+        moved = detection_utils.transform_instance_annotations(dict(annotation), transforms, size_hw)
+        if _area(moved["bbox"]) >= MIN_VISIBLE * _area(whole):
+            kept.append(moved)
     return detection_utils.filter_empty_instances(detection_utils.annotations_to_instances(kept, size_hw))
+
+
+def _area(box: np.ndarray) -> float:
+    return float((box[2] - box[0]) * (box[3] - box[1]))

@@ -81,7 +81,9 @@ class Trainer(DefaultTrainer):
     def build_train_loader(cls, cfg: CfgNode) -> DataLoader:
         distilling = cfg.MODEL.META_ARCHITECTURE == "MHKD"
         tiles = tile_dicts(Manifest.read(cfg.DATASETS.TILES), "train", "student" if distilling else cfg.INPUT.SIDE)
-        mapper = TilePairMapper(with_teacher=distilling, color_jitter=cfg.INPUT.COLOR_JITTER)
+        mapper = TilePairMapper(
+            with_teacher=distilling, color_jitter=cfg.INPUT.COLOR_JITTER, zoom=cfg.INPUT.ZOOM_JITTER
+        )
         world_size = comm.get_world_size()
         return build_stream_loader(
             TileStream(tiles, mapper, max(cfg.SEED, 0)),
