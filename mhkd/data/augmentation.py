@@ -66,7 +66,9 @@ class Augmentation:
             side = (1 + zoom) ** rng.uniform(-1, 1)
             left, top = rng.uniform(0, 1, 2) * (1 - side)
             window = (float(left), float(top), float(side))
-        return cls(*(bool(f) for f in flips), window, *(float(f) for f in factors))
+        flip_x, flip_y, transpose = (bool(flip) for flip in flips)
+        brightness, contrast, saturation = (float(factor) for factor in factors)
+        return cls(flip_x, flip_y, transpose, window, brightness, contrast, saturation)
 
     def build(self, image: np.ndarray) -> TransformList:
         """The transforms for an RGB uint8 image (h, w, 3) of either magnification."""

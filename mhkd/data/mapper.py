@@ -13,7 +13,6 @@ from fvcore.transforms.transform import TransformList
 from mhkd.data.augmentation import Augmentation
 from preprocess.errors import UserError
 
-
 MIN_VISIBLE = 0.5
 
 
