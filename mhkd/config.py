@@ -39,7 +39,28 @@ def add_mhkd_config(cfg: CfgNode) -> None:
     # "none", "packaged" (ImageNet weights from an installed package, no network) or "timm" (timm's own download).
     cfg.MODEL.TIMM.PRETRAINED = "none"
 
+    # FCOS (UpsampledFCOS), each key as its namesake of MODEL.RETINANET; the classes follow the data.
+    cfg.MODEL.FCOS = CfgNode()
+    cfg.MODEL.FCOS.NUM_CLASSES = 80
+    # Levels that the head reads: the first is in charge of the smallest objects, the last of the largest.
+    cfg.MODEL.FCOS.IN_FEATURES = ["p3", "p4", "p5", "p6", "p7"]
+    # Convolutions of each of the head's two towers, and their normalisation.
+    cfg.MODEL.FCOS.NUM_CONVS = 4
+    cfg.MODEL.FCOS.NORM = "GN"
+    # Foreground probability that a fresh head says everywhere.
+    cfg.MODEL.FCOS.PRIOR_PROB = 0.01
+    # A location is foreground within so many strides of an object's centre.
+    cfg.MODEL.FCOS.CENTER_SAMPLING_RADIUS = 1.5
+    cfg.MODEL.FCOS.FOCAL_LOSS_ALPHA = 0.25
+    cfg.MODEL.FCOS.FOCAL_LOSS_GAMMA = 2.0
+    # Detections: score (of class and centerness) above which they count, candidates a level, overlap of duplicates.
+    cfg.MODEL.FCOS.SCORE_THRESH_TEST = 0.05
+    cfg.MODEL.FCOS.TOPK_CANDIDATES_TEST = 1000
+    cfg.MODEL.FCOS.NMS_THRESH_TEST = 0.6
+
     cfg.MODEL.MHKD = CfgNode()
+    # The student that META_ARCHITECTURE MHKD trains: "UpsampledRCNN", "UpsampledRetinaNet" or "UpsampledFCOS".
+    cfg.MODEL.MHKD.STUDENT = "UpsampledRCNN"
     # Factor by which the student's input is up-sampled before the backbone: u in docs/method.md.
     cfg.MODEL.MHKD.UPSAMPLE = 1
     # "auto" runs the network in bfloat16 where the processor computes it natively; "on" or "off" force it.
@@ -66,6 +87,8 @@ def add_mhkd_config(cfg: CfgNode) -> None:
     cfg.MODEL.MHKD.LOSS_WEIGHTS.LOCAL = 0.0
     cfg.MODEL.MHKD.LOSS_WEIGHTS.SEMANTIC_CLS = 0.0
     cfg.MODEL.MHKD.LOSS_WEIGHTS.SEMANTIC_BOX = 0.0
+    # Between two FCOS only.
+    cfg.MODEL.MHKD.LOSS_WEIGHTS.SEMANTIC_CENTERNESS = 0.0
     # Feature loss: "pkd", "mse", "cwd", "fgd" or "mgd".
     cfg.MODEL.MHKD.FEATURE_LOSS = "pkd"
     # Student pyramid levels that imitate the teacher's, and a factor for each on top of LOSS_WEIGHTS.FEATURE ([]: 1).
@@ -76,6 +99,7 @@ def add_mhkd_config(cfg: CfgNode) -> None:
     # Temperature of CWD's softmax over the image.
     cfg.MODEL.MHKD.CWD_TEMPERATURE = 1.0
     # Which teacher output belongs to which student RoI: "shared", "iou" or "crosskd"; see mhkd/modeling/alignment.py.
+    # One-stage detectors are compared location by location: "shared" or "crosskd"; see mhkd/modeling/dense_outputs.py.
     cfg.MODEL.MHKD.ALIGN = "shared"
     # Box stages of a cascade that are distilled: "all" (their mean) or "last".
     cfg.MODEL.MHKD.STAGES = "all"

@@ -122,7 +122,7 @@ def export_detector(
     cfg = cfg.clone()
     cfg.defrost()
     if cfg.MODEL.META_ARCHITECTURE == "MHKD":
-        cfg.MODEL.META_ARCHITECTURE = "UpsampledRCNN"
+        cfg.MODEL.META_ARCHITECTURE = cfg.MODEL.MHKD.STUDENT
     # The file carries the weights: building it again must neither look for others nor for a teacher.
     cfg.MODEL.WEIGHTS = ""
     cfg.MODEL.TIMM.PRETRAINED = "none"

@@ -119,7 +119,7 @@ def _fit_to_data(cfg: CfgNode, manifest: Manifest) -> CfgNode:
     cfg = cfg.clone()
     cfg.defrost()
     cfg.MODEL.ROI_HEADS.NUM_CLASSES = len(manifest.labels)
-    cfg.MODEL.RETINANET.NUM_CLASSES = len(manifest.labels)
+    cfg.MODEL.RETINANET.NUM_CLASSES = cfg.MODEL.FCOS.NUM_CLASSES = len(manifest.labels)
     if cfg.MODEL.MHKD.SELECT not in {"last", "best"}:
         raise UserError(f"MODEL.MHKD.SELECT is {cfg.MODEL.MHKD.SELECT!r}", remedy='use "last" or "best"')
     if cfg.MODEL.MHKD.SELECT == "best" and not cfg.TEST.EVAL_PERIOD:

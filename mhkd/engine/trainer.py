@@ -33,6 +33,7 @@ from mhkd.engine.hooks import ExactResume, LossBalance
 from mhkd.engine.optimizer import build_optimizer
 from mhkd.engine.selection import BestOnValidation
 from mhkd.evaluation.tile_level import evaluate_tiles
+from mhkd.modeling.families import as_teacher
 from mhkd.modeling.meta_arch import MHKD
 from mhkd.modeling.teacher import Teacher
 from preprocess.errors import UserError
@@ -174,12 +175,12 @@ def build_teacher(cfg: CfgNode) -> Teacher:
             "MODEL.MHKD.TEACHER.WEIGHTS is empty", remedy="run make train-teacher and name its detector.pth"
         )
     if not settings.CONFIG_FILE:
-        return Teacher(load_detector(settings.WEIGHTS, cfg.MODEL.DEVICE).model, tuple(settings.TRAINABLE))
+        return as_teacher(load_detector(settings.WEIGHTS, cfg.MODEL.DEVICE).model, tuple(settings.TRAINABLE))
     teacher_cfg = read_config(settings.CONFIG_FILE, ["MODEL.DEVICE", cfg.MODEL.DEVICE, "MODEL.TIMM.PRETRAINED", "none"])
     detector = build_model(teacher_cfg)
     content = read_checkpoint(settings.WEIGHTS)
     load_strictly(detector, content.get("model", content), settings.WEIGHTS)
-    return Teacher(detector, tuple(settings.TRAINABLE))
+    return as_teacher(detector, tuple(settings.TRAINABLE))
 
 
 def scale_ratio(cfg: CfgNode) -> int:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mhkd.losses.output import bounded_box_loss, class_loss
 from mhkd.modeling.box_stages import Stage
-from mhkd.modeling.teacher import Teacher
+from mhkd.modeling.teacher import RoITeacher
 
 MATCH_IOU = 0.5
 Scales = Sequence[tuple[float, float]]
@@ -66,13 +66,13 @@ class Pair:
     scales: Scales
 
 
-def align_shared(pair: Pair, teacher: Teacher) -> AlignedOutputs:
+def align_shared(pair: Pair, teacher: RoITeacher) -> AlignedOutputs:
     """One output per student RoI: the teacher's head on f_HL."""
     logits, deltas = pair.student.logits, pair.student.deltas
     return _on_student_rois(pair, (logits, deltas), teacher.predict(pair.teacher_pooled, pair.teacher_stage))
 
 
-def align_crosskd(pair: Pair, teacher: Teacher) -> AlignedOutputs:
+def align_crosskd(pair: Pair, teacher: RoITeacher) -> AlignedOutputs:
     """The teacher's head on f_LL against the teacher's head on f_HL: only the student's features learn from it.
 
     CrossKD: J. Wang et al., CVPR 2024.
@@ -81,7 +81,7 @@ def align_crosskd(pair: Pair, teacher: Teacher) -> AlignedOutputs:
     return _on_student_rois(pair, crossed, teacher.predict(pair.teacher_pooled, pair.teacher_stage))
 
 
-def align_iou(pair: Pair, teacher: Teacher) -> AlignedOutputs:
+def align_iou(pair: Pair, teacher: RoITeacher) -> AlignedOutputs:
     """The teacher's own outputs O_H on Proposal_H, each for the student RoIs it overlaps best at IoU >= 0.5.
 
     RoIs without such a proposal are left out. The teacher's box becomes deltas of the student's RoI.
@@ -117,7 +117,7 @@ def align_iou(pair: Pair, teacher: Teacher) -> AlignedOutputs:
     )
 
 
-ALIGNMENTS: dict[str, Callable[[Pair, Teacher], AlignedOutputs]] = {
+ALIGNMENTS: dict[str, Callable[[Pair, RoITeacher], AlignedOutputs]] = {
     "shared": align_shared,
     "iou": align_iou,
     "crosskd": align_crosskd,

@@ -23,12 +23,16 @@ def level_shift(scale_ratio: int) -> int:
 
 
 def pair_levels(
-    wanted: list[str], student: Mapping[str, Any], teacher: Mapping[str, Any], scale_ratio: int
+    wanted: list[str],
+    student: Mapping[str, Any],
+    teacher: Mapping[str, Any],
+    scale_ratio: int,
+    key: str = "MODEL.MHKD.FEATURE_LEVELS",
 ) -> dict[str, str]:
     """Student level -> teacher level of equal size, for the wanted levels that both pyramids have.
 
     ``student`` and ``teacher`` are the pyramids by level. Where the teacher's image is larger by a factor of two,
-    student p2 belongs to teacher p3.
+    student p2 belongs to teacher p3. ``key`` is where the wanted levels stand.
     """
     shift = level_shift(scale_ratio)
     shifted = {level: f"p{int(level[1:]) + shift}" for level in wanted}
@@ -36,7 +40,7 @@ def pair_levels(
     if not pairs:
         raise UserError(
             f"student and teacher share none of the levels {', '.join(wanted)}",
-            remedy="change MODEL.MHKD.FEATURE_LEVELS or MODEL.MHKD.UPSAMPLE",
+            remedy=f"change {key} or MODEL.MHKD.UPSAMPLE",
         )
     return pairs
 

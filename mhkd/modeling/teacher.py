@@ -5,62 +5,80 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from detectron2.modeling import GeneralizedRCNN
 from detectron2.modeling.roi_heads import StandardROIHeads
 from detectron2.structures import Boxes, ImageList, Instances
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from mhkd.modeling.box_stages import Stage, predict, run_stages, stage_losses
+from mhkd.modeling.dense_head import Maps, predict_maps
 from preprocess.errors import UserError
-
-TRAINABLE = ("roi_heads",)
 
 
 class Teacher(nn.Module):
-    """A detector that answers, and of which at most the box branch learns.
+    """A detector that answers, and of which at most the parts in ``can_learn`` learn.
 
     It is never in training mode: ``train()`` is overridden, because a trainer's ``model.train()`` reaches every
     sub-module.
     """
 
-    def __init__(self, detector: GeneralizedRCNN, trainable: tuple[str, ...] = ()) -> None:
+    can_learn: tuple[str, ...] = ()
+
+    def __init__(self, detector: Any, trainable: tuple[str, ...] = ()) -> None:
         """
         Args:
-            trainable: parts that learn, () or ("roi_heads",) for mutual learning. The feature extractor and the
-                proposal network never do.
+            trainable: parts that learn. The feature extractor and the proposal network never do.
         """
         super().__init__()
-        if not isinstance(detector, GeneralizedRCNN):
+        if unknown := [part for part in trainable if part not in self.can_learn]:
+            choices = " or ".join(["[]", *(f"[{part}]" for part in self.can_learn)])
             raise UserError(
-                f"the teacher is a {type(detector).__name__}",
-                remedy="distillation knows Faster R-CNN and Cascade R-CNN with a feature pyramid",
-            )
-        if unknown := [part for part in trainable if part not in TRAINABLE]:
-            raise UserError(
-                f"MODEL.MHKD.TEACHER.TRAINABLE names {', '.join(unknown)}",
-                remedy="use [] or [roi_heads]: the teacher's feature extractor always stays frozen",
+                f"MODEL.MHKD.TEACHER.TRAINABLE names {', '.join(unknown)}, and the teacher is a "
+                f"{type(detector).__name__}",
+                remedy=f"use {choices}: the teacher's feature extractor always stays frozen",
             )
         self.detector = detector
         self.trainable = bool(trainable)
         self.requires_grad_(False)
-        if self.trainable:
-            for branch in (self.roi_heads.box_head, self.roi_heads.box_predictor):
-                branch.requires_grad_(True)
         super().train(False)
 
     def train(self, mode: bool = True) -> Teacher:
         return super().train(False)
-
-    @property
-    def roi_heads(self) -> StandardROIHeads:
-        return self.detector.roi_heads
 
     @torch.no_grad()
     def pyramid(self, batched_inputs: list[dict[str, Any]]) -> tuple[ImageList, dict[str, Tensor]]:
         """The pairs' ``teacher_image`` as a batch, and f_H, its pyramid."""
         images = self.detector.preprocess_image([{"image": x["teacher_image"]} for x in batched_inputs])
         return images, self.detector.backbone(images.tensor)
+
+
+class DenseTeacher(Teacher):
+    """A teacher with a dense head: RetinaNet or FCOS."""
+
+    @torch.no_grad()
+    def predict(self, pyramid: dict[str, Tensor]) -> Maps:
+        """O_H: what the head says about f_H."""
+        return self.judge(pyramid)
+
+    def judge(self, pyramid: dict[str, Tensor]) -> Maps:
+        """What :meth:`predict` gives, with a gradient towards ``pyramid`` and none towards the teacher."""
+        return predict_maps(self.detector, pyramid)
+
+
+class RoITeacher(Teacher):
+    """A teacher with RoI heads, the box branch of which may learn (mutual learning)."""
+
+    can_learn = ("roi_heads",)
+
+    def __init__(self, detector: Any, trainable: tuple[str, ...] = ()) -> None:
+        super().__init__(detector, trainable)
+        if self.trainable:
+            for branch in (self.roi_heads.box_head, self.roi_heads.box_predictor):
+                branch.requires_grad_(True)
+
+    @property
+    def roi_heads(self) -> StandardROIHeads:
+        return self.detector.roi_heads
 
     @torch.no_grad()
     def propose(self, images: ImageList, pyramid: dict[str, Tensor]) -> list[Instances]:

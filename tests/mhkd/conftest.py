@@ -77,7 +77,7 @@ def make_tiny(tiles: Path, folder: Path) -> Callable[..., CfgNode]:
     def make(name: str, *overrides: object) -> CfgNode:
         settings = [x for item in TINY.items() for x in item]
         where = ["DATASETS.TILES", str(tiles), "OUTPUT_DIR", str(folder / name), "SEED", 3]
-        cfg = read_config(DEMO / f"{name}.yaml")
+        cfg = read_config((DEMO.parent if "/" in name else DEMO) / f"{name}.yaml")
         cfg.merge_from_list([*settings, *where, *overrides])
         return cfg
 
@@ -86,7 +86,7 @@ def make_tiny(tiles: Path, folder: Path) -> Callable[..., CfgNode]:
 
 @pytest.fixture
 def tiny_cfg(tile_pairs: Path, tmp_path: Path) -> Callable[..., CfgNode]:
-    """``tiny_cfg("step1", "KEY", value, ...)``: a demo configuration, made small, on ``tile_pairs``."""
+    """``tiny_cfg("step1", "KEY", value, ...)``: a demo configuration, or "fcos/step1", made small, on ``tile_pairs``."""
     return make_tiny(tile_pairs, tmp_path)
 
 

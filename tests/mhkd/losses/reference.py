@@ -124,3 +124,36 @@ def halves(student: Array, teacher: Array, foreground: Array) -> float:
     """Half the mean squared error of foreground RoIs plus half that of background RoIs."""
     errors = np.array([((a - b) ** 2).mean() for a, b in zip(student, teacher, strict=True)])
     return float(0.5 * errors[foreground].mean() + 0.5 * errors[~foreground].mean())
+
+
+def quality_focal(student: Array, teacher: Array, temperature: float) -> float:
+    """T^2 * |p - q| * cross-entropy of q under the target p, sum over all scores; p the teacher's sigmoid."""
+    total = 0.0
+    for ours, theirs in zip(student.ravel() / temperature, teacher.ravel() / temperature, strict=True):
+        p, q = 1 / (1 + np.exp(-theirs)), 1 / (1 + np.exp(-ours))
+        total += temperature**2 * abs(p - q) * -(p * np.log(q) + (1 - p) * np.log(1 - q))
+    return float(total)
+
+
+def giou(first: Array, second: Array) -> float:
+    """Generalised IoU of two boxes xyxy."""
+
+    def area(x0: float, y0: float, x1: float, y1: float) -> float:
+        return max(x1 - x0, 0) * max(y1 - y0, 0)
+
+    shared = area(*np.maximum(first[:2], second[:2]), *np.minimum(first[2:], second[2:]))
+    hull = area(*np.minimum(first[:2], second[:2]), *np.maximum(first[2:], second[2:]))
+    union = area(*first) + area(*second) - shared
+    return shared / union - (hull - union) / hull
+
+
+def bounded_iou(student: Array, teacher: Array, target: Array) -> float:
+    """Sum of 1 - GIoU towards the teacher where that one fits the target better."""
+    rows = zip(student, teacher, target, strict=True)
+    return float(sum(1 - giou(ours, theirs) for ours, theirs, wanted in rows if giou(ours, wanted) < giou(theirs, wanted)))
+
+
+def bernoulli_kl(student: Array, teacher: Array) -> float:
+    """Sum of KL(p || q) of the probabilities behind logits, p the teacher's."""
+    p, q = (1 / (1 + np.exp(-x)) for x in (teacher, student))
+    return float((p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q))).sum())

@@ -10,10 +10,13 @@ from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances
 
+from mhkd.modeling.families import as_teacher
 from mhkd.modeling.meta_arch import MHKD
-from mhkd.modeling.teacher import Teacher
 
 ALL = ("FEATURE", "LOCAL", "SEMANTIC_CLS", "SEMANTIC_BOX")
+DENSE = ("FEATURE", "SEMANTIC_CLS", "SEMANTIC_BOX")
+LOSSES_OF = {"demo": ALL, "retinanet": DENSE, "fcos": (*DENSE, "SEMANTIC_CENTERNESS")}
+HEADS = ("ROI_HEADS", "RETINANET", "FCOS")
 CASCADE = ("MODEL.ROI_HEADS.NAME", "CascadeROIHeads", "MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG", True)
 
 
@@ -24,13 +27,21 @@ def distiller(
     s: int = 4,
     teacher: tuple[object, ...] = (),
     trainable: tuple[str, ...] = (),
+    kinds: tuple[str, str] = ("demo", "demo"),
+    losses: tuple[str, ...] | None = None,
 ) -> MHKD:
-    """All losses at weight 1; ``overrides`` are the student's, ``teacher`` the teacher's."""
+    """All losses of the pair at weight 1; ``overrides`` are the student's, ``teacher`` the teacher's.
+
+    kinds: folders in configs/, the student's and the teacher's.
+    """
     torch.manual_seed(0)
-    weights = [x for name in ALL for x in (f"MODEL.MHKD.LOSS_WEIGHTS.{name}", 1.0)]
-    cfg = tiny_cfg("step3", "MODEL.ROI_HEADS.NUM_CLASSES", classes, *weights, *overrides)
-    teacher_cfg = tiny_cfg("teacher", "MODEL.ROI_HEADS.NUM_CLASSES", classes, *teacher)
-    detector = Teacher(build_model(teacher_cfg), trainable)
+    if losses is None:
+        losses = LOSSES_OF[kinds[0]] if len(set(kinds)) == 1 else ("FEATURE",)
+    weights = [x for name in losses for x in (f"MODEL.MHKD.LOSS_WEIGHTS.{name}", 1.0)]
+    counts = [x for head in HEADS for x in (f"MODEL.{head}.NUM_CLASSES", classes)]
+    cfg = tiny_cfg(f"{kinds[0]}/step3", *counts, *weights, *overrides)
+    teacher_cfg = tiny_cfg(f"{kinds[1]}/teacher", *counts, *teacher)
+    detector = as_teacher(build_model(teacher_cfg), trainable)
     return MHKD(cfg, teacher=detector, scale_ratio=s // cfg.MODEL.MHKD.UPSAMPLE).train()
 
 

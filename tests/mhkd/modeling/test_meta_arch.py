@@ -80,12 +80,12 @@ def test_a_trainable_teacher_learns_with_its_box_branch_only(
 
 
 def test_stages_of_a_cascade(tiny_cfg: MakeCfg) -> None:
-    assert distiller(tiny_cfg, *CASCADE, teacher=CASCADE).stage_pairs == [(0, 0), (1, 1), (2, 2)]
+    assert distiller(tiny_cfg, *CASCADE, teacher=CASCADE).outputs.stage_pairs == [(0, 0), (1, 1), (2, 2)]
     last = distiller(tiny_cfg, *CASCADE, "MODEL.MHKD.STAGES", "last", teacher=CASCADE)
-    assert last.stage_pairs == [(2, 2)]
+    assert last.outputs.stage_pairs == [(2, 2)]
     # The last stage of a cascade scales its deltas unlike Faster R-CNN: scores and features only.
     mixed = distiller(tiny_cfg, *CASCADE, "MODEL.ROI_BOX_CASCADE_HEAD.BBOX_REG_WEIGHTS", [[10.0, 10.0, 5.0, 5.0]] * 3)
-    assert mixed.stage_pairs == [(2, 0)]
+    assert mixed.outputs.stage_pairs == [(2, 0)]
     with EventStorage(0):
         assert mixed([pair([[4.0, 4, 20, 22]])])["loss_kd_semantic_cls"].item() >= 0
 

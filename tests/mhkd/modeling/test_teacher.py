@@ -7,7 +7,7 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 
-from mhkd.modeling.teacher import Teacher
+from mhkd.modeling.families import as_teacher
 from preprocess.errors import UserError
 
 MakeCfg = Callable[..., CfgNode]
@@ -15,16 +15,16 @@ MakeCfg = Callable[..., CfgNode]
 
 def test_only_the_box_branch_can_be_freed(tiny_cfg: MakeCfg) -> None:
     detector = build_model(tiny_cfg("teacher"))
-    assert not any(p.requires_grad for p in Teacher(detector).parameters())
-    free = {name for name, p in Teacher(detector, ("roi_heads",)).named_parameters() if p.requires_grad}
+    assert not any(p.requires_grad for p in as_teacher(detector).parameters())
+    free = {name for name, p in as_teacher(detector, ("roi_heads",)).named_parameters() if p.requires_grad}
     assert {name.split(".")[2] for name in free} == {"box_head", "box_predictor"}
     with pytest.raises(UserError, match=r"TRAINABLE names backbone.*always stays frozen"):
-        Teacher(detector, ("backbone",))
+        as_teacher(detector, ("backbone",))
 
 
 @pytest.mark.parametrize("trainable", [(), ("roi_heads",)])
 def test_judging_passes_a_gradient_through_and_leaves_none(tiny_cfg: MakeCfg, trainable: tuple[str, ...]) -> None:
-    teacher = Teacher(build_model(tiny_cfg("teacher")), trainable)
+    teacher = as_teacher(build_model(tiny_cfg("teacher")), trainable)
     pooled = torch.randn(2, 32, 7, 7, requires_grad=True)
     judged, predicted = teacher.judge(pooled), teacher.predict(pooled)
     assert all(torch.equal(a, b) for a, b in zip(judged, predicted, strict=True))
@@ -36,4 +36,4 @@ def test_judging_passes_a_gradient_through_and_leaves_none(tiny_cfg: MakeCfg, tr
 
 def test_other_detectors_are_refused() -> None:
     with pytest.raises(UserError, match=r"the teacher is a Linear.*Cascade R-CNN"):
-        Teacher(torch.nn.Linear(1, 1))
+        as_teacher(torch.nn.Linear(1, 1))
