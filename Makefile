@@ -11,7 +11,7 @@ CONFIGS ?= configs/demo##      folder of the training configs, such as configs/r
 SLIDES ?= data/demo/slides.csv##  the cohort table; the default is made by `make demo-slides`
 OUT ?= output/$(notdir $(CONFIGS))##  where tiles, detectors and tables go; give each cohort and each seed its own
 TILES ?= $(OUT)/tiles##        folder of the tile pairs
-TILE_OPTS ?= $(if $(filter configs/demo,$(CONFIGS)),--teacher-mpp 2 --student-mpp 8 --tile-px 256 --empty-ratio 0.25)##  options of tools/make_tiles.py
+TILE_OPTS ?= $(if $(filter configs/demo configs/retinanet configs/fcos,$(CONFIGS)),--teacher-mpp 2 --student-mpp 8 --tile-px 256 --empty-ratio 0.25)##  options of tools/make_tiles.py
 SEED ?=##                      seed of training; empty: the tool's default
 DEVICE ?=##                    cpu or cuda; empty: cuda where there is one
 WORKERS ?=##                   processes that read slides; empty: the tool's default
@@ -111,7 +111,8 @@ $(TILES)/manifest.json: $(SLIDES) | $(READY)
 
 .PHONY: train-teacher train-step1 train-step2 train-step3 train-baseline
 
-MODELS := teacher baseline_independent baseline_strict step1 step2 step3
+# One-stage detectors have no step 2: their step 3 follows step 1.
+MODELS := $(foreach m,teacher baseline_independent baseline_strict step1 step2 step3,$(if $(wildcard $(CONFIGS)/$(m).yaml),$(m)))
 detector = $(OUT)/$(1)/detector.pth
 DETECTORS := $(foreach model,$(MODELS),$(call detector,$(model)))
 train = $(PY) tools/train.py --config-file $(CONFIGS)/$(@D:$(OUT)/%=%).yaml --tiles $(TILES) --output-dir $(@D) $(1) \
@@ -136,11 +137,12 @@ $(call detector,baseline_strict): $(TEACHER)
 $(call detector,step1): $(TEACHER)
 	$(call train,--teacher $(TEACHER) --init $(TEACHER))
 
-$(call detector,step2): $(call detector,step1)
+$(call detector,step2): $(CONFIGS)/step2.yaml $(call detector,step1)
 	$(call train,--teacher $(TEACHER) --init $(call detector,step1))
 
-$(call detector,step3): $(call detector,step2)
-	$(call train,--teacher $(TEACHER) --init $(call detector,step2))
+BEFORE_STEP3 := $(call detector,$(if $(filter step2,$(MODELS)),step2,step1))
+$(call detector,step3): $(BEFORE_STEP3)
+	$(call train,--teacher $(TEACHER) --init $(BEFORE_STEP3))
 
 ##@ Results
 
