@@ -158,7 +158,7 @@ class DenseOutputs(Outputs):
         if self.weights["semantic_centerness"] and given.centerness is not None and wanted.centerness is not None:
             terms["semantic_centerness"] = centerness_loss(given.centerness[found], wanted.centerness[found])
         # What the detection losses of this batch were divided by, so that a weight of 1 means the same for all of them.
-        return {name: term / student.loss_normalizer.clone() for name, term in terms.items()}
+        return {name: term / student.normalizer for name, term in terms.items()}
 
 
 class FCOSOutputs(DenseOutputs):

@@ -11,39 +11,65 @@ from detectron2.modeling.meta_arch import RetinaNet
 from detectron2.modeling.meta_arch.fcos import FCOS, FCOSHead
 from detectron2.structures import ImageList, Instances
 from detectron2.utils import comm
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
 
 from mhkd.modeling.dense_head import Maps, columns_of, predict_maps, pyramid_of
 from mhkd.modeling.upsampling import Upsampled, upsampling_arguments
 
 
+class Float32Conv2d(nn.Conv2d):
+    """Computes in float32 under any autocast: the last layer of a head.
+
+    In bfloat16 a score would tie with many others, and an edge 6 strides away would be off by up to 1/64 of a stride.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        with torch.autocast(input.device.type, enabled=False):
+            return super().forward(input.float())
+
+
 class UpsampledDense(Upsampled):
     """What RetinaNet and FCOS share on top of :class:`Upsampled`.
 
-    loss_normalizer: buffer, the running mean of the number of foreground locations that Detectron2 divides the losses
-    by; 0 before the first batch.
+    loss_normalizer: buffer, the running mean of the number of foreground locations in a batch, that of all processes
+    together; 0 before the first batch.
     """
 
     loss_normalizer: Tensor
+    head: nn.Module
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.register_buffer("loss_normalizer", torch.tensor(0.0))
+        for name, layer in list(self.head.named_children()):
+            if isinstance(layer, nn.Conv2d):  # the towers are sequences
+                exact = Float32Conv2d(
+                    layer.in_channels,
+                    layer.out_channels,
+                    cast(Any, layer.kernel_size),
+                    padding=cast(Any, layer.padding),
+                )
+                exact.load_state_dict(layer.state_dict())
+                setattr(self.head, name, exact)
 
     def _ema_update(self, name: str, value: float, initial_value: float, momentum: float = 0.9) -> Tensor:
-        """Detectron2's running mean as a buffer: its plain attribute would be lost when a run is resumed.
-
-        In several processes it is the mean over them, so that losses and gradients are those of one process with the
-        whole batch.
-        """
+        """Detectron2's running mean as a buffer: its plain attribute would be lost when a run is resumed."""
         mean: Tensor = getattr(self, name)
         now = mean.new_tensor(float(value))
-        if (processes := comm.get_world_size()) > 1:
+        if comm.get_world_size() > 1:
             distributed.all_reduce(now)
-            now /= processes
-        before = mean if mean > 0 else mean.new_tensor(initial_value / processes)
+        before = mean if mean > 0 else mean.new_tensor(initial_value)
         mean.copy_(before * momentum + now * (1 - momentum))
-        return mean.clone()
+        return self.normalizer
+
+    @property
+    def normalizer(self) -> Tensor:
+        """What the losses of this batch are divided by.
+
+        The share of one process: losses and gradients, which are averaged over processes, come out as those of a
+        single one with the whole batch.
+        """
+        return self.loss_normalizer / comm.get_world_size()
 
     def losses_of(
         self, features: list[Tensor], maps: Maps, ground_truth: list[Instances]

@@ -21,25 +21,27 @@ def test_every_shipped_config_reads_and_has_phases(path: Path) -> None:
 
 
 def test_steps_and_baselines_have_equal_iterations() -> None:
-    for folder in ("demo", "resnet50"):
+    for folder in ("demo", "resnet50", "retinanet", "fcos"):
         iterations = {p.stem: read_config(p).SOLVER.MAX_ITER for p in CONFIGS if p.parent.name == folder}
-        steps = iterations["step1"] + iterations["step2"] + iterations["step3"]
+        steps = sum(count for name, count in iterations.items() if name.startswith("step"))
         assert iterations["baseline_strict"] == steps
         assert iterations["baseline_independent"] == steps + iterations["teacher"]
 
 
-def test_the_demo_steps_share_the_schedule_of_the_strict_baseline() -> None:
+@pytest.mark.parametrize("folder", ["demo", "retinanet", "fcos"])
+def test_the_demo_steps_share_the_schedule_of_the_strict_baseline(folder: str) -> None:
     """Equal iterations are not enough: with a decay in every phase the steps would train less than their control."""
 
     def rates(name: str) -> list[float]:
         rates = []
-        for phase in phase_configs(read_config(REPOSITORY / "configs" / "demo" / f"{name}.yaml")):
+        for phase in phase_configs(read_config(REPOSITORY / "configs" / folder / f"{name}.yaml")):
             solver = phase.SOLVER
             decays = [sum(step <= i for step in solver.STEPS) for i in range(solver.MAX_ITER)]
             rates += [solver.BASE_LR * solver.GAMMA**decay for decay in decays]
         return rates
 
-    assert rates("step1") + rates("step2") + rates("step3") == pytest.approx(rates("baseline_strict"))
+    steps = sorted(path.stem for path in CONFIGS if path.parent.name == folder and path.stem.startswith("step"))
+    assert [rate for step in steps for rate in rates(step)] == pytest.approx(rates("baseline_strict"))
 
 
 def test_an_unknown_key_is_named() -> None:

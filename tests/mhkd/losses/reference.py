@@ -150,7 +150,9 @@ def giou(first: Array, second: Array) -> float:
 def bounded_iou(student: Array, teacher: Array, target: Array) -> float:
     """Sum of 1 - GIoU towards the teacher where that one fits the target better."""
     rows = zip(student, teacher, target, strict=True)
-    return float(sum(1 - giou(ours, theirs) for ours, theirs, wanted in rows if giou(ours, wanted) < giou(theirs, wanted)))
+    return float(
+        sum(1 - giou(ours, theirs) for ours, theirs, wanted in rows if giou(ours, wanted) < giou(theirs, wanted))
+    )
 
 
 def bernoulli_kl(student: Array, teacher: Array) -> float:
