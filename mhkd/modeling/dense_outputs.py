@@ -110,24 +110,20 @@ class DenseOutputs(Outputs):
         if not self.is_semantic:
             return {}, {}
         maps = teacher.predict(view.teacher_pyramid)
-        judge, judged = student, answer.maps
-        if self.crosses:
-            judge, judged = teacher.detector, teacher.judge(self._crossed(view))
+        crossed = teacher.judge(self._crossed(view)) if self.crosses else None
         with torch.autocast(view.images.tensor.device.type, enabled=False):
-            return self._terms(student, teacher.detector, answer, maps, judge, judged, view), {}
+            return self._terms(student, teacher.detector, answer, maps, crossed, view), {}
 
     def _crossed(self, view: View) -> dict[str, Tensor]:
         """f_L' under the teacher's level names and in its channels; levels without a counterpart are the teacher's."""
         ours = {theirs: self.adapter(full_precision(view.features[own])) for own, theirs in self.pairs.items()}
         return {**view.teacher_pyramid, **ours}
 
-    def _terms(
-        self, student: Any, teacher: Any, answer: Answer, maps: Maps, judge: Any, judged: Maps, view: View
-    ) -> Terms:
+    def _terms(self, student: Any, teacher: Any, answer: Answer, maps: Maps, crossed: Maps | None, view: View) -> Terms:
         """
         Args:
-            maps: of the teacher.
-            judge: whose head made ``judged``, the maps that are distilled.
+            maps: what the teacher's head says about f_H.
+            crossed: what it says about f_L', to be compared in the place of the student's own maps.
         """
         strides = student.anchor_generator.strides
         extents = [
@@ -138,10 +134,10 @@ class DenseOutputs(Outputs):
         )
         factors = torch.tensor([[*scale, *scale] for scale in view.scales], device=view.images.tensor.device)
         wanted = Predictions.at(teacher, maps, theirs, factors)
-        if judge is teacher:
-            given = Predictions.at(teacher, judged, theirs, factors)
+        if crossed is None:
+            given = Predictions.at(student, answer.maps, own, torch.ones_like(factors))
         else:
-            given = Predictions.at(student, judged, own, torch.ones_like(factors))
+            given = Predictions.at(teacher, crossed, theirs, factors)
 
         anchors = student.anchor_generator.num_anchors[0]
         labels, targets = (told(values, answer.maps, own, anchors) for values in (answer.labels, answer.boxes))
@@ -153,7 +149,7 @@ class DenseOutputs(Outputs):
         if self.weights["semantic_cls"]:
             terms["semantic_cls"] = quality_focal_loss(given.logits[agreed], wanted.logits[agreed], self.temperature)
         if self.weights["semantic_box"]:
-            boxes = given.boxes(judge, found), wanted.boxes(teacher, found)
+            boxes = given.boxes(teacher if crossed else student, found), wanted.boxes(teacher, found)
             terms["semantic_box"] = bounded_iou_loss(*boxes, targets[found])
         if self.weights["semantic_centerness"] and given.centerness is not None and wanted.centerness is not None:
             terms["semantic_centerness"] = centerness_loss(given.centerness[found], wanted.centerness[found])

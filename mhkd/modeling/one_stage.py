@@ -38,7 +38,12 @@ class UpsampledDense(Upsampled):
     loss_normalizer: Tensor
     head: nn.Module
 
+    @configurable
     def __init__(self, **arguments: Any) -> None:
+        """
+        Args:
+            arguments: of Upsampled and of the detector behind.
+        """
         super().__init__(**arguments)
         self.register_buffer("loss_normalizer", torch.tensor(0.0))
         for name, layer in list(self.head.named_children()):
@@ -108,14 +113,6 @@ class UpsampledDense(Upsampled):
 class UpsampledRetinaNet(UpsampledDense, RetinaNet):
     """Detectron2's RetinaNet (keys MODEL.RETINANET.*) whose input is up-sampled first; its pyramid may pass a BFA."""
 
-    @configurable
-    def __init__(self, **arguments: Any) -> None:
-        """
-        Args:
-            arguments: of Upsampled and of RetinaNet.
-        """
-        super().__init__(**arguments)
-
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         return upsampling_arguments(cfg, super().from_config(cfg), cfg.MODEL.RETINANET.IN_FEATURES)
@@ -124,14 +121,6 @@ class UpsampledRetinaNet(UpsampledDense, RetinaNet):
 @META_ARCH_REGISTRY.register()
 class UpsampledFCOS(UpsampledDense, FCOS):
     """Detectron2's FCOS (keys MODEL.FCOS.*) whose input is up-sampled first; its pyramid may pass a BFA."""
-
-    @configurable
-    def __init__(self, **arguments: Any) -> None:
-        """
-        Args:
-            arguments: of Upsampled and of FCOS.
-        """
-        super().__init__(**arguments)
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:

@@ -59,11 +59,10 @@ class Outputs(nn.Module):
     """The loss weights that have a meaning for the pair, beside "feature"."""
 
     def student_pass(
-        self, student: Any, images: ImageList, features: dict[str, Tensor], ground_truth: list[Instances]
+        self, student: Upsampled, images: ImageList, features: dict[str, Tensor], ground_truth: list[Instances]
     ) -> tuple[Terms, Any]:
         """The student's detection losses, and its outputs as :meth:`compare` wants them."""
-        detector: Upsampled = student
-        return detector.task_losses(images, features, ground_truth), None
+        return student.task_losses(images, features, ground_truth), None
 
     def compare(self, student: Any, teacher: Teacher, answer: Any, view: View) -> tuple[Terms, Terms]:
         """Distillation losses by their names in ``reads``, and the detection losses of a teacher that learns."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from detectron2.config import CfgNode, configurable
+from detectron2.config import CfgNode
 from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN
 from detectron2.structures import ImageList, Instances
 from torch import Tensor
@@ -18,14 +18,6 @@ class UpsampledRCNN(Upsampled, GeneralizedRCNN):
 
     proposal_generator: Any
     roi_heads: Any
-
-    @configurable
-    def __init__(self, **arguments: Any) -> None:
-        """
-        Args:
-            arguments: of Upsampled and of GeneralizedRCNN.
-        """
-        super().__init__(**arguments)
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:

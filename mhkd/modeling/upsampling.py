@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from detectron2.config import CfgNode
+from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import ImageList, Instances
@@ -30,6 +30,7 @@ class Upsampled(nn.Module):
     device: Any
     _move_to_current_device: Any
 
+    @configurable
     def __init__(
         self, *, upsample: int = 1, bfa: PyramidBFA | None = None, bf16: str = "auto", **detector: Any
     ) -> None:

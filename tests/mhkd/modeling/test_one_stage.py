@@ -7,18 +7,18 @@ from pathlib import Path
 import pytest
 import torch
 from detectron2.config import CfgNode
-from detectron2.engine import HookBase
 from detectron2.modeling import build_model
 from detectron2.modeling.meta_arch import RetinaNet
 from detectron2.modeling.meta_arch.fcos import FCOS
 from detectron2.utils.events import EventStorage
 from torch.nn import functional
 
-from mhkd.engine.checkpoint import load_detector, read_checkpoint
+from mhkd.engine.checkpoint import load_detector
 from mhkd.engine.train import run_training
 from mhkd.engine.trainer import Trainer
 from mhkd.modeling.one_stage import UpsampledDense, UpsampledFCOS, UpsampledRetinaNet
 from preprocess.errors import UserError
+from tests.mhkd.engine.test_train import Stop, weights_of
 from tests.mhkd.modeling.pairs import pair
 
 MakeCfg = Callable[..., CfgNode]
@@ -115,18 +115,6 @@ def test_predictions_that_are_no_numbers_are_a_divergence(tiny_cfg: MakeCfg, kin
         except FloatingPointError:
             return
     assert not torch.isfinite(sum(losses.values()))  # Detectron2's trainer turns that into the same error
-
-
-class Stop(HookBase):
-    """Ctrl-C after the second iteration."""
-
-    def after_step(self) -> None:
-        if self.trainer.iter == 1:
-            raise KeyboardInterrupt
-
-
-def weights_of(path: Path) -> dict[str, torch.Tensor]:
-    return read_checkpoint(path)["model"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
