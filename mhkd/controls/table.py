@@ -42,6 +42,7 @@ class Control:
     overrides: Mapping[str, Any] | None = None
 
 
+# The weights make each about as large as the task loss at the start, as PKD's is.
 def _feature_loss(name: str, weight: float) -> Control:
     overrides = {"MODEL.MHKD.FEATURE_LOSS": name, "MODEL.MHKD.LOSS_WEIGHTS.FEATURE": weight}
     return Control(f"phases 1-4 with {name} as feature loss, weight {weight:g}", overrides=overrides)
@@ -68,9 +69,9 @@ CONTROLS: dict[str, Control] = {
     "strict_u2": Control("strict, u = 2", phases=0, upsample=2),
     "phases1234_u2": Control("phases 1-4, u = 2", upsample=2),
     "feature_mse": _feature_loss("mse", 2.0),
-    "feature_cwd": _feature_loss("cwd", 0.1),
-    "feature_fgd": _feature_loss("fgd", 0.5),
-    "feature_mgd": _feature_loss("mgd", 0.5),
+    "feature_cwd": _feature_loss("cwd", 3.0),
+    "feature_fgd": _feature_loss("fgd", 10.0),
+    "feature_mgd": _feature_loss("mgd", 30.0),
 }
 
 
