@@ -10,19 +10,24 @@ import numpy as np
 from mhkd.inference.export.features import class_color
 from mhkd.inference.export.record import SlideRecord
 from mhkd.structures import SlideDetections
+from preprocess.files import atomic_path
 from preprocess.geometry import Size
-from preprocess.images import write_image
+from preprocess.images import encode_image
 from preprocess.slide import Slide
 
 OVERLAY_MAX_SIDE_PX = 3000
 
+_QUALITY = 85  # of a JPEG: to look at
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _UNREADABLE_RGB = (128, 128, 128)
 
 
 def write_overlay(path: str | Path, record: SlideRecord) -> None:
     """Write the picture that :func:`draw_overlay` draws to a ``.jpg`` or ``.png`` file, atomically."""
-    write_image(path, draw_overlay(record.slide, record.detections, unreadable_l0=record.unreadable_l0))
+    image = draw_overlay(record.slide, record.detections, unreadable_l0=record.unreadable_l0)
+    data = encode_image(image, Path(path).suffix, quality=_QUALITY)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
 
 
 def draw_overlay(

@@ -16,7 +16,7 @@ import shapely
 from mhkd.inference.fragments import TissueFragments
 from mhkd.inference.predictor import SlidePredictor, TilePlan
 from mhkd.structures import SlideDetections
-from preprocess.geometry import Region, area_um2
+from preprocess.geometry import Size, area_um2
 from preprocess.slide import Slide
 
 SCHEMA = "mhkd-slide/1"
@@ -98,17 +98,16 @@ def peak_memory_mb() -> int:
 
 
 def _unreadable_mm2(plan: TilePlan, slide: Slide, boxes_l0: np.ndarray) -> tuple[float, float]:
-    """The area of the union of ``boxes_l0``, and of the tissue in it."""
-    union = shapely.union_all(shapely.box(*boxes_l0.T)) if len(boxes_l0) else shapely.Polygon()
-    # Boxes may overlap, so the tissue is that of the parts of their union, which is a set of rectangles on a grid.
-    xs, ys = np.unique(boxes_l0[:, (0, 2)]), np.unique(boxes_l0[:, (1, 3)])
-    tissue_l0 = 0.0
-    for x0, x1 in zip(xs[:-1], xs[1:], strict=True):
-        for y0, y1 in zip(ys[:-1], ys[1:], strict=True):
-            cell = Region(x0, y0, x1 - x0, y1 - y0)
-            if shapely.contains_xy(union, (x0 + x1) / 2, (y0 + y1) / 2):
-                tissue_l0 += plan.tissue.coverage(cell) * cell.area
-    return area_um2(union.area, slide.mpp) / 1e6, area_um2(tissue_l0, slide.mpp) / 1e6
+    """The area that ``boxes_l0`` cover, and that of the tissue in it, which is exact to the pixels of the mask."""
+    if not len(boxes_l0):
+        return 0.0, 0.0
+    tissue, (height, width) = plan.tissue, plan.tissue.mask.shape
+    covered = np.zeros((height, width), bool)
+    for x0, y0, x1, y1 in tissue.region.to_px(boxes_l0, Size(width, height)).round().astype(int).tolist():
+        covered[max(0, y0) : y1, max(0, x0) : x1] = True
+    tissue_l0 = float((covered & tissue.mask).mean()) * tissue.region.area
+    area_l0 = float(shapely.union_all(shapely.box(*boxes_l0.T)).area)
+    return area_um2(area_l0, slide.mpp) / 1e6, area_um2(tissue_l0, slide.mpp) / 1e6
 
 
 def _warnings(slide: Slide, input_mpp: float, unreadable_mm2: float, unreadable_tissue_mm2: float) -> list[str]:
