@@ -14,7 +14,7 @@ from preprocess.geometry import Region, Size
 from preprocess.readers.reader import Image, Reader
 from preprocess.slide import Slide, open_reader
 
-_MIN_SIDE_PX = 64
+_MIN_SIDE_PX = 16
 """An unreadable place is narrowed down to parts of this side, in the pixels of the image that was asked for."""
 _FINER = 4
 
@@ -48,9 +48,7 @@ class DamagedSlide(Slide):
         try:
             return super().read(region, size)
         except (UserError, OSError):
-            # OpenSlide refuses everything after its first error, so that another reader must look at the parts.
-            self._reader.close()
-            self._reader = open_reader(self.path)
+            self._reopen()
         if max(size.width, size.height) <= _MIN_SIDE_PX:
             finer = self._from_finer_level(region, size)
             if finer is not None:
@@ -76,10 +74,14 @@ class DamagedSlide(Slide):
                 pixels = super().read(region, Size(size.width * factor, size.height * factor))
                 return cv2.resize(pixels, (size.width, size.height), interpolation=cv2.INTER_AREA)
             except (UserError, OSError):
-                self._reader.close()
-                self._reader = open_reader(self.path)
+                self._reopen()
             factor *= _FINER
         return None
+
+    def _reopen(self) -> None:
+        """Another reader in the place of the one that failed: OpenSlide's refuses everything after its first error."""
+        failed, self._reader = self._reader, open_reader(self.path)
+        failed.close()
 
 
 def _halves(length: int) -> list[slice]:

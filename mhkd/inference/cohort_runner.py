@@ -49,9 +49,9 @@ def search_slides(
         )
     run = partial(run_job, bar=not workers and engine == "local")
     gpus = 1.0 if jobs[0].search.model.device.startswith("cuda") else 0.0
-    done: list[Outcome[SlideJob, SlideResult]] = run_cohort(
-        run, pending, workers, "searching slides", engine=engine, address=address, num_gpus=gpus
-    )
+    done: list[Outcome[SlideJob, SlideResult]] = []
+    if pending:
+        done = run_cohort(run, pending, workers, "searching slides", engine=engine, address=address, num_gpus=gpus)
     made = {
         outcome.item: SearchOutcome(outcome.item, outcome.value.summary if outcome.value else None, outcome.error)
         for outcome in done
