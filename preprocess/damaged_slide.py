@@ -16,7 +16,7 @@ from preprocess.slide import Slide, open_reader
 
 _MIN_SIDE_PX = 16
 """An unreadable place is narrowed down to parts of this side, in the pixels of the image that was asked for."""
-_FINER = 4
+_FINER, _MAX_SIDE_PX = 4, 2048
 
 
 class DamagedSlide(Slide):
@@ -49,10 +49,10 @@ class DamagedSlide(Slide):
             return super().read(region, size)
         except (UserError, OSError):
             self._reopen()
+        finer = self._from_finer_level(region, size)
+        if finer is not None:
+            return finer
         if max(size.width, size.height) <= _MIN_SIDE_PX:
-            finer = self._from_finer_level(region, size)
-            if finer is not None:
-                return finer
             inside = region.intersection(self.region)
             if inside is not None:
                 self._unreadable.add((inside.x, inside.y, inside.x1, inside.y1))
@@ -69,7 +69,8 @@ class DamagedSlide(Slide):
     def _from_finer_level(self, region: Region, size: Size) -> Image | None:
         """The same place made from more pixels than asked for: a coarse level may be damaged and a finer one not."""
         factor = _FINER
-        while max(region.width / size.width, region.height / size.height) >= factor:
+        scale, side_px = max(region.width / size.width, region.height / size.height), max(size.width, size.height)
+        while scale >= factor and (side_px * factor <= _MAX_SIDE_PX or side_px <= _MIN_SIDE_PX):
             try:
                 pixels = super().read(region, Size(size.width * factor, size.height * factor))
                 return cv2.resize(pixels, (size.width, size.height), interpolation=cv2.INTER_AREA)

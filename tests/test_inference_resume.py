@@ -13,12 +13,11 @@ DRIVER = """
 import json, os, signal, sys
 from pathlib import Path
 from mhkd.inference.cohort_runner import search_slides
-from mhkd.inference.summary import read_summary
 from tests.jobs import job_of
 
 slides, out = [Path(name) for name in sys.argv[2:]], Path(sys.argv[1])
 jobs = [job_of(slide, out, formats=("geojson", "coco", "asap", "overlay")) for slide in slides]
-for die_at in [1, 2, 3, 5, 8, 4, 6, 7, None]:
+for die_at in [1, 3, 6, 8, 5, None]:
     child = os.fork()
     if child == 0:
         rename, count = os.replace, []
@@ -32,13 +31,12 @@ for die_at in [1, 2, 3, 5, 8, 4, 6, 7, None]:
         os._exit(0)
     status = os.waitpid(child, 0)[1]
     finished = [job.name for job in jobs if job.finished() is not None]
-    complete = []
-    for path in out.glob("[!.]*"):
-        text = path.read_bytes()
-        whole = text.endswith(b"\\xff\\xd9" if path.suffix == ".jpg" else b"\\n")
-        if not whole:
-            complete.append(path.name)
-    print(json.dumps({"killed": os.WIFSIGNALED(status), "finished": finished, "half": complete}), flush=True)
+    half = [
+        path.name
+        for path in out.glob("[!.]*")
+        if not path.read_bytes().endswith(b"\\xff\\xd9" if path.suffix == ".jpg" else b"\\n")
+    ]
+    print(json.dumps({"killed": os.WIFSIGNALED(status), "finished": finished, "half": half}), flush=True)
 """
 
 
@@ -60,11 +58,10 @@ def drive(folder, slides):
 def test_killed_at_one_step_after_the_other(tmp_path):
     slides = [write_blob_slide(tmp_path / "a.svs"), write_blob_slide(tmp_path / "b.svs", DISCS[:2])]
     attempts = drive(tmp_path / "killed", slides)
-    assert [attempt["killed"] for attempt in attempts] == [True] * 8 + [False]
+    assert [attempt["killed"] for attempt in attempts] == [True] * 5 + [False]
     assert not any(attempt["half"] for attempt in attempts)
     finished = [len(attempt["finished"]) for attempt in attempts]
     assert finished == sorted(finished)  # what is finished stays
-    assert finished[0] == 0
-    assert finished[-1] == 2
+    assert set(finished) == {0, 1, 2}
     drive(tmp_path / "undisturbed", slides)
     assert steady(tmp_path / "killed") == steady(tmp_path / "undisturbed")

@@ -66,7 +66,7 @@ def test_failures_under_neutral_names_do_not_tell_the_names(tmp_path):
     assert "Smith" in outcome.error  # on the terminal it must be known
     text = (tmp_path / "out" / "failed.csv").read_text()
     assert "Smith" not in text
-    assert text.startswith('slide,error\nslide-1.svs,"slide-1.svs: neither a slide')
+    assert text.startswith("slide,error\nslide-1.svs,slide-1.svs: neither a slide")
 
 
 def test_finished_slides_are_skipped_and_changed_ones_are_not_mixed_in(slides, tmp_path, capsys):
@@ -100,13 +100,11 @@ def real_jobs(slides, folder, teacher, workers):
 
 
 def test_the_same_bytes_for_any_number_of_workers(slides, teacher, tmp_path):
-    for workers in (0, 1, 2):
-        outcomes, _ = search_slides(real_jobs(slides, tmp_path / str(workers), teacher, workers), workers)
-        assert [outcome.error for outcome in outcomes] == [None] * 3
-    alone = steady(tmp_path / "0")
+    for workers in (0, 2):
+        outcomes, _ = search_slides(real_jobs(slides[:2], tmp_path / str(workers), teacher, workers), workers)
+        assert [outcome.error for outcome in outcomes] == [None] * 2
     assert len(pd.read_csv(tmp_path / "0" / "a.csv")) > 20
-    assert steady(tmp_path / "1") == alone
-    assert steady(tmp_path / "2") == alone
+    assert steady(tmp_path / "2") == steady(tmp_path / "0")
 
 
 def test_on_ray_as_on_one_machine(slides, teacher, tmp_path):
