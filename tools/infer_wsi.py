@@ -91,7 +91,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     failed = failures(outcomes)
     print(f"{len(jobs) - len(failed) - num_skipped} slides done, {num_skipped} skipped, {len(failed)} failed")
     code = report(result_lines(outcomes), failed, len(outcomes))
-    print(f"{total_line(outcomes)}; results in {args.output_dir}")
+    if len(failed) < len(jobs):
+        print(f"{total_line(outcomes)}; results in {args.output_dir}")
     return code
 
 
