@@ -156,7 +156,7 @@ $(OUT)/evaluation/evaluation.json: $(DETECTORS) | $(READY)
 	  $(foreach model,$(MODELS),--model $(model)=$(call detector,$(model))) $(if $(DEVICE),--device $(DEVICE)) > /dev/null
 
 demo: $(OUT)/unseen/.done evaluate ## Everything on the demo slides: cut, train, detect on an unseen slide, score
-	@printf '%s\n' 'unseen slide:' $(OUT)/unseen/unseen.{overlay.png,geojson,csv} 'table as JSON:' $(OUT)/evaluation/evaluation.json
+	@printf '%s\n' 'unseen slide:' $(OUT)/unseen/unseen.{overlay.jpg,geojson,csv} 'table as JSON:' $(OUT)/evaluation/evaluation.json
 
 $(OUT)/unseen/.done: $(call detector,step3) | $(READY)
 	IFS=, read -r slide annotation mpp rest < <(sed 1d data/demo/unseen.csv); \

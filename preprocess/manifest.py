@@ -110,7 +110,7 @@ class Manifest:
         return self.root / slide_path
 
 
-def read_slides_csv(path: str | Path) -> pd.DataFrame:
+def read_slides_csv(path: str | Path, *, for_training: bool = True) -> pd.DataFrame:
     """The cohort table ``path``: one row per slide, with the columns of ``SLIDES_COLUMNS`` and all others.
 
     ``slide``, ``annotation`` and ``student_slide`` are absolute paths, resolved against the folder of the
@@ -118,12 +118,15 @@ def read_slides_csv(path: str | Path) -> pd.DataFrame:
     there is no column ``slide``, a row names no slide, a slide or a slide's name comes twice, an mpp is no
     plausible number, a split is not train, val or test, a patient is in two splits, or none of the slides
     exists. A single missing file is left to whoever opens it, so that it does not stop the other slides.
+    Not ``for_training``, a split may be anything.
     """
     path = Path(path)
     table = _read_slides_table(path)
     try:
         _check_slides_table(table, path.parent)
-        check_patients(table)
+        if for_training:
+            _check_split_names(table)
+            check_patients(table)
     except UserError as error:
         raise UserError(error.reason, path=path, remedy=error.remedy) from None
     return table.reset_index(drop=True)
@@ -173,9 +176,6 @@ def _check_slides_table(table: pd.DataFrame, folder: Path) -> None:
             )
         table[column] = mpp
     table["split"] = table["split"].map(str.lower, na_action="ignore")
-    unknown = set(table["split"].dropna()) - set(SPLITS)
-    if unknown:
-        raise UserError(f"unknown split {sorted(unknown)[0]!r}", remedy=f"the splits are {', '.join(SPLITS)}")
     # Some file systems take names that differ in case only for one.
     names = table["slide"].map(safe_name)
     if (again := names.map(str.lower).duplicated()).any():
@@ -187,6 +187,12 @@ def _check_slides_table(table: pd.DataFrame, folder: Path) -> None:
             f"none of its slides exists, such as {table['slide'].iloc[0]}",
             remedy="paths are relative to the folder of the table",
         )
+
+
+def _check_split_names(table: pd.DataFrame) -> None:
+    unknown = set(table["split"].dropna()) - set(SPLITS)
+    if unknown:
+        raise UserError(f"unknown split {sorted(unknown)[0]!r}", remedy=f"the splits are {', '.join(SPLITS)}")
 
 
 def _read_header(path: Path) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Literal, get_args
 
 import shapely.affinity
 
@@ -11,7 +12,8 @@ from preprocess.annotations.annotation import Annotation
 from preprocess.errors import UserError
 from preprocess.slide import Slide
 
-ORIGINS = ("slide", "bounds")
+Origin = Literal["slide", "bounds"]
+ORIGINS: tuple[Origin, ...] = get_args(Origin)
 
 
 def check_origin(origin: str | None) -> str | None:

@@ -58,7 +58,7 @@ class Slide:
         path = Path(path)
         if not path.is_file():
             raise UserError("no such slide", path=path, remedy="check the path")
-        reader = _open_reader(path)
+        reader = open_reader(path)
         try:
             calibration = calibrate(path, reader.properties, mpp, fallback_mpp)
         except UserError:
@@ -133,7 +133,7 @@ class Slide:
         self.close()
 
 
-def _open_reader(path: Path) -> Reader:
+def open_reader(path: Path) -> Reader:
     """OpenSlide for what it knows; it would lose the levels of an OME-TIFF and knows no plain images."""
     known = OpenSlideReader.recognises(path)
     if PlainTiffReader.recognises(path, only_ome=known):

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import shapely
+import tifffile
 import torch
 from detectron2.structures import Boxes, Instances
 
@@ -87,3 +88,15 @@ def write_cohort(folder: Path, rows: list[dict[str, Any]]) -> Path:
     """slides.csv of rows with slide, annotation, patient, split."""
     pd.DataFrame(rows).to_csv(folder / "slides.csv", index=False)
     return folder / "slides.csv"
+
+
+def damage_tile(path: Path, level: int, column: int, row: int) -> Path:
+    """Fill one JPEG tile of a level of a tiled TIFF with zeros; ``level`` counts the tiled pages."""
+    with tifffile.TiffFile(path) as tiff:
+        page = [page for page in tiff.pages if page.is_tiled][level]
+        index = row * -(-page.imagewidth // page.tilewidth) + column
+        offset, count = page.dataoffsets[index], page.databytecounts[index]
+    with path.open("r+b") as stream:
+        stream.seek(offset)
+        stream.write(bytes(count))
+    return path

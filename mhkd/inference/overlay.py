@@ -8,35 +8,56 @@ import cv2
 import numpy as np
 
 from mhkd.inference.export.features import class_color
+from mhkd.inference.export.record import SlideRecord
 from mhkd.structures import SlideDetections
 from preprocess.files import atomic_path
 from preprocess.geometry import Size
+from preprocess.images import encode_image
 from preprocess.slide import Slide
 
-OVERLAY_MAX_SIDE_PX = 2000
+OVERLAY_MAX_SIDE_PX = 3000
 
+_QUALITY = 85  # of a JPEG: to look at
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
+_UNREADABLE_RGB = (128, 128, 128)
 
 
-def draw_overlay(slide: Slide, detections: SlideDetections, *, max_side_px: int = OVERLAY_MAX_SIDE_PX) -> np.ndarray:
-    """The slide's thumbnail, uint8 RGB (h, w, 3) with max(h, w) <= max_side_px, with boxes and their scores."""
+def write_overlay(path: str | Path, record: SlideRecord) -> None:
+    """Write the picture that :func:`draw_overlay` draws to a ``.jpg`` or ``.png`` file, atomically."""
+    image = draw_overlay(record.slide, record.detections, unreadable_l0=record.unreadable_l0)
+    data = encode_image(image, Path(path).suffix, quality=_QUALITY)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def draw_overlay(
+    slide: Slide,
+    detections: SlideDetections,
+    *,
+    max_side_px: int = OVERLAY_MAX_SIDE_PX,
+    unreadable_l0: np.ndarray | None = None,
+) -> np.ndarray:
+    """The slide's thumbnail, uint8 RGB (h, w, 3) with max(h, w) <= max_side_px, with boxes and their scores.
+
+    ``unreadable_l0``, (M, 4) xyxy in level-0 pixels, is what could not be searched: it is crossed out in grey.
+    """
     image = slide.thumbnail(max_side_px).copy()
     size = Size(width=image.shape[1], height=image.shape[0])
-    line_px = max(1, round(max(size.width, size.height) / 800))
-    boxes_px = slide.region.to_px(detections.boxes_l0, size).round().astype(int).tolist()
-    for (x0, y0, x1, y1), score, label in reversed(
-        list(zip(boxes_px, detections.scores.tolist(), detections.labels.tolist(), strict=True))
-    ):
+    line_px = max(1, round(max(size.width, size.height) / 1000))
+
+    def to_px(boxes_l0: np.ndarray) -> list[list[int]]:
+        pixels: list[list[int]] = slide.region.to_px(boxes_l0, size).round().astype(int).tolist()
+        return pixels
+
+    for x0, y0, x1, y1 in to_px(unreadable_l0) if unreadable_l0 is not None else ():
+        cv2.rectangle(image, (x0, y0), (x1, y1), _UNREADABLE_RGB, line_px)
+        cv2.line(image, (x0, y0), (x1, y1), _UNREADABLE_RGB, line_px)
+        cv2.line(image, (x0, y1), (x1, y0), _UNREADABLE_RGB, line_px)
+    rows = zip(to_px(detections.boxes_l0), detections.scores.tolist(), detections.labels.tolist(), strict=True)
+    for (x0, y0, x1, y1), score, label in reversed(list(rows)):
         cv2.rectangle(image, (x0, y0), (x1, y1), class_color(label), line_px)
         _write_score(image, f"{score:.2f}", (x0, y0), line_px)
     return image
-
-
-def write_overlay(path: str | Path, image: np.ndarray) -> None:
-    """Write ``image``, uint8 RGB (h, w, 3), as a PNG file, atomically."""
-    _, encoded = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(encoded.tobytes())  # not cv2.imwrite: it hides why a write failed
 
 
 def _write_score(image: np.ndarray, text: str, corner: tuple[int, int], line_px: int) -> None:

@@ -29,7 +29,12 @@ class TilePlan:
     """The tiles of one slide that will be looked at (level-0 pixels, row by row), and the tissue in the slide."""
 
     tiles: tuple[Region, ...]
-    tissue_um2: float
+    tissue: TissueMask
+
+    @property
+    def tissue_um2(self) -> float:
+        """The area of all tissue, in square micrometres."""
+        return self.tissue.area_um2()
 
 
 class SlidePredictor:
@@ -74,7 +79,7 @@ class SlidePredictor:
         # On whole pixels, as the tiles of the training set.
         places = (Region(math.floor(tile.x), math.floor(tile.y), *wh_l0) for tile in grid)
         tiles = tuple(place for place in places if mask.coverage(place) >= self.min_tissue)
-        return TilePlan(tiles, mask.area_um2())
+        return TilePlan(tiles, mask)
 
     def predict(
         self, slide: Slide, plan: TilePlan | None = None, *, advance: Callable[[int], object] = lambda tiles: None

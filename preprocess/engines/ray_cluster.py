@@ -16,18 +16,23 @@ from preprocess.outcome import MAX_ATTEMPTS, Outcome, Result, attempt, lost, unl
 
 
 def run_on_ray(
-    function: Callable[[Any], Any], items: Sequence[Any], workers: int | None, address: str | None
+    function: Callable[[Any], Any],
+    items: Sequence[Any],
+    workers: int | None,
+    address: str | None,
+    num_gpus: float = 0,
 ) -> Iterator[tuple[int, Outcome[Any, Any]]]:
     """Yield (index, outcome) as they come, from the cluster at ``address`` (None: one is started on this machine).
 
-    At most ``workers`` items run at a time (None: one for each CPU of the cluster, as it grows and shrinks).
+    At most ``workers`` items run at a time (None: one for each CPU of the cluster, as it grows and shrinks), each with
+    ``num_gpus`` of the cluster's GPUs; without any, Ray hides them from it.
     An item whose worker or node dies is tried once more. Every node needs the same installation and sees the
     same paths. Raises UserError if Ray is not installed or there is no cluster at ``address``, and the OSError
     of a full disk.
     """
     ray = _connect(workers, address)
     # Ray's own retries would hide what became of an item.
-    remote = ray.remote(num_cpus=1, max_retries=0)(_attempt_alone)
+    remote = ray.remote(num_cpus=1, num_gpus=num_gpus, max_retries=0)(_attempt_alone)
     pending, attempts = deque(range(len(items))), Counter[int]()
     running: dict[Any, int] = {}
     try:
@@ -63,7 +68,7 @@ def _connect(workers: int | None, address: str | None) -> Any:
     try:
         _knock(address or "")
         ray.init(**place, log_to_driver=False, logging_level=logging.ERROR)
-    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+    except Exception as error:  # Ray's own classes, and a bare Exception where a node takes too long to start
         raise UserError(
             f"no Ray cluster at {address or 'this machine'}: {error}",
             remedy="start one with: ray start --head; a cluster with tokens needs RAY_AUTH_MODE=token here as well",

@@ -2,11 +2,16 @@ from __future__ import annotations
 
 import errno
 import json
+import os
+import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
-from mhkd.inference import slide_runner
+from mhkd.inference import formats
+from mhkd.inference.formats import Format
+from mhkd.inference.slide_job import open_predictor
 from preprocess.console import run_main
 from tests.blobs import DISCS, BlobDetector, write_blob_slide
 from tools import infer_wsi
@@ -20,13 +25,16 @@ def slide(tmp_path):
 @pytest.fixture(autouse=True)
 def blob_detector(monkeypatch):
     """The one part of the tool that is not real."""
+    open_predictor.cache_clear()
     monkeypatch.setattr(infer_wsi, "load_detector", lambda path, device: BlobDetector(path=Path(__file__)))
+    yield
+    open_predictor.cache_clear()
 
 
 def run(capsys, *arguments):
     """Exit status, standard output and standard error as a shell would see them."""
     with pytest.raises(SystemExit) as exit_info:
-        run_main(lambda: infer_wsi.main([*map(str, arguments), "--checkpoint", "model.pth"]))
+        run_main(lambda: infer_wsi.main([*map(str, arguments), "--checkpoint", __file__]))
     captured = capsys.readouterr()
     return exit_info.value.code, captured.out, captured.err
 
@@ -35,10 +43,14 @@ def test_a_slide_is_searched_and_the_end_says_what_was_found_and_where(capsys, s
     status, out, _ = run(capsys, slide, "--output-dir", tmp_path / "out")
     assert status == 0
     assert f"blobs: found {len(DISCS)} glomeruli" in out
-    assert str(tmp_path / "out" / "blobs") in out
+    assert out.startswith("1 slides done, 0 skipped, 0 failed")
+    assert out.rstrip().endswith(f"results in {tmp_path / 'out'}")
     summary = json.loads((tmp_path / "out" / "blobs.json").read_text())
     assert len(summary["model"]["sha256"]) == 64
     assert "versions" in summary["provenance"]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        f"blobs{suffix}" for suffix in (".csv", ".geojson", ".overlay.jpg", ".json")
+    }
 
 
 def test_a_bad_slide_does_not_stop_the_others(capsys, slide, tmp_path):
@@ -47,19 +59,71 @@ def test_a_bad_slide_does_not_stop_the_others(capsys, slide, tmp_path):
     status, out, err = run(capsys, missing, tmp_path / "broken.svs", slide, "--output-dir", tmp_path / "out")
     assert status == 3
     assert "blobs: found" in out
-    assert "missing.svs: no such slide" in err
-    assert "broken.svs" in err
-    assert err.rstrip().endswith("2 of 3 slides failed")
+    assert "1 slides done, 0 skipped, 2 failed" in out
+    failed = [line for line in err.splitlines() if line.startswith("failed: ")]
+    assert f"missing: {missing}: no such slide" in failed[0]
+    assert "broken.svs" in failed[1]
     assert "Traceback" not in err
+    assert pd.read_csv(tmp_path / "out" / "failed.csv")["slide"].tolist() == ["missing.svs", "broken.svs"]
 
 
 def test_one_bad_slide_alone_is_an_error_in_one_line(capsys, tmp_path):
-    status, out, err = run(capsys, tmp_path / "missing.svs", "--output-dir", tmp_path / "out")
-    assert (status, out) == (1, "")
-    assert [line for line in err.splitlines() if line.startswith("error:")] == [
-        f"error: {tmp_path / 'missing.svs'}: no such slide (check the path)"
+    missing = tmp_path / "missing.svs"
+    status, _, err = run(capsys, missing, "--output-dir", tmp_path / "out")
+    assert status == 1
+    assert [line for line in err.splitlines() if "missing" in line] == [
+        f"failed: missing: {missing}: no such slide (check the path)"
     ]
-    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_is_searched_and_its_own_results_are_no_slides(capsys, slide, tmp_path):
+    (tmp_path / "deep").mkdir()
+    shutil.copy(slide, tmp_path / "deep" / "other.svs")
+    for done, skipped in ((2, 0), (0, 2)):
+        status, out, err = run(capsys, tmp_path, "--output-dir", tmp_path / "out")
+        assert status == 0, err
+        assert f"{done} slides done, {skipped} skipped, 0 failed" in out
+    assert f"{2 * len(DISCS)} glomerulus in" in out
+
+
+def test_the_table_gives_mpp_and_patient(capsys, tmp_path):
+    write_blob_slide(tmp_path / "a.svs", mpp=None)
+    (tmp_path / "slides.csv").write_text("slide,mpp,patient,split\na.svs,0.5,P 1,unseen\n")
+    status, _, err = run(capsys, tmp_path / "slides.csv", "--output-dir", tmp_path / "out")
+    assert status == 0, err
+    summary = json.loads((tmp_path / "out" / "a.json").read_text())
+    assert (summary["mpp"], summary["mpp_source"], summary["patient"]) == (0.5, "given", "P 1")
+
+
+def test_formats_are_chosen_and_added_later(capsys, slide, tmp_path):
+    out = tmp_path / "out"
+    assert run(capsys, slide, "--output-dir", out, "--formats", "coco", "asap")[0] == 0
+    names = {"blobs.csv", "blobs.json", "blobs.coco.json", "blobs.asap.xml"}
+    assert {path.name for path in out.iterdir()} == names
+    seconds = json.loads((out / "blobs.json").read_text())["seconds"]
+    assert run(capsys, slide, "--output-dir", out, "--formats", *formats.FORMATS)[0] == 0
+    assert {path.name for path in out.iterdir()} > names
+    assert json.loads((out / "blobs.json").read_text())["seconds"] == seconds  # of the one search there was
+    with pytest.raises(SystemExit) as exit_info:
+        infer_wsi.main([str(slide), "--formats", "yolo"])
+    assert exit_info.value.code == 2
+
+
+def test_neutral_names_and_the_key_to_them(capsys, slide, tmp_path):
+    secret = slide.rename(tmp_path / "Smith.svs")
+    out, key = tmp_path / "out", tmp_path / "key.csv"
+    every = ["--formats", *formats.FORMATS]
+    status, printed, err = run(capsys, secret, "--output-dir", out, "--anonymize", "--key", key, *every)
+    assert status == 0, err
+    (row,) = pd.read_csv(key).to_dict("records")
+    assert row["slide"] == str(secret)
+    assert row["name"] in printed
+    assert all(path.name.startswith(row["name"]) for path in out.iterdir())
+    assert not any(b"Smith" in path.read_bytes() for path in out.iterdir())
+    # The same names the next time, and no key unless asked for.
+    key.unlink()
+    assert "0 slides done, 1 skipped" in run(capsys, secret, "--output-dir", out, "--anonymize", *every)[1]
+    assert not key.exists()
 
 
 def test_a_slide_without_mpp_asks_for_it_and_takes_it(capsys, tmp_path):
@@ -70,22 +134,31 @@ def test_a_slide_without_mpp_asks_for_it_and_takes_it(capsys, tmp_path):
     assert run(capsys, path, "--output-dir", tmp_path / "out", "--mpp", "0.5")[0] == 0
 
 
+def test_warnings_stand_below_the_slide(capsys, slide, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        infer_wsi, "load_detector", lambda path, device: BlobDetector(input_mpp=0.3, path=Path(__file__))
+    )
+    status, out, _ = run(capsys, slide, "--output-dir", tmp_path / "out")
+    assert status == 0
+    assert "    warning: the slide has 0.5 um/px, coarser than the 0.3 um/px of the model" in out
+
+
 def test_nothing_found_is_no_error(capsys, tmp_path):
-    status, out, _ = run(capsys, write_blob_slide(tmp_path / "a.svs", discs=()), "--output-dir", tmp_path)
+    status, out, _ = run(capsys, write_blob_slide(tmp_path / "a.svs", discs=()), "--output-dir", tmp_path / "out")
     assert status == 0
     assert "found no glomerulus" in out
 
 
 def test_a_full_disk_ends_the_run_at_once(capsys, slide, tmp_path, monkeypatch):
-    def full(path, *_, **__):
+    def full(path, record):
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
-    monkeypatch.setattr(slide_runner, "write_csv", full)
-    other = write_blob_slide(tmp_path / "other.svs")
+    monkeypatch.setitem(formats.FORMATS, "csv", Format(".csv", full))
+    other = write_blob_slide(tmp_path / "other.svs", discs=())
     status, _, err = run(capsys, slide, other, "--output-dir", tmp_path / "out")
     assert status == 1
     assert "no space left on the device" in err
-    assert "other" not in {path.stem for path in (tmp_path / "out").iterdir()}
+    assert list((tmp_path / "out").glob("*")) == []
 
 
 def test_ctrl_c_leaves_nothing_half_written(capsys, slide, tmp_path, monkeypatch):
@@ -99,10 +172,25 @@ def test_ctrl_c_leaves_nothing_half_written(capsys, slide, tmp_path, monkeypatch
     assert not (tmp_path / "out").exists()
 
 
-def test_two_slides_of_one_name_are_refused_before_any_work(capsys, slide, tmp_path):
-    status, _, err = run(capsys, slide, tmp_path / "elsewhere" / "BLOBS.svs", "--output-dir", tmp_path / "out")
-    assert status == 1
-    assert "same name" in err
+def test_what_cannot_work_is_refused_before_any_work(capsys, slide, tmp_path, monkeypatch):
+    monkeypatch.setattr(infer_wsi, "load_detector", None)  # calling it would be an error
+    shutil.copytree(tmp_path, tmp_path / "again")
+    refusals = {
+        "has the same name as": [slide, tmp_path / "elsewhere" / "BLOBS.svs"],
+        "give 0 to 1": [slide, "--score-thresh", "50"],
+        "no file is named like this": [tmp_path / "*.ndpi"],
+        "no slide in this folder": [tmp_path / "empty"],
+        "give --anonymize as well": [slide, "--key", tmp_path / "key.csv"],
+        "is not a folder": [slide, "--output-dir", slide],
+    }
+    (tmp_path / "empty").mkdir()
+    for reason, arguments in refusals.items():
+        status, _, err = run(capsys, *arguments)
+        assert status == 1, reason
+        assert [line for line in err.splitlines() if line.startswith("error: ")] == err.splitlines()
+        assert reason in err
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert "cannot be written to" in run(capsys, slide, "--output-dir", tmp_path / "out")[2]
 
 
 def test_without_any_model_the_way_to_one_is_told(capsys, slide, tmp_path, monkeypatch):
@@ -111,9 +199,3 @@ def test_without_any_model_the_way_to_one_is_told(capsys, slide, tmp_path, monke
         run_main(lambda: infer_wsi.main([str(slide)]))
     assert exit_info.value.code == 1
     assert "make demo" in capsys.readouterr().err
-
-
-def test_an_impossible_threshold_is_refused(capsys, slide):
-    status, _, err = run(capsys, slide, "--score-thresh", "50")
-    assert status == 1
-    assert "give 0 to 1" in err

@@ -14,7 +14,10 @@ _NAMESPACE = uuid.UUID("6d686b64-0000-4000-8000-676c6f6d6572")
 
 
 def detection_ids(detections: SlideDetections, slide_name: str) -> list[str]:
-    """A UUID for each detection, the same in every format and whenever the same box is found in the same slide."""
+    """A UUID for each detection, the same in every format and whenever the same box is found in the same slide.
+
+    It is a hash of ``slide_name`` among others: to keep that name secret, give a neutral one.
+    """
     return [
         str(
             uuid.uuid5(_NAMESPACE, f"{slide_name}/{detections.class_names[label]}/" + "/".join(f"{v:.2f}" for v in box))
@@ -28,7 +31,24 @@ def class_color(label: int) -> tuple[int, int, int]:
     return PALETTE_RGB[label % len(PALETTE_RGB)]
 
 
-def sizes_um(detections: SlideDetections, mpp: float) -> np.ndarray:
+def hex_color(label: int) -> str:
+    """The colour of class ``label`` as ``#rrggbb``."""
+    return "#{:02x}{:02x}{:02x}".format(*class_color(label))
+
+
+def boxes_um(detections: SlideDetections, mpp_xy: tuple[float, float]) -> np.ndarray:
+    """(N, 4) xyxy in micrometres from the corner of the slide; ``mpp_xy`` in um per level-0 pixel."""
+    return detections.boxes_l0 * np.tile(mpp_xy, 2)
+
+
+def sizes_um(detections: SlideDetections, mpp_xy: tuple[float, float]) -> np.ndarray:
     """(N, 3) micrometres: width, height, and the diameter of the circle with the area of the box's inner ellipse."""
-    width_height = (detections.boxes_l0[:, 2:] - detections.boxes_l0[:, :2]) * mpp
+    boxes = boxes_um(detections, mpp_xy)
+    width_height = boxes[:, 2:] - boxes[:, :2]
     return np.column_stack((width_height, np.sqrt(width_height.prod(axis=1))))
+
+
+def corners(box: np.ndarray) -> list[tuple[float, float]]:
+    """The four corners (x, y) of a box xyxy, clockwise from the top left."""
+    x0, y0, x1, y1 = (round(float(value), 2) for value in box)
+    return [(x0, y0), (x1, y0), (x1, y1), (x0, y1)]

@@ -8,51 +8,57 @@ from typing import Any
 
 import numpy as np
 
-from mhkd.inference.export.features import class_color, detection_ids, sizes_um
-from mhkd.structures import SlideDetections
+from mhkd.inference.export.features import class_color, corners, detection_ids, sizes_um
+from mhkd.inference.export.record import SlideRecord
 from preprocess.files import write_text
 
 
-def write_geojson(
-    path: str | Path,
-    detections: SlideDetections,
-    *,
-    slide_name: str,
-    mpp: float,
-    origin_l0: tuple[float, float] = (0.0, 0.0),
-) -> None:
+def write_geojson(path: str | Path, record: SlideRecord) -> None:
     """Write a FeatureCollection, atomically: one closed rectangle per detection in level-0 pixels.
 
-    mpp: micrometres per level-0 pixel. origin_l0: where QuPath counts from, the corner of what was scanned
-    (docs/slides.md). ``measurements`` is a dict, as QuPath 0.4 and later read it.
+    They count from where ``record.qupath_origin`` says. ``measurements`` is a dict, as QuPath 0.4 and later read it.
     """
+    found, region = record.detections, record.slide.region
+    origin_l0 = (region.x, region.y) if record.qupath_origin == "bounds" else (0.0, 0.0)
     rows = zip(
-        detection_ids(detections, slide_name),
-        (detections.boxes_l0 - np.tile(origin_l0, 2)).tolist(),
-        detections.scores.tolist(),
-        detections.labels.tolist(),
-        sizes_um(detections, mpp)[:, 2].tolist(),
+        detection_ids(found, record.name),
+        found.boxes_l0 - np.tile(origin_l0, 2),
+        found.scores.tolist(),
+        found.labels.tolist(),
+        sizes_um(found, record.slide.mpp_xy)[:, 2].tolist(),
+        record.fragments.tolist(),
         strict=True,
     )
     features = [
-        json.dumps(_feature(identity, box, score, detections.class_names[label], class_color(label), diameter_um))
-        for identity, box, score, label, diameter_um in rows
+        json.dumps(_feature(identity, box, found.class_names[label], class_color(label), score, diameter_um, fragment))
+        for identity, box, score, label, diameter_um, fragment in rows
     ]
     lines = ",\n".join(features)
-    write_text(path, f'{{"type": "FeatureCollection", "features": [\n{lines}\n]}}\n')
+    about = json.dumps({"slide": record.file_name, "origin": record.qupath_origin, **record.provenance})
+    write_text(path, f'{{"type": "FeatureCollection", "mhkd": {about}, "features": [\n{lines}\n]}}\n')
 
 
 def _feature(
-    identity: str, box: list[float], score: float, name: str, color: tuple[int, int, int], diameter_um: float
+    identity: str,
+    box: np.ndarray,
+    name: str,
+    color: tuple[int, int, int],
+    score: float,
+    diameter_um: float,
+    fragment: int,
 ) -> dict[str, Any]:
-    x0, y0, x1, y1 = (round(value, 2) for value in box)
+    ring = corners(box)
     return {
         "type": "Feature",
         "id": identity,
-        "geometry": {"type": "Polygon", "coordinates": [[[x0, y0], [x1, y0], [x1, y1], [x0, y1], [x0, y0]]]},
+        "geometry": {"type": "Polygon", "coordinates": [[*ring, ring[0]]]},
         "properties": {
             "objectType": "annotation",
             "classification": {"name": name, "color": list(color)},
-            "measurements": {"score": round(score, 4), "diameter_um": round(diameter_um, 2)},
+            "measurements": {
+                "score": round(score, 4),
+                "diameter_um": round(diameter_um, 2),
+                "tissue_fragment": fragment,
+            },
         },
     }

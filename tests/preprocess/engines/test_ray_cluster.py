@@ -48,3 +48,14 @@ def test_the_same_bytes_as_without_ray(slides_csv, tmp_path):
 def test_no_cluster_is_one_clear_error():
     with pytest.raises(UserError, match=r"no Ray cluster at 127\.0\.0\.1:1"):
         run_cohort(dies, ["a"], engine="ray", address="127.0.0.1:1")
+
+
+def test_a_cluster_that_does_not_start_is_one_clear_error(monkeypatch):
+    import ray
+
+    def late(**options):
+        raise Exception("The current node timed out during startup")  # as Ray does, on a busy machine
+
+    monkeypatch.setattr(ray, "init", late)
+    with pytest.raises(UserError, match="no Ray cluster at this machine: The current node timed out"):
+        run_cohort(dies, ["a"], 1, engine="ray")

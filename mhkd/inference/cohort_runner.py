@@ -1,0 +1,120 @@
+"""Many slides: what is finished is skipped, what fails is reported at the end, the rest goes on."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import re
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from mhkd.inference.slide_job import SlideJob
+from mhkd.inference.slide_runner import SlideResult, describe, run_job
+from preprocess.cohort import EngineName, run_cohort
+from preprocess.console import note
+from preprocess.errors import UserError
+from preprocess.files import remove_temporaries, write_text
+from preprocess.outcome import Outcome
+from preprocess.slide_search import SlideFile
+
+FAILED_FILE = "failed.csv"
+
+SearchOutcome = Outcome[SlideJob, dict[str, Any]]
+
+
+def search_slides(
+    jobs: Sequence[SlideJob],
+    workers: int | None = 0,
+    *,
+    engine: EngineName = "local",
+    address: str | None = None,
+) -> tuple[list[SearchOutcome], int]:
+    """Search all slides that are not finished yet: the summary or the error of each, and how many were skipped.
+
+    All jobs have the same output folder. ``workers``, ``engine`` and ``address`` as in
+    :func:`preprocess.cohort.run_cohort`. Slides that failed are listed in ``failed.csv``. A full disk raises its
+    OSError and Ctrl-C KeyboardInterrupt; finished slides stay.
+    """
+    folder = jobs[0].outputs.folder
+    check_writable(folder)
+    remove_temporaries(folder)
+    summaries = {job: summary for job in jobs if (summary := job.finished()) is not None}
+    pending = [job for job in jobs if job not in summaries]
+    if outdated := [job for job in pending if job.summary_file.exists() and job.searched() is None]:
+        note(
+            f"{len(outdated)} slides were searched with other options, another model or before: they are searched again"
+        )
+    run = partial(run_job, bar=not workers and engine == "local")
+    gpus = 1.0 if jobs[0].search.model.device.startswith("cuda") else 0.0
+    done: list[Outcome[SlideJob, SlideResult]] = []
+    if pending:
+        done = run_cohort(run, pending, workers, "searching slides", engine=engine, address=address, num_gpus=gpus)
+    made = {
+        outcome.item: SearchOutcome(outcome.item, outcome.value.summary if outcome.value else None, outcome.error)
+        for outcome in done
+    }
+    outcomes = [made.get(job) or SearchOutcome(job, value=summaries[job]) for job in jobs]
+    _write_failures(folder / FAILED_FILE, outcomes)
+    return outcomes, len(summaries)
+
+
+def result_lines(outcomes: Sequence[SearchOutcome]) -> list[str]:
+    """What was found in each slide, with its warnings."""
+    lines = []
+    for summary in (outcome.value for outcome in outcomes if outcome.value is not None):
+        lines.append(describe(summary))
+        lines += [f"  warning: {warning}" for warning in summary["warnings"]]
+    return lines
+
+
+def total_line(outcomes: Sequence[SearchOutcome]) -> str:
+    """What was found in all slides, on one line."""
+    summaries: list[Mapping[str, Any]] = [outcome.value for outcome in outcomes if outcome.value is not None]
+    counts: dict[str, int] = {}
+    for summary in summaries:
+        for name, count in summary["detections"]["by_class"].items():
+            counts[name] = counts.get(name, 0) + count
+    found = ", ".join(f"{count} {name}" for name, count in counts.items()) or "nothing"
+    return f"{found} in {sum(summary['tissue_mm2'] for summary in summaries):.2f} mm2 of tissue"
+
+
+def check_writable(folder: Path) -> None:
+    """UserError where ``folder`` cannot be made or written to: better now than after the first slide."""
+    place = folder.absolute()
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        raise UserError("is not a folder", path=place, remedy="give another --output-dir")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise UserError(
+            "cannot be written to", path=place, remedy="check its permissions, or give another --output-dir"
+        )
+
+
+def _without_path(file: SlideFile, error: str) -> str:
+    """``error`` as an output may state it: without folders, and without the slide's own name if that is secret."""
+    path = file.path.absolute()
+    secrets = [path, path.resolve(), file.path, path.parent, path.parent.resolve()]
+    if file.alias is not None:
+        secrets += [Path(path.name), Path(path.stem)]
+    for secret in secrets:
+        error = re.sub(rf"(?<![\w.]){re.escape(str(secret))}(?!\w)", file.file_name, error)
+    return error
+
+
+def _write_failures(path: Path, outcomes: Sequence[SearchOutcome]) -> None:
+    """The table of slides that failed; none where all went well."""
+    failed = [
+        (outcome.item.file.file_name, _without_path(outcome.item.file, outcome.error))
+        for outcome in outcomes
+        if outcome.error is not None
+    ]
+    if not failed:
+        path.unlink(missing_ok=True)
+        return
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([("slide", "error"), *failed])
+    write_text(path, text.getvalue())

@@ -1,0 +1,219 @@
+"""What is asked of one slide, and what an earlier run has already done of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mhkd.detector import Detector, describe_detector
+from mhkd.inference.formats import DEFAULT_FORMATS, FORMATS
+from mhkd.inference.merge import RULES
+from mhkd.inference.predictor import SCORE_FLOOR, SlidePredictor
+from mhkd.inference.summary import SUFFIX, read_summary
+from mhkd.provenance import software
+from preprocess.errors import UserError
+from preprocess.files import sha256_of
+from preprocess.origin import Origin
+from preprocess.slide_files import fingerprint
+from preprocess.slide_search import SlideFile
+
+# One more whenever the same slide, model and options give other detections, or the files other fields.
+_RECIPE = 1
+
+
+def _option(help: str, **more: Any) -> dict[str, Any]:
+    """What argparse is told of a field, as tools/infer_wsi.py does."""
+    return {"help": help, **more}
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """How slides are searched; each field is an option of tools/infer_wsi.py. UserError where one is out of range.
+
+    ``batch_size`` changes how long it takes and nothing that is found; all else does.
+    """
+
+    score_thresh: float = field(default=0.5, metadata=_option("leave out detections that score less", type=float))
+    skip_unreadable: bool = field(
+        default=False, metadata=_option("go on where a slide is damaged, and say how much", action="store_true")
+    )
+    tile_px: int | None = field(
+        default=None, metadata=_option("side of the tiles in the model's pixels (default: as trained)", type=int)
+    )
+    overlap: float = field(
+        default=0.25, metadata=_option("of neighbouring tiles, as a share of their side", type=float)
+    )
+    batch_size: int = field(default=4, metadata=_option("tiles per step of the model", type=int))
+    merge_rule: str = field(default=RULES[0], metadata=_option("how boxes are merged at the seams", choices=RULES))
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.score_thresh <= 1.0:
+            raise UserError(f"a score threshold of {self.score_thresh:g} is not possible", remedy="give 0 to 1")
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A detector on disk. ``load`` opens it on a device; ``threads`` are for torch, None: as many as it likes."""
+
+    load: Callable[[Path, str], Detector]
+    path: Path
+    sha256: str
+    device: str = "cpu"
+    threads: int | None = None
+
+    @classmethod
+    def of(cls, load: Callable[[Path, str], Detector], path: str | Path, device: str, workers: int) -> ModelFile:
+        """The detector at ``path``, for one of ``workers`` processes of this machine; UserError if there is none."""
+        if not Path(path).is_file():
+            raise UserError("checkpoint not found", path=path)
+        threads = max(1, (os.cpu_count() or 1) // workers) if workers else None
+        return cls(load, Path(path).absolute(), sha256_of(path), device, threads)
+
+
+@dataclass(frozen=True)
+class SearchSpec:
+    """With what, and how, slides are searched."""
+
+    model: ModelFile
+    options: SearchOptions = SearchOptions()
+
+    def key(self) -> list[Any]:
+        """What decides about the detections."""
+        options = asdict(self.options)
+        del options["batch_size"]
+        return [_RECIPE, self.model.sha256, options]
+
+
+@dataclass(frozen=True)
+class OutputSpec:
+    """What is written, and where; ``formats`` as :func:`mhkd.inference.formats.in_order` gives them."""
+
+    folder: Path
+    formats: tuple[str, ...] = DEFAULT_FORMATS
+    qupath_origin: Origin = "bounds"
+
+
+@dataclass(frozen=True)
+class SlideJob:
+    """One slide to search. ``content`` is its fingerprint, None where it cannot be read; ``mpp`` overrides its own."""
+
+    file: SlideFile
+    search: SearchSpec
+    outputs: OutputSpec
+    content: str | None = None
+    mpp: float | None = None
+
+    @classmethod
+    def of(cls, file: SlideFile, search: SearchSpec, outputs: OutputSpec, *, mpp: float | None = None) -> SlideJob:
+        """The job for ``file``; ``mpp`` is for a slide whose table states none."""
+        return cls(file, search, outputs, _fingerprint(file), mpp if file.mpp is None else file.mpp)
+
+    @property
+    def name(self) -> str:
+        """What the names of the outputs begin with."""
+        return self.file.name
+
+    @property
+    def summary_file(self) -> Path:
+        """Written last: with it the slide is finished."""
+        return self.outputs.folder / f"{self.name}{SUFFIX}"
+
+    def output_file(self, form: str) -> Path:
+        """Where the output in the format of this name goes."""
+        return self.outputs.folder / f"{self.name}{FORMATS[form].suffix}"
+
+    def key(self) -> dict[str, str]:
+        """Hashes of what the detections and of what the other outputs depend on."""
+        shown = [self.file.file_name, self.file.patient, self.outputs.formats, self.outputs.qupath_origin]
+        return {"search": _hash([*self.search.key(), self.content, self.mpp]), "outputs": _hash(shown)}
+
+    def finished(self) -> dict[str, Any] | None:
+        """The summary of an earlier run that did all that is asked, with all its files; or None."""
+        summary = self.searched()
+        return summary if summary is not None and summary["key"] == self.key() and self._is_complete(summary) else None
+
+    def searched(self) -> dict[str, Any] | None:
+        """The summary of an earlier run that found the same, perhaps with other outputs; or None."""
+        summary = read_summary(self.summary_file)
+        if summary is None or self.content is None or summary["key"]["search"] != self.key()["search"]:
+            return None
+        return summary if self.output_file("csv").is_file() else None
+
+    def remove_outputs(self) -> None:
+        """Remove all that an earlier run left of the slide, the summary first."""
+        self.summary_file.unlink(missing_ok=True)
+        for form in FORMATS:
+            self.output_file(form).unlink(missing_ok=True)
+
+    def _is_complete(self, summary: dict[str, Any]) -> bool:
+        return all((self.outputs.folder / name).is_file() for name in summary["files"].values())
+
+
+@lru_cache(maxsize=1)
+def open_predictor(search: SearchSpec) -> tuple[SlidePredictor, dict[str, Any]]:
+    """The predictor of ``search``, loaded once per process, and what the summaries say of model and software."""
+    model, options = search.model, search.options
+    if model.threads is not None:
+        torch.set_num_threads(model.threads)
+    predictor = SlidePredictor(
+        model.load(model.path, model.device),
+        tile_px=options.tile_px,
+        overlap=options.overlap,
+        batch_size=options.batch_size,
+        score_thresh=min(SCORE_FLOOR, options.score_thresh),
+        merge_rule=options.merge_rule,
+    )
+    return predictor, {"model": describe_detector(predictor.detector), "provenance": software()}
+
+
+def anonymized(files: Sequence[SlideFile]) -> list[SlideFile]:
+    """``files`` with neutral names that depend on the content of each slide alone, so that they stay from run to run.
+
+    Patients are named after one of their slides: a hash of a patient's number could be found by trying all numbers.
+    """
+    contents = [_fingerprint(file) for file in files]
+    aliases = [f"slide-{content[:12]}" if content else f"unreadable-{i}" for i, content in enumerate(contents, start=1)]
+    first = {file.patient: alias for alias, file in sorted(zip(aliases, files, strict=True), reverse=True, key=_alias)}
+    return [
+        replace(file, alias=alias, patient=file.patient and f"patient-of-{first[file.patient]}")
+        for alias, file in zip(aliases, files, strict=True)
+    ]
+
+
+def check_names(files: Sequence[SlideFile]) -> None:
+    """UserError where two slides would overwrite each other's outputs."""
+    owner: dict[str, SlideFile] = {}
+    for file in files:
+        for suffix in (SUFFIX, *(form.suffix for form in FORMATS.values())):
+            output = f"{file.name}{suffix}".lower()  # some file systems take names that differ in case only for one
+            if output in owner and owner[output] != file:
+                what = "has the same content as" if file.alias else "has the same name as"
+                raise UserError(
+                    f"{what} {owner[output].path}: their outputs would be one",
+                    path=file.path,
+                    remedy="leave one out, or run them into different --output-dir",
+                )
+            owner[output] = file
+
+
+def _alias(pair: tuple[str, SlideFile]) -> str:
+    return pair[0]
+
+
+def _fingerprint(file: SlideFile) -> str | None:
+    try:
+        return fingerprint(file.path)
+    except OSError:
+        return None
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()

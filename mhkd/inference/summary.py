@@ -1,0 +1,126 @@
+"""The JSON of a slide, the last of its files to be written: what other programs may rely on (docs/inference.md)."""
+
+from __future__ import annotations
+
+import json
+import math
+import resource
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import shapely
+
+from mhkd.inference.fragments import TissueFragments
+from mhkd.inference.predictor import SlidePredictor, TilePlan
+from mhkd.structures import SlideDetections
+from preprocess.geometry import Size, area_um2
+from preprocess.slide import Slide
+
+SCHEMA = "mhkd-slide/1"
+SUFFIX = ".json"
+
+COARSE_FACTOR = 1.25  # a slide with pixels larger than the model's by more than this must be enlarged to be read
+
+
+def search_summary(
+    slide: Slide,
+    found: SlideDetections,
+    plan: TilePlan,
+    predictor: SlidePredictor,
+    *,
+    score_thresh: float,
+    unreadable_l0: np.ndarray,
+    seconds: float,
+) -> dict[str, Any]:
+    """What the search of a slide gave, as plain JSON; nothing of the slide's name or header.
+
+    ``unreadable_l0``: (M, 4) xyxy in level-0 pixels, boxes that may overlap.
+    """
+    tissue_mm2 = plan.tissue_um2 / 1e6
+    unreadable_mm2, unreadable_tissue_mm2 = _unreadable_mm2(plan, slide, unreadable_l0)
+    searched_mm2 = max(0.0, tissue_mm2 - unreadable_tissue_mm2)
+    return {
+        "size_l0": [slide.size.width, slide.size.height],
+        "region_l0": [slide.region.x, slide.region.y, slide.region.width, slide.region.height],
+        "mpp": slide.mpp,
+        "mpp_xy": list(slide.mpp_xy),
+        "mpp_source": slide.mpp_source,
+        "detections": {
+            "total": len(found),
+            "by_class": {name: int((found.labels == i).sum()) for i, name in enumerate(found.class_names)},
+        },
+        "score_thresh": score_thresh,
+        "tissue_mm2": round(tissue_mm2, 4),
+        "density_per_mm2": round(len(found) / searched_mm2, 4) if searched_mm2 else None,
+        "fragments": TissueFragments.of(plan.tissue).summary(found),
+        "unreadable_mm2": round(unreadable_mm2, 4),
+        "unreadable_tissue_mm2": round(unreadable_tissue_mm2, 4),
+        "unreadable_l0": unreadable_l0.round(2).tolist(),
+        "tiles": len(plan.tiles),
+        "seconds": round(seconds, 2),
+        "peak_memory_mb": peak_memory_mb(),
+        "warnings": _warnings(slide, predictor.detector.input_mpp, unreadable_mm2, unreadable_tissue_mm2),
+        "settings": {
+            "input_mpp": predictor.detector.input_mpp,
+            "tile_px": predictor.tile_px,
+            "overlap": predictor.overlap,
+            "batch_size": predictor.batch_size,
+            "min_tissue": predictor.min_tissue,
+            "merge_rule": predictor.merge_rule,
+        },
+    }
+
+
+def iter_summaries(folder: str | Path) -> Iterator[dict[str, Any]]:
+    """The summaries of all finished slides in ``folder``, by name; other JSON files are passed over."""
+    for path in sorted(Path(folder).glob(f"*{SUFFIX}")):
+        summary = read_summary(path)
+        if summary is not None:
+            yield summary
+
+
+def read_summary(path: str | Path) -> dict[str, Any] | None:
+    """The summary at ``path``; None where there is none, or something else."""
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) and content.get("schema") == SCHEMA else None
+
+
+def peak_memory_mb() -> int:
+    """The most memory that this process ever held, in megabytes: that of all its slides so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return math.ceil(peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6)
+
+
+def _unreadable_mm2(plan: TilePlan, slide: Slide, boxes_l0: np.ndarray) -> tuple[float, float]:
+    """The area that ``boxes_l0`` cover, and that of the tissue in it, which is exact to the pixels of the mask."""
+    if not len(boxes_l0):
+        return 0.0, 0.0
+    tissue, (height, width) = plan.tissue, plan.tissue.mask.shape
+    covered = np.zeros((height, width), bool)
+    for x0, y0, x1, y1 in tissue.region.to_px(boxes_l0, Size(width, height)).round().astype(int).tolist():
+        covered[max(0, y0) : y1, max(0, x0) : x1] = True
+    tissue_l0 = float((covered & tissue.mask).mean()) * tissue.region.area
+    area_l0 = float(shapely.union_all(shapely.box(*boxes_l0.T)).area)
+    return area_um2(area_l0, slide.mpp) / 1e6, area_um2(tissue_l0, slide.mpp) / 1e6
+
+
+def _warnings(slide: Slide, input_mpp: float, unreadable_mm2: float, unreadable_tissue_mm2: float) -> list[str]:
+    warnings = []
+    if slide.mpp > COARSE_FACTOR * input_mpp:
+        warnings.append(
+            f"the slide has {slide.mpp:g} um/px, coarser than the {input_mpp:g} um/px of the model: expect less"
+        )
+    if "estimate" in slide.mpp_source:
+        warnings.append(f"{slide.mpp:g} um/px is an estimate ({slide.mpp_source}): state it with --mpp if you know it")
+    if unreadable_mm2:
+        warnings.append(
+            f"{unreadable_mm2:.3g} mm2 could not be read and were not searched, {unreadable_tissue_mm2:.3g} mm2 of "
+            "them tissue: what lies there is not counted"
+        )
+    return warnings

@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from mhkd.engine.checkpoint import load_detector
+from mhkd.inference.cohort_runner import check_writable, result_lines, search_slides, total_line
+from mhkd.inference.slide_job import ModelFile, OutputSpec, SearchOptions, SearchSpec, SlideJob
+from preprocess.errors import UserError
+from preprocess.slide_search import SlideFile
+from tests.blobs import DISCS, write_blob_slide
+from tests.jobs import contents, job_of
+
+VOLATILE = ("seconds", "peak_memory_mb")
+
+
+@pytest.fixture(scope="module")
+def slides(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("slides")
+    return [write_blob_slide(folder / f"{name}.svs", DISCS[:count]) for name, count in (("a", 6), ("b", 3), ("c", 0))]
+
+
+def steady(folder: Path) -> dict[str, object]:
+    """The outputs but for what says how long it took."""
+    found = dict(contents(folder))
+    for name in found:
+        if name.count(".") == 1 and name.endswith(".json"):
+            summary = json.loads(found[name])
+            found[name] = {key: value for key, value in summary.items() if key not in VOLATILE}
+    return found
+
+
+def jobs_of(slides, folder, **options):
+    return [job_of(slide, folder, formats=("geojson", "coco", "overlay"), **options) for slide in slides]
+
+
+def test_the_outcomes_are_in_order_whatever_fails_and_the_failures_are_listed(slides, tmp_path):
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "broken.svs").write_bytes(b"not a slide")
+    files = [slides[0], tmp_path / "bad" / "missing.svs", tmp_path / "bad" / "broken.svs", slides[1]]
+    outcomes, skipped = search_slides(jobs_of(files, tmp_path / "out"))
+    assert skipped == 0
+    assert [outcome.error is None for outcome in outcomes] == [True, False, False, True]
+    failed = pd.read_csv(tmp_path / "out" / "failed.csv")
+    assert failed["slide"].tolist() == ["missing.svs", "broken.svs"]
+    assert failed["error"][0] == "missing.svs: no such slide (check the path)"
+    assert str(tmp_path) not in (tmp_path / "out" / "failed.csv").read_text()
+    assert [line.split(":")[0] for line in result_lines(outcomes)] == ["a", "b"]
+    assert total_line(outcomes).startswith("9 glomerulus in 0.8")
+    # When all is well, nothing says that it was not.
+    search_slides(jobs_of([slides[0]], tmp_path / "out"))
+    assert not (tmp_path / "out" / "failed.csv").exists()
+
+
+def test_failures_under_neutral_names_do_not_tell_the_names(tmp_path):
+    secret = tmp_path / "Smith" / "Smith 1947.svs"
+    secret.parent.mkdir()
+    secret.write_bytes(b"no slide")
+    job = job_of(SlideFile(secret, alias="slide-1"), tmp_path / "out")
+    (outcome,), _ = search_slides([job])
+    assert "Smith" in outcome.error  # on the terminal it must be known
+    text = (tmp_path / "out" / "failed.csv").read_text()
+    assert "Smith" not in text
+    assert text.startswith("slide,error\nslide-1.svs,slide-1.svs: neither a slide")
+
+
+def test_finished_slides_are_skipped_and_changed_ones_are_not_mixed_in(slides, tmp_path, capsys):
+    out = tmp_path / "out"
+    search_slides(jobs_of(slides, out))
+    before = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
+    outcomes, skipped = search_slides(jobs_of(slides, out))
+    assert skipped == 3
+    assert before == {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
+    assert [outcome.value["detections"]["total"] for outcome in outcomes] == [6, 3, 0]
+    outcomes, skipped = search_slides(jobs_of(slides, out, score_thresh=0.9))
+    assert skipped == 0
+    assert "3 slides were searched with other options" in capsys.readouterr().err
+    fresh = tmp_path / "fresh"
+    search_slides(jobs_of(slides, fresh, score_thresh=0.9))
+    assert steady(out) == steady(fresh)
+
+
+def test_leftovers_of_a_killed_process_are_removed(slides, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".a.overlay.12345.part.jpg").write_bytes(b"half")
+    search_slides(jobs_of(slides[:1], tmp_path / "out"))
+    assert not [path for path in (tmp_path / "out").iterdir() if path.name.startswith(".")]
+
+
+def real_jobs(slides, folder, teacher, workers):
+    model = ModelFile.of(load_detector, teacher, "cpu", workers)
+    spec = SearchSpec(model, SearchOptions(score_thresh=0.0))
+    outputs = OutputSpec(folder, ("csv", "geojson", "coco", "overlay"))
+    return [SlideJob.of(SlideFile(slide), spec, outputs) for slide in slides]
+
+
+def test_the_same_bytes_for_any_number_of_workers(slides, teacher, tmp_path):
+    for workers in (0, 2):
+        outcomes, _ = search_slides(real_jobs(slides[:2], tmp_path / str(workers), teacher, workers), workers)
+        assert [outcome.error for outcome in outcomes] == [None] * 2
+    assert len(pd.read_csv(tmp_path / "0" / "a.csv")) > 20
+    assert steady(tmp_path / "2") == steady(tmp_path / "0")
+
+
+def test_on_ray_as_on_one_machine(slides, teacher, tmp_path):
+    pytest.importorskip("ray", reason="the extra 'ray' is not installed")
+    search_slides(real_jobs(slides, tmp_path / "local", teacher, 0))
+    outcomes, _ = search_slides(real_jobs(slides, tmp_path / "ray", teacher, 0), 2, engine="ray")
+    assert [outcome.error for outcome in outcomes] == [None] * 3
+    assert steady(tmp_path / "ray") == steady(tmp_path / "local")
+
+
+def test_a_full_disk_ends_the_run(slides, tmp_path, monkeypatch):
+    replaced = os.replace
+
+    def full(source, target):
+        if str(target).endswith("b.csv"):
+            raise OSError(errno.ENOSPC, "No space left on device", str(target))
+        replaced(source, target)
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match="No space left"):
+        search_slides(jobs_of(slides, tmp_path / "out"))
+    assert {name.split(".")[0] for name in contents(tmp_path / "out")} == {"a"}
+    monkeypatch.undo()
+    outcomes, skipped = search_slides(jobs_of(slides, tmp_path / "out"))
+    assert skipped == 1
+    assert all(outcome.error is None for outcome in outcomes)
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused_before_any_work(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="is not a folder"):
+        check_writable(tmp_path / "file" / "out")
+    check_writable(tmp_path / "new" / "deep")
+    assert not (tmp_path / "new").exists()
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(UserError, match="cannot be written to"):
+        check_writable(tmp_path / "new")
