@@ -28,7 +28,7 @@ def disc_detections(discs: np.ndarray = DISCS_L0, class_names: tuple[str, ...] =
     return SlideDetections(boxes, 0.9 - 0.1 * np.arange(len(x)), np.arange(len(x)) % len(class_names), class_names)
 
 
-def make_record(slide: Slide, detections: SlideDetections | None = None, **summary: Any) -> SlideRecord:
+def make_record(slide: Slide, detections: SlideDetections | None = None, /, **summary: Any) -> SlideRecord:
     """The record of a search of ``slide`` that found ``detections``; ``summary`` replaces what its summary says."""
     found = quantized(disc_detections() if detections is None else detections)
     predictor = SlidePredictor(BlobDetector(class_names=found.class_names))
@@ -39,6 +39,7 @@ def make_record(slide: Slide, detections: SlideDetections | None = None, **summa
         "name": slide.name,
         "slide": slide.path.name,
         "patient": None,
+        "anonymized": False,
         "files": {},
         **search_summary(slide, found, plan, predictor, score_thresh=0.4, unreadable_l0=nothing, seconds=1.0),
         "peak_memory_mb": 100,
@@ -57,7 +58,9 @@ def make_record(slide: Slide, detections: SlideDetections | None = None, **summa
     )
 
 
-def write_results(folder: Path, path: Path, detections: SlideDetections | None = None, **summary: Any) -> SlideRecord:
+def write_results(
+    folder: Path, path: Path, detections: SlideDetections | None = None, /, **summary: Any
+) -> SlideRecord:
     """Leave in ``folder`` what a search of the slide at ``path`` leaves at least: the table and the summary."""
     with Slide.open(path) as slide:
         record = make_record(slide, detections, **summary)

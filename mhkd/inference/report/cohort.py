@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 
 from mhkd.inference.report.adequacy import LIMITS, SOURCE, judge_count
-from mhkd.inference.report.slide_report import PAGE_SUFFIX
 from preprocess.files import atomic_path, write_text
 from preprocess.images import encode_preview
 from preprocess.page import jpeg_uri, render
@@ -45,7 +44,9 @@ def write_cohort_index(
         shown.remove(counted[0])  # it says what "detections" says
     rows = [(row, "", "") for row in table[table["status"] == "failed"].to_dict("records")]
     for place, (summary, row) in enumerate(zip(searched, table.to_dict("records"), strict=False)):
-        rows.append((row, _report_link(folder, row["name"]), _picture(folder, summary, place)))
+        picture = _picture(_output(folder, summary, "overlay")) if place < _MAX_THUMBNAILS else ""
+        report = _output(folder, summary, "report")
+        rows.append((row, quote(report.name) if report else "", picture))
     page = render(
         "mhkd.inference.report",
         "cohort.html",
@@ -109,17 +110,15 @@ def _warnings(summaries: Sequence[Mapping[str, Any]]) -> list[str]:
     return warnings
 
 
-def _report_link(folder: Path, name: str) -> str:
-    file = f"{name}{PAGE_SUFFIX}"
-    return quote(file) if (folder / file).is_file() else ""
+def _output(folder: Path, summary: Mapping[str, Any], form: str) -> Path | None:
+    """The slide's output in this format, if it is there."""
+    name = summary.get("files", {}).get(form)
+    return folder / name if name and (folder / name).is_file() else None
 
 
-def _picture(folder: Path, summary: Mapping[str, Any], place: int) -> str:
-    """The slide's overlay, small; empty where there is none."""
-    file = summary.get("files", {}).get("overlay")
-    if place >= _MAX_THUMBNAILS or not file or not (folder / file).is_file():
-        return ""
-    picture = cv2.imread(str(folder / file), cv2.IMREAD_REDUCED_COLOR_2)
+def _picture(overlay: Path | None) -> str:
+    """A slide's overlay, small; empty where there is none."""
+    picture = cv2.imread(str(overlay), cv2.IMREAD_REDUCED_COLOR_2) if overlay else None
     if picture is None:
         return ""
     scale = min(1.0, _THUMBNAIL_PX / max(picture.shape[:2]))

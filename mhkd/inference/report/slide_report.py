@@ -16,8 +16,6 @@ from preprocess.files import write_json, write_text
 from preprocess.images import encode_preview
 from preprocess.page import jpeg_uri, render
 
-PAGE_SUFFIX, JSON_SUFFIX = ".report.html", ".report.json"
-
 MAX_CROPS = 2000
 """A page with more pictures would be too large for a browser; the JSON file and the tables have all detections."""
 

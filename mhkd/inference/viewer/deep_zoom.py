@@ -19,8 +19,9 @@ TILE_PX, OVERLAP_PX = 254, 1  # 256 pixels with its overlap, which hides the sea
 
 
 class DeepZoom:
-    """Tiles of ``slide``: level 0 is one pixel, each level is twice as large as the one before, the last is all of it.
+    """Tiles of ``slide``: each level is twice as large as the one before, ``max_level`` has all pixels.
 
+    ``min_level`` is the last that is a single tile; as for other deep-zoom pictures, level 0 would be one pixel.
     ``size`` is that of the display frame. Reading is safe from several threads.
     """
 
@@ -28,8 +29,9 @@ class DeepZoom:
         self.slide = slide
         self.mpp = min(slide.mpp_xy)
         self.size = size_at(slide.region, self.mpp, slide.mpp_xy)
-        self.max_level = math.ceil(math.log2(max(self.size.width, self.size.height)))
-        self.min_level = max(0, self.max_level - math.ceil(math.log2(max(1, 2**self.max_level / TILE_PX))))
+        longest = max(self.size.width, self.size.height)
+        self.max_level = math.ceil(math.log2(longest))
+        self.min_level = self.max_level - max(0, math.ceil(math.log2(longest / TILE_PX)))
 
     def level_size(self, level: int) -> Size:
         """The size of ``level`` in its own pixels."""

@@ -14,9 +14,11 @@ from mhkd.inference.summary import iter_summaries
 from mhkd.inference.viewer.deep_zoom import OVERLAP_PX, TILE_PX, DeepZoom
 from mhkd.structures import SlideDetections
 from preprocess.console import note
+from preprocess.damaged_slide import DamagedSlide
 from preprocess.errors import UserError
-from preprocess.files import safe_name
 from preprocess.slide import Slide
+from preprocess.slide_files import fingerprint, neutral_name
+from preprocess.slide_search import SlideFile
 
 
 @dataclass(frozen=True)
@@ -45,11 +47,17 @@ class SlideView:
         return found
 
     def open(self) -> Slide:
-        """The slide, with the pixel size that it was searched with. UserError where it is missing or another one."""
+        """The slide, with the pixel size that it was searched with. UserError where it is missing or another one.
+
+        Places that cannot be read are white: one of them must not end the looking.
+        """
         if self.path is None:
-            raise UserError(f"it is not known where the slide {self.name} lies", remedy=f"give {self.name}=PATH")
+            raise UserError(
+                f"it is not known where the slide {self.summary['slide']} lies",
+                remedy="name it, or its folder, after the folder of the results",
+            )
         given = self.summary["mpp"] if self.summary["mpp_source"].startswith("given") else None
-        slide = Slide.open(self.path, mpp=given, fallback_mpp=self.summary["mpp"])
+        slide = DamagedSlide.open(self.path, mpp=given, fallback_mpp=self.summary["mpp"])
         if [slide.size.width, slide.size.height] != self.summary["size_l0"]:
             slide.close()
             raise UserError(
@@ -94,11 +102,11 @@ class SlideView:
         }
 
 
-def find_views(output_dir: str | Path, slides: Sequence[Path], named: dict[str, Path] | None = None) -> list[SlideView]:
-    """The results in ``output_dir``, by name, each with its slide among ``slides`` or in ``named`` (name to path).
+def find_views(output_dir: str | Path, files: Sequence[SlideFile]) -> list[SlideView]:
+    """The results in ``output_dir``, by name, each with its slide among ``files``.
 
-    A slide belongs to the results that have its file name, or begin with its name. Where several slides do, the
-    first is taken. Raises UserError where there are no results, or where ``named`` has a name without results.
+    A slide is known by its file name, or where neutral names were given by its content. Where several would do, the
+    first is taken. Raises UserError where there are no results, and OSError where a slide cannot be read.
     """
     folder = Path(output_dir)
     summaries = list(iter_summaries(folder))
@@ -108,16 +116,16 @@ def find_views(output_dir: str | Path, slides: Sequence[Path], named: dict[str, 
             path=folder,
             remedy="give the folder that infer_wsi.py wrote to with --output-dir",
         )
-    named = named or {}
-    unknown = sorted(set(named) - {summary["name"] for summary in summaries})
-    if unknown:
-        raise UserError(f"there are no results called {unknown[0]}", path=folder)
-    by_name: dict[str, Path] = {}
-    for path in slides:
-        by_name.setdefault(safe_name(path), path)
-    others = [path.name for name, path in by_name.items() if name not in {summary["name"] for summary in summaries}]
-    if others:
+    names = {summary["name"] for summary in summaries}
+    path_of: dict[str, Path] = {}
+    for file in files:
+        path_of.setdefault(file.name, file.path)
+    if any(summary["anonymized"] for summary in summaries):
+        for file in files:
+            if file.name not in names and file.path.is_file():
+                path_of.setdefault(neutral_name(fingerprint(file.path)), file.path)
+    views = [SlideView(folder, summary, path_of.get(summary["name"])) for summary in summaries]
+    shown = {view.path for view in views}
+    if others := [file.path.name for file in files if file.path not in shown]:
         note(f"{len(others)} slides without results in {folder} are not shown, such as {others[0]}")
-    return [
-        SlideView(folder, summary, named.get(summary["name"], by_name.get(summary["name"]))) for summary in summaries
-    ]
+    return views
