@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mhkd.inference.export.features import class_color
+from mhkd.inference.export.features import class_color, hex_color
 from mhkd.inference.export.record import SlideRecord
 from mhkd.inference.overlay import draw_overlay
 from mhkd.inference.report.crops import crop_detection
@@ -41,6 +42,7 @@ def write_report(path: str | Path, record: SlideRecord) -> None:
         report=report,
         summary=summary,
         file_name=record.file_name,
+        colors=defaultdict(str, {name: hex_color(i) for i, name in enumerate(record.detections.class_names)}),
         overview=jpeg_uri(encode_preview(_overview(record))),
         diameters=_chart(report["diameter_um"], "um"),
         scores=_chart(report["score"], ""),

@@ -53,7 +53,8 @@ class SlideView:
         """
         if self.path is None:
             raise UserError(
-                f"it is not known where the slide {self.summary['slide']} lies",
+                "where this slide lies was not said",
+                path=self.summary["slide"],
                 remedy="name it, or its folder, after the folder of the results",
             )
         given = self.summary["mpp"] if self.summary["mpp_source"].startswith("given") else None

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import hashlib
+import re
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -31,6 +35,14 @@ def test_the_page_and_all_that_it_loads_come_from_here(client):
     assert "://" not in page.text
     assert "://" not in client.get("/viewer.js").text
     assert "default-src 'none'" in page.headers["Content-Security-Policy"]
+
+
+def test_the_library_that_is_shipped_is_the_one_that_the_docs_name(client):
+    docs = (Path(__file__).parents[4] / "docs" / "report.md").read_text()
+    code = client.get("/openseadragon.min.js").data
+    assert hashlib.sha256(code).hexdigest() in docs
+    assert len(code) < 300_000
+    assert f"//! openseadragon {re.search(r'OpenSeadragon ([0-9.]+),', docs)[1]}\n".encode() in code
 
 
 def test_slides_are_listed_with_what_was_found(client):
@@ -106,7 +118,7 @@ def test_a_page_from_elsewhere_cannot_ask_under_its_own_name(client):
 def test_a_slide_that_is_missing_or_has_vanished_is_an_error_in_words(client, results, tmp_path):
     lost = client.get("/slides/2.json")
     assert lost.status_code == 500
-    assert "not known where the slide zz-lost.svs lies" in lost.json["error"]
+    assert "zz-lost.svs: where this slide lies was not said" in lost.json["error"]
     (tmp_path / "part.scn").unlink()
     gone = client.get("/slides/1.json")
     assert gone.status_code == 500

@@ -58,7 +58,7 @@ def test_many_threads_read_at_once(results, monkeypatch):
 def test_what_cannot_be_opened_says_so_each_time(results):
     slides = OpenSlides(results)
     for _ in range(2):
-        with pytest.raises(UserError, match="not known where"), slides.reading(2):
+        with pytest.raises(UserError, match="was not said"), slides.reading(2):
             pass
     with pytest.raises(IndexError), slides.reading(3):
         pass

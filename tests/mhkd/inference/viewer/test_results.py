@@ -67,7 +67,7 @@ def test_another_slide_of_the_same_name_is_refused(results, tmp_path):
     wrong = type(view)(view.folder, view.summary, other)
     with pytest.raises(UserError, match=r"800 x 600 px, .* searched 1500 x 1200"):
         wrong.open()
-    with pytest.raises(UserError, match="not known where the slide zz-lost"):
+    with pytest.raises(UserError, match=r"zz-lost\.svs: where this slide lies was not said"):
         results[2].open()
 
 

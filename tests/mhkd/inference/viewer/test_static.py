@@ -132,7 +132,7 @@ def test_the_list_is_sorted_as_chosen_and_classes_can_be_left_out(page, address,
     opened(page, address)
 
     def sizes() -> list[int]:
-        return [int(text.split(", ")[1].split()[0]) for text in page.locator("#list li span").all_inner_texts()]
+        return [int(text.split(", ")[1].split()[0]) for text in page.locator("#list li").all_text_contents()]
 
     diameters = discs[:, 2].astype(int).tolist()  # um, at 0.5 um/px
     assert sizes() == diameters
@@ -205,7 +205,7 @@ def test_a_slide_that_is_not_given_is_said_in_words(page, address):
     opened(page, address)
     page.select_option("#slide", "2")
     page.wait_for_selector("#message:not([hidden])")
-    assert "not known where the slide zz-lost.svs lies" in page.inner_text("#message")
+    assert "zz-lost.svs: where this slide lies was not said" in page.inner_text("#message")
     assert page.locator("#list li").count() == 0
     page.select_option("#slide", "0")
     page.wait_for_selector("#message", state="hidden")
@@ -216,11 +216,15 @@ def test_nothing_is_cut_off_in_a_narrow_window(page, address):
     page.set_viewport_size(NARROW)
     opened(page, address)
     assert page.evaluate("document.documentElement.scrollWidth") == NARROW["width"]
-    for selector in ("#slide", "#threshold", "#order", "#list", "#view", "#home"):
+    for selector in ("#slide", "#threshold", "#order", "#view", "#home"):
         box = page.locator(selector).bounding_box()
         assert box["width"] > 20
         assert 0 <= box["x"] <= box["x"] + box["width"] <= NARROW["width"]
         assert 0 <= box["y"] <= box["y"] + box["height"] <= NARROW["height"]
+    last = page.locator("#list li").last
+    last.scroll_into_view_if_needed()
+    assert last.bounding_box()["y"] + 60 <= NARROW["height"]
+    assert page.locator("#list").bounding_box()["height"] > 150
 
 
 @pytest.mark.parametrize("viewport", [WIDE, NARROW], ids=["wide", "narrow"])
