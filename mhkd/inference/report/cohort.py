@@ -21,7 +21,7 @@ INDEX, TABLE = "index.html", "cohort.csv"
 """A slide must not be called as the table's stem: its own table would have the same name."""
 
 _THUMBNAIL_PX, _MAX_THUMBNAILS = 220, 200
-_FACTS = ("tissue_mm2", "density_per_mm2", "adequacy", "mpp", "mpp_source", "score_thresh", "seconds", "warnings")
+_FACTS = ("tissue_mm2", "density_per_mm2", "adequacy", "mpp", "mpp_source", "score_thresh", "warnings")
 # Patients are for those who work on with the table; errors have rows of their own.
 _NOT_SHOWN = ("name", "patient", "status", "error")
 
