@@ -13,6 +13,8 @@ OUT ?= output/$(notdir $(CONFIGS))##  where tiles, detectors and tables go; give
 TILES ?= $(OUT)/tiles##        folder of the tile pairs
 TILE_OPTS ?= $(if $(filter configs/demo configs/retinanet configs/fcos,$(CONFIGS)),--teacher-mpp 2 --student-mpp 8 --tile-px 256 --empty-ratio 0.25)##  options of tools/make_tiles.py
 SEED ?=##                      seed of training; empty: the tool's default
+BROWSER ?=##                   the browser of `make test-browser`; empty: the first that is found
+RESULTS ?= output/inference##  the results that `make view` shows, of SLIDES
 DEVICE ?=##                    cpu or cuda; empty: cuda where there is one
 WORKERS ?=##                   processes that read slides; empty: the tool's default
 OPTS ?=##                      config overrides for training, "KEY VALUE KEY VALUE"
@@ -34,7 +36,7 @@ endif
 
 ##@ Set-up and checks
 
-.PHONY: help setup lock check format test clean FORCE
+.PHONY: help setup lock check format test test-browser clean FORCE
 
 help: ## List the targets and the variables
 	@awk -F ':.*## ' '/^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
@@ -88,6 +90,10 @@ format: $(READY) ## Mend what ruff can mend
 
 test: $(READY) ## Run the tests
 	$(PY) -m pytest $(TESTS)
+
+test-browser: $(READY) ## Test viewer and reports in a real browser (chromium or chrome; BROWSER=its path)
+	$(INSTALL) --constraint requirements/requirements.lock 'playwright >= 1.50'
+	MHKD_BROWSER=$(or $(BROWSER),required) $(PY) -m pytest tests/mhkd/inference/viewer/test_static.py
 
 clean: ## Remove caches and build leftovers; slides, runs and the environment stay
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
@@ -146,7 +152,7 @@ $(call detector,step3): $(BEFORE_STEP3)
 
 ##@ Results
 
-.PHONY: evaluate demo
+.PHONY: evaluate demo view
 
 evaluate: $(OUT)/evaluation/evaluation.json ## Score teacher, baselines and students on the test slides
 	@cat $(OUT)/evaluation/evaluation.md
@@ -157,6 +163,9 @@ $(OUT)/evaluation/evaluation.json: $(DETECTORS) | $(READY)
 
 demo: $(OUT)/unseen/.done evaluate ## Everything on the demo slides: cut, train, detect on an unseen slide, score
 	@printf '%s\n' 'unseen slide:' $(OUT)/unseen/unseen.{overlay.jpg,geojson,csv} 'table as JSON:' $(OUT)/evaluation/evaluation.json
+
+view: $(READY) ## Look at RESULTS on SLIDES (a table, a folder, slides) in the browser
+	$(PY) tools/view.py $(RESULTS) $(wildcard $(SLIDES))
 
 $(OUT)/unseen/.done: $(call detector,step3) | $(READY)
 	IFS=, read -r slide annotation mpp rest < <(sed 1d data/demo/unseen.csv); \

@@ -26,6 +26,11 @@ def slide_files(path: str | Path) -> list[Path]:
     return [path, *sorted(companions)]
 
 
+def neutral_name(content: str) -> str:
+    """A name for a slide that tells nothing but what its ``content``, its fingerprint, is."""
+    return f"slide-{content[:12]}"
+
+
 def fingerprint(path: str | Path) -> str:
     """A hash of the slide's sizes and of samples of its content: 64 hexadecimal digits.
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 from collections import Counter
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import cv2
 import numpy as np
@@ -17,6 +16,7 @@ from preprocess.files import write_text
 from preprocess.images import encode_preview
 from preprocess.manifest import write_csv
 from preprocess.outcome import Outcome
+from preprocess.page import jpeg_uri, render
 from preprocess.splits import SPLITS
 from preprocess.tile_pairs import FATES, KEPT
 from preprocess.writer import SlideJob
@@ -48,18 +48,7 @@ _NOTES = {
 }
 _THUMBNAIL_PX, _MAX_THUMBNAILS = 260, 200
 _COARSE = 1.1
-_PAGE = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>Tiles: summary</title><style>
-body {{ font: 14px/1.4 sans-serif; margin: 2em; color: #222 }}
-table {{ border-collapse: collapse }} th, td {{ border: 1px solid #ccc; padding: 3px 7px; text-align: left }}
-th {{ background: #eee; position: sticky; top: 0 }} .failed td {{ background: #fde8e8 }} img {{ display: block }}
-</style></head><body><h1>Tiles: summary</h1><pre>{text}</pre>
-<p>Masks: tissue outlined in green, objects in red; tiles blue with an object, turquoise empty, orange empty and left
-out, grey without tissue. Larger in the folder <a href="masks/">masks</a>.</p>
-<table><tr><th>mask</th>{head}</tr>
-{rows}
-</table></body></html>
-"""
+_LONG = ("reason", "mpp_source", "labels", "labels_left_out")
 
 
 def summary_table(outcomes: Sequence[SlideOutcome]) -> pd.DataFrame:
@@ -104,13 +93,13 @@ def write_summary(outcomes: Sequence[SlideOutcome], root: Path) -> None:
     table = summary_table(outcomes)
     write_csv(root / "summary.csv", table)
     order = sorted(range(len(outcomes)), key=lambda index: outcomes[index].error is None)
-    rows = "\n".join(
-        _html_row(table.iloc[index].to_dict(), outcomes[index].item if place < _MAX_THUMBNAILS else None)
+    rows = [
+        (table.iloc[index].to_dict(), *(_picture(outcomes[index].item, root) if place < _MAX_THUMBNAILS else ("", "")))
         for place, index in enumerate(order)
-    )
-    head = "".join(f"<th>{escape(name.replace('_', ' '))}</th>" for name in COLUMNS)
-    text = escape("\n".join(summary_lines(outcomes)))
-    write_text(root / "summary.html", _PAGE.format(text=text, head=head, rows=rows))
+    ]
+    text = "\n".join(summary_lines(outcomes))
+    page = render("preprocess", "summary.html", text=text, columns=COLUMNS, long=_LONG, rows=rows)
+    write_text(root / "summary.html", page)
 
 
 def _row(outcome: SlideOutcome) -> dict[str, Any]:
@@ -138,17 +127,12 @@ def _counted(counts: dict[str, int]) -> str:
     return ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
 
 
-def _html_row(row: dict[str, Any], job: SlideJob | None) -> str:
-    cells = "".join(f"<td>{escape(str(row[name]))}</td>" for name in COLUMNS)
-    return f'<tr class="{escape(row["status"])}"><td>{_thumbnail(job) if job else ""}</td>{cells}</tr>'
-
-
-def _thumbnail(job: SlideJob) -> str:
-    """The mask picture as an element with its pixels inside; nothing where there is none."""
+def _picture(job: SlideJob, root: Path) -> tuple[str, str]:
+    """The mask picture, small, with its pixels inside, and the address of the large one; empty where there is none."""
     picture = cv2.imread(str(job.mask_file)) if job.mask_file.is_file() else None
     if picture is None:
-        return ""
+        return "", ""
     scale = min(1.0, _THUMBNAIL_PX / max(picture.shape[:2]))
     small = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     data = encode_preview(cv2.cvtColor(small, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False))
-    return f'<img alt="tissue mask" src="data:image/jpeg;base64,{base64.b64encode(data).decode()}">'
+    return jpeg_uri(data), quote(job.mask_file.relative_to(root).as_posix())

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from mhkd.inference.report.cohort import TABLE, write_cohort_index
 from mhkd.inference.slide_job import SlideJob
 from mhkd.inference.slide_runner import SlideResult, describe, run_job
 from preprocess.cohort import EngineName, run_cohort
@@ -35,11 +36,13 @@ def search_slides(
     """Search all slides that are not finished yet: the summary or the error of each, and how many were skipped.
 
     All jobs have the same output folder. ``workers``, ``engine`` and ``address`` as in
-    :func:`preprocess.cohort.run_cohort`. Slides that failed are listed in ``failed.csv``. A full disk raises its
+    :func:`preprocess.cohort.run_cohort`. Slides that failed are listed in ``failed.csv``, all
+    of them in ``index.html`` and ``cohort.csv``. A full disk raises its
     OSError and Ctrl-C KeyboardInterrupt; finished slides stay.
     """
     folder = jobs[0].outputs.folder
     check_writable(folder)
+    _check_reserved(jobs)
     remove_temporaries(folder)
     summaries = {job: summary for job in jobs if (summary := job.finished()) is not None}
     pending = [job for job in jobs if job not in summaries]
@@ -57,7 +60,9 @@ def search_slides(
         for outcome in done
     }
     outcomes = [made.get(job) or SearchOutcome(job, value=summaries[job]) for job in jobs]
-    _write_failures(folder / FAILED_FILE, outcomes)
+    failed = _failed(outcomes)
+    _write_failures(folder / FAILED_FILE, failed)
+    write_cohort_index(folder, [outcome.value for outcome in outcomes if outcome.value is not None], failed)
     return outcomes, len(summaries)
 
 
@@ -94,6 +99,17 @@ def check_writable(folder: Path) -> None:
         )
 
 
+def _check_reserved(jobs: Sequence[SlideJob]) -> None:
+    """UserError where a slide's table would have the name of one that is about all slides."""
+    for job in jobs:
+        if job.output_file("csv").name.lower() in (FAILED_FILE, TABLE):
+            raise UserError(
+                f"its table would be called {job.name}.csv, as one of all slides is",
+                path=job.file.path,
+                remedy="rename the slide, or give --anonymize",
+            )
+
+
 def _without_path(file: SlideFile, error: str) -> str:
     """``error`` as an output may state it: without folders, and without the slide's own name if that is secret."""
     path = file.path.absolute()
@@ -105,13 +121,17 @@ def _without_path(file: SlideFile, error: str) -> str:
     return error
 
 
-def _write_failures(path: Path, outcomes: Sequence[SearchOutcome]) -> None:
-    """The table of slides that failed; none where all went well."""
-    failed = [
+def _failed(outcomes: Sequence[SearchOutcome]) -> list[tuple[str, str]]:
+    """Slide and error of those that failed, as an output may state them."""
+    return [
         (outcome.item.file.file_name, _without_path(outcome.item.file, outcome.error))
         for outcome in outcomes
         if outcome.error is not None
     ]
+
+
+def _write_failures(path: Path, failed: Sequence[tuple[str, str]]) -> None:
+    """The table of slides that failed; none where all went well."""
     if not failed:
         path.unlink(missing_ok=True)
         return

@@ -14,6 +14,7 @@ from mhkd.inference.export.geojson import write_geojson
 from mhkd.inference.export.imagescope import write_imagescope
 from mhkd.inference.export.record import SlideRecord
 from mhkd.inference.overlay import write_overlay
+from mhkd.inference.report.slide_report import write_report, write_report_json
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,10 @@ FORMATS = {
     "asap": Format(".asap.xml", write_asap),
     "dsa": Format(".dsa.json", write_dsa),
     "overlay": Format(".overlay.jpg", write_overlay),
+    "report": Format(".report.html", write_report),
+    "report-json": Format(".report.json", write_report_json),
 }
-DEFAULT_FORMATS = (TABLE, "geojson", "overlay")
+DEFAULT_FORMATS = (TABLE, "geojson", "overlay", "report", "report-json")
 
 
 def in_order(names: Sequence[str]) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from mhkd.provenance import software
 from preprocess.errors import UserError
 from preprocess.files import sha256_of
 from preprocess.origin import Origin
-from preprocess.slide_files import fingerprint
+from preprocess.slide_files import fingerprint, neutral_name
 from preprocess.slide_search import SlideFile
 
 # One more whenever the same slide, model and options give other detections, or the files other fields.
@@ -180,7 +180,7 @@ def anonymized(files: Sequence[SlideFile]) -> list[SlideFile]:
     Patients are named after one of their slides: a hash of a patient's number could be found by trying all numbers.
     """
     contents = [_fingerprint(file) for file in files]
-    aliases = [f"slide-{content[:12]}" if content else f"unreadable-{i}" for i, content in enumerate(contents, start=1)]
+    aliases = [neutral_name(content) if content else f"unreadable-{i}" for i, content in enumerate(contents, start=1)]
     first = {file.patient: alias for alias, file in sorted(zip(aliases, files, strict=True), reverse=True, key=_alias)}
     return [
         replace(file, alias=alias, patient=file.patient and f"patient-of-{first[file.patient]}")

@@ -8,16 +8,18 @@ import resource
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import shapely
 
 from mhkd.inference.fragments import TissueFragments
-from mhkd.inference.predictor import SlidePredictor, TilePlan
 from mhkd.structures import SlideDetections
 from preprocess.geometry import Size, area_um2
 from preprocess.slide import Slide
+
+if TYPE_CHECKING:  # whoever reads summaries needs no torch
+    from mhkd.inference.predictor import SlidePredictor, TilePlan
 
 SCHEMA = "mhkd-slide/1"
 SUFFIX = ".json"

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import base64
-from html.parser import HTMLParser
 from pathlib import Path
 
 import cv2
@@ -15,6 +14,7 @@ from preprocess.outcome import Outcome
 from preprocess.summary import COLUMNS, summary_lines, write_summary
 from preprocess.tile_pairs import PairSpec
 from preprocess.writer import SlideJob
+from tests.pages import Page
 
 EVIL = "<script>alert('x')</script> & \"quotes\""
 
@@ -39,24 +39,6 @@ def outcome(root, name, *, error=None, label="Glomerulus", patient="p"):
         "boxes": [{**box, "ignore": False}, {**box, "ignore": True}],
     }
     return Outcome(job, value=record)
-
-
-class Page(HTMLParser):
-    def __init__(self, text):
-        super().__init__()
-        self.tags, self.links, self.text, self.rows = [], [], "", []
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.links += [value for name, value in attrs if name in ("src", "href")]
-        if tag == "tr":
-            self.rows.append("")
-
-    def handle_data(self, data):
-        self.text += data
-        if self.rows:
-            self.rows[-1] += data + "|"
 
 
 def test_the_table(tmp_path):
@@ -86,8 +68,9 @@ def test_the_page_stands_alone_and_escapes_everything(tmp_path):
     page = Page(text)
     assert "script" not in page.tags
     assert page.text.count(EVIL) >= 3
-    pictures = [link for link in page.links if link.startswith("data:image/jpeg;base64,")]
-    assert [link for link in page.links if link not in pictures] == ["masks/"]
+    pictures = [link for link in page.links if link not in page.outside]
+    assert page.outside == ["masks/", "masks/a.jpg"]
+    assert (tmp_path / "masks" / "a.jpg").is_file()
     data = np.frombuffer(base64.b64decode(pictures[0].split(",")[1]), np.uint8)
     assert cv2.imdecode(data, cv2.IMREAD_COLOR).shape == (130, 260, 3)
     # Failed slides first.

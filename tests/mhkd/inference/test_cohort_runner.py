@@ -10,11 +10,13 @@ import pytest
 
 from mhkd.engine.checkpoint import load_detector
 from mhkd.inference.cohort_runner import check_writable, result_lines, search_slides, total_line
+from mhkd.inference.report.cohort import INDEX, TABLE
 from mhkd.inference.slide_job import ModelFile, OutputSpec, SearchOptions, SearchSpec, SlideJob
 from preprocess.errors import UserError
 from preprocess.slide_search import SlideFile
 from tests.blobs import DISCS, write_blob_slide
 from tests.jobs import contents, job_of
+from tests.pages import Page
 
 VOLATILE = ("seconds", "peak_memory_mb")
 
@@ -72,10 +74,11 @@ def test_failures_under_neutral_names_do_not_tell_the_names(tmp_path):
 def test_finished_slides_are_skipped_and_changed_ones_are_not_mixed_in(slides, tmp_path, capsys):
     out = tmp_path / "out"
     search_slides(jobs_of(slides, out))
-    before = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
+    made = [path for path in out.iterdir() if path.name not in (INDEX, TABLE)]  # of all slides, made each time
+    before = [path.stat().st_mtime_ns for path in made]
     outcomes, skipped = search_slides(jobs_of(slides, out))
     assert skipped == 3
-    assert before == {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
+    assert before == [path.stat().st_mtime_ns for path in made]
     assert [outcome.value["detections"]["total"] for outcome in outcomes] == [6, 3, 0]
     outcomes, skipped = search_slides(jobs_of(slides, out, score_thresh=0.9))
     assert skipped == 0
@@ -83,6 +86,28 @@ def test_finished_slides_are_skipped_and_changed_ones_are_not_mixed_in(slides, t
     fresh = tmp_path / "fresh"
     search_slides(jobs_of(slides, fresh, score_thresh=0.9))
     assert steady(out) == steady(fresh)
+
+
+def test_the_index_has_every_slide_of_the_run_also_those_of_an_earlier_one(slides, tmp_path):
+    out, broken = tmp_path / "out", tmp_path / "broken.svs"
+    broken.write_bytes(b"not a slide")
+    search_slides([job_of(slides[0], out, formats=("report",))])
+    jobs = [job_of(slide, out, formats=("report",)) for slide in (*slides, broken)]
+    assert search_slides(jobs)[1] == 1
+    table = pd.read_csv(out / TABLE, keep_default_na=False)
+    assert table["slide"].tolist() == ["a.svs", "b.svs", "c.svs", "broken.svs"]
+    assert table["detections"].tolist() == ["6", "3", "0", ""]
+    assert table["error"][3].startswith("broken.svs: ")
+    page = Page((out / INDEX).read_text())
+    assert page.outside == ["a.report.html", "b.report.html", "c.report.html"]
+    assert str(tmp_path) not in page.text
+
+
+def test_a_slide_may_not_be_called_as_a_table_of_all_slides(slides, tmp_path):
+    for name in ("cohort.svs", "Failed.svs"):
+        with pytest.raises(UserError, match="as one of all slides is"):
+            search_slides([job_of(tmp_path / name, tmp_path / "out")])
+    assert not (tmp_path / "out").exists()
 
 
 def test_leftovers_of_a_killed_process_are_removed(slides, tmp_path):

@@ -1,0 +1,36 @@
+"""A small picture of one detection with some of what lies around it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from preprocess.geometry import Region, Size, px_to_l0
+from preprocess.readers.reader import Image
+from preprocess.slide import Slide
+
+CROP_PX = 112
+_AROUND = 1.3  # of the longer side of the box
+_LEAST_UM = 20.0
+
+
+def crop_detection(
+    slide: Slide, box_l0: Sequence[float], color: tuple[int, int, int], *, side_px: int = CROP_PX
+) -> Image:
+    """The box (xyxy, level-0 px) outlined in the middle of a square of the glass, uint8 RGB (side_px, side_px, 3).
+
+    The square is 1.3 times as wide as the box's longer side in micrometres. Raises UserError where the slide cannot
+    be read there.
+    """
+    x0, y0, x1, y1 = box_l0
+    mpp_x, mpp_y = slide.mpp_xy
+    side_um = max(_AROUND * max((x1 - x0) * mpp_x, (y1 - y0) * mpp_y), _LEAST_UM)
+    width, height = px_to_l0(side_um, 1.0, mpp_x), px_to_l0(side_um, 1.0, mpp_y)
+    region = Region((x0 + x1 - width) / 2, (y0 + y1 - height) / 2, width, height)
+    size = Size(side_px, side_px)
+    picture = slide.read(region, size)
+    left, top, right, bottom = np.rint(region.to_px(np.array([box_l0]), size)[0]).astype(int).tolist()
+    cv2.rectangle(picture, (left, top), (right, bottom), color, 1)
+    return picture

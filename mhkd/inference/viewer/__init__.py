@@ -1,0 +1,1 @@
+"""Slides and what was found on them, in the browser."""
