@@ -3,8 +3,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import cv2
 import pytest
 
+from mhkd.evaluation.plots import PLOTS
 from preprocess.console import run_main
 from tests.blobs import DISCS, BlobDetector, write_annotations, write_blob_slide, write_cohort
 from tools import evaluate, make_tiles
@@ -59,6 +61,10 @@ def test_tiles_and_slides_of_two_models_make_a_table_and_json(capsys, cohort, tm
     assert sharp["tiles"]["AP50"] > 90
     assert (blind["slides"]["AP"], blind["slides"]["F1"], blind["tiles"]["AP"]) == (0, 0, 0)
     assert list(sharp["slides"]["by_patient"]) == ["test"]
+    assert sharp["slides"]["centre_F1"] == pytest.approx(100)
+    assert results["differences"]["sharp"]["AP50"]["difference"] == pytest.approx(-100)
+    for name in PLOTS:
+        assert cv2.imread(str(out / name)).size
     assert printed.splitlines()[:4] == (out / "evaluation.md").read_text().splitlines()[:4]
 
 

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mhkd.evaluation.slide_level import evaluate_slides, fill_splits
+from mhkd.evaluation import slide_level
+from mhkd.evaluation.slide_level import fill_splits
 from mhkd.structures import SlideDetections
 from preprocess.class_map import ClassMap
 from preprocess.errors import UserError
@@ -25,6 +26,10 @@ def cohort(tmp_path_factory):
         annotation = "all.geojson" if name != "c" else ""
         rows.append({"slide": f"{name}.svs", "annotation": annotation, "patient": patient, "split": split})
     return read_slides_csv(write_cohort(folder, rows))
+
+
+def evaluate_slides(*arguments, **options):
+    return slide_level.evaluate_slides(*arguments, **options).result
 
 
 class Recites:
@@ -55,6 +60,10 @@ def test_stitched_slides_are_scored_by_split_and_patient(cohort):
     assert result["by_patient"]["p1"]["slides"] == ["a", "b"]
     assert result["by_patient"]["p1"]["F1"] == result["F1"]
     assert result["seconds_per_slide"] >= 0
+    assert result["by_slide"]["a"]["seconds"] >= 0
+    # A rectangle of 1500 x 1100 px at 0.5 um/px.
+    assert result["by_slide"]["a"]["tissue_mm2"] == pytest.approx(0.4125, rel=0.1)
+    assert result["tissue_mm2"] == pytest.approx(2 * result["by_slide"]["a"]["tissue_mm2"], abs=1e-3)
 
 
 def test_the_threshold_is_fixed_on_the_validation_split(cohort):
