@@ -22,6 +22,7 @@ from preprocess.slide import Slide
 from preprocess.tissue import TissueMask
 
 DEFAULT_SCORE_THRESH = 0.5
+VALIDATED = "best F1 on val"
 
 Predict = Callable[[Slide], SlideDetections]
 
@@ -34,26 +35,27 @@ def evaluate_slides(
     *,
     classes: ClassMap = AS_ANNOTATED,
     score_thresh: float | None = None,
+    stored_thresh: float | None = None,
     draws: int = DRAWS,
     description: str = "slides",
 ) -> SlideFigures:
     """``predict`` scored on the annotated slides of ``split``.
 
     slides: a table as ``read_slides_csv`` gives it. classes: which annotations count, as what. score_thresh: where F1
-    is taken and objects are counted; by default the threshold that is best on the split ``val``, or 0.5 where there is
-    no such split or it is the one evaluated. draws: of the bootstrap by patient. Slides without an annotation file are
-    counted, not scored. Raises UserError where the split has no annotated slide, or a slide or annotation is not
-    readable: an average over fewer slides would pass for another figure.
+    is taken and objects are counted; by default the threshold that is best on the split ``val``. Where there is no such
+    split or it is the one evaluated, ``stored_thresh``, that of the model's file, or 0.5. draws: of the bootstrap by
+    patient. Slides without an annotation file are counted, not scored. Raises UserError where the split has no
+    annotated slide, or a slide or annotation is not readable: an average over fewer slides would pass for another
+    figure.
     """
     rows = annotated_slides(slides, split)
     val = slides.iloc[:0] if split == "val" or score_thresh is not None else _with_annotation(slides, "val")
     # Before the long work, so that errors come early.
     cases, val_cases = read_cases(rows, class_names, classes), read_cases(val, class_names, classes)
-    origin = "given" if score_thresh is not None else "default"
+    choices = [(score_thresh, "given"), (stored_thresh, "stored with the model"), (DEFAULT_SCORE_THRESH, "default")]
     if val_cases:
-        best = thresh_of(predict_slides(predict, val, val_cases, f"{description}, val"))
-        score_thresh, origin = (best, "best F1 on val") if best is not None else (None, "default")
-    thresh = DEFAULT_SCORE_THRESH if score_thresh is None else score_thresh
+        choices.insert(0, (thresh_of(predict_slides(predict, val, val_cases, f"{description}, val")), VALIDATED))
+    thresh, origin = next((thresh, origin) for thresh, origin in choices if thresh is not None)
     found = predict_slides(predict, rows, cases, f"{description}, {split}")
     figures = SlideFigures.of(found, thresh, draws=draws)
     return replace(

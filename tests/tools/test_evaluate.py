@@ -75,6 +75,14 @@ def test_slides_alone_are_enough(capsys, cohort, tmp_path):
     assert f"{tmp_path.name}/sharp" in printed
 
 
+def test_thresholds_that_were_not_validated_are_not_stored(capsys, cohort, tmp_path):
+    arguments = ("--slides", cohort, "--output-dir", tmp_path / "out", "--model", f"a={tmp_path / 'sharp.pth'}")
+    status, _, err = run(capsys, *arguments, "--score-thresh", "0.5", "--store-thresholds")
+    assert status == 1
+    assert "there is no threshold of a to store: it is given" in err
+    assert not (tmp_path / "out" / "a.pth").exists()
+
+
 def test_two_models_of_one_name_are_refused(capsys, cohort, tmp_path):
     status, _, err = run(capsys, "--slides", cohort, "--output-dir", tmp_path, "--model", "a=x", "--model", "a=y")
     assert status == 1

@@ -81,6 +81,16 @@ def test_without_validation_slides_the_threshold_is_the_default(cohort):
     assert (result["AP"], result["F1"], result["precision"]) == (0, 0, None)
 
 
+def test_where_nothing_can_be_validated_the_threshold_of_the_model_counts(cohort):
+    test_only = cohort[cohort["split"] == "test"]
+    result = evaluate_slides(Recites(), test_only, "test", NAMES, stored_thresh=0.3)
+    assert (result["score_thresh"], result["score_thresh_origin"]) == (0.3, "stored with the model")
+    result = evaluate_slides(Recites(), test_only, "test", NAMES, stored_thresh=0.3, score_thresh=0.6)
+    assert (result["score_thresh"], result["score_thresh_origin"]) == (0.6, "given")
+    result = evaluate_slides(Recites(v=(TRUTH, [0.7] * 6)), cohort, "test", NAMES, stored_thresh=0.3)
+    assert result["score_thresh"] == 0.7
+
+
 def test_labels_count_as_they_did_when_the_tiles_were_made(cohort):
     with pytest.raises(UserError, match="'glomerulus', but the model knows 'Lesion'"):
         evaluate_slides(Recites(), cohort, "test", ("Lesion",))
