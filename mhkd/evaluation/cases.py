@@ -35,7 +35,7 @@ class SlideCase:
     seconds: float | None = None
 
 
-def read_truth(
+def truth_of(
     slide: Slide,
     annotation: str | Path,
     class_names: Sequence[str],

@@ -10,8 +10,9 @@ from typing import Any
 
 import pandas as pd
 
-from mhkd.evaluation.cases import SlideCase, read_truth
+from mhkd.evaluation.cases import SlideCase, truth_of
 from mhkd.evaluation.figures import DRAWS, SlideFigures
+from mhkd.evaluation.ground_truth import GroundTruth
 from mhkd.evaluation.matching import best_f1_thresh, match_all
 from mhkd.structures import SlideDetections
 from preprocess.class_map import AS_ANNOTATED, ClassMap
@@ -99,13 +100,20 @@ def read_cases(rows: pd.DataFrame, class_names: Sequence[str], classes: ClassMap
     for row in rows.itertuples(index=False):
         with _open(row) as slide:
             origin = getattr(row, "origin", None)
-            truth = read_truth(
+            truth = truth_of(
                 slide, row.annotation, class_names, classes=classes, origin=None if pd.isna(origin) else origin
             )
             patient = slide.name if pd.isna(row.patient) else str(row.patient)
             area_mm2 = TissueMask.of(slide).area_um2() / 1e6
             cases.append(SlideCase(slide.name, patient, slide.mpp, area_mm2, truth, SlideDetections.empty(class_names)))
     return cases
+
+
+def read_truth(
+    rows: pd.DataFrame, class_names: Sequence[str], classes: ClassMap = AS_ANNOTATED
+) -> dict[str, GroundTruth]:
+    """The true boxes of the annotated slides of ``rows``, by slide name."""
+    return {case.name: case.truth for case in read_cases(rows, class_names, classes)}
 
 
 def predict_slides(

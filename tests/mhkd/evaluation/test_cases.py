@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from mhkd.evaluation.cases import read_truth
+from mhkd.evaluation.cases import truth_of
 from preprocess.class_map import ClassMap
 from preprocess.errors import UserError
 from preprocess.geometry import Region, Size
@@ -31,28 +31,28 @@ def annotation(tmp_path):
 def test_annotations_from_the_corner_of_the_bounds_are_moved_to_where_detections_lie(annotation):
     corner = (3000.0, 700.0)
     slide = slide_with(corner)
-    truth = read_truth(slide, annotation, NAMES, origin="bounds")
+    truth = truth_of(slide, annotation, NAMES, origin="bounds")
     np.testing.assert_allclose(truth.boxes_l0, boxes_of(DISCS) + np.tile(corner, 2), atol=1e-6)
     with pytest.raises(UserError, match="not stated where its annotations count from"):
-        read_truth(slide, annotation, NAMES)
+        truth_of(slide, annotation, NAMES)
 
 
 def test_annotations_of_the_whole_slide_stay_where_they_are(annotation):
     for origin in (None, "slide", "bounds"):
         np.testing.assert_allclose(
-            read_truth(slide_with((0, 0)), annotation, NAMES, origin=origin).boxes_l0, boxes_of(DISCS)
+            truth_of(slide_with((0, 0)), annotation, NAMES, origin=origin).boxes_l0, boxes_of(DISCS)
         )
     scanned = slide_with((300.0, 200.0))
-    np.testing.assert_allclose(read_truth(scanned, annotation, NAMES, origin="slide").boxes_l0, boxes_of(DISCS))
+    np.testing.assert_allclose(truth_of(scanned, annotation, NAMES, origin="slide").boxes_l0, boxes_of(DISCS))
 
 
 def test_an_object_mostly_outside_of_what_was_scanned_need_not_be_found(annotation):
-    truth = read_truth(slide_with((500.0 + 30, 0.0)), annotation, NAMES, origin="slide")
+    truth = truth_of(slide_with((500.0 + 30, 0.0)), annotation, NAMES, origin="slide")
     assert truth.ignore.tolist() == [True, False]
 
 
 def test_a_class_that_the_model_does_not_know_names_the_file(annotation):
     with pytest.raises(UserError, match=r"s\.geojson.*'glomerulus', but the model knows 'Lesion'"):
-        read_truth(slide_with((0, 0)), annotation, ("Lesion",))
-    mapped = read_truth(slide_with((0, 0)), annotation, ("Lesion",), classes=ClassMap.of({"*": "Lesion"}))
+        truth_of(slide_with((0, 0)), annotation, ("Lesion",))
+    mapped = truth_of(slide_with((0, 0)), annotation, ("Lesion",), classes=ClassMap.of({"*": "Lesion"}))
     assert len(mapped) == 2
