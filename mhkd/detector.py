@@ -23,7 +23,8 @@ class Detector(Protocol):
 
     ``model`` takes Detectron2's list of dicts, ``image`` an RGB uint8 (3, h, w) tensor at ``input_mpp`` micrometres
     per pixel, and gives ``[{"instances": Instances}]`` with boxes in the pixels of that image. ``tile_px`` is the side
-    of the tiles that it was trained on, in input pixels.
+    of the tiles that it was trained on, in input pixels; ``score_thresh`` the score that counts as found, chosen on
+    validation data, None where that was not done.
     """
 
     @property
@@ -38,6 +39,8 @@ class Detector(Protocol):
     def path(self) -> Path: ...
     @property
     def provenance(self) -> dict[str, Any]: ...
+    @property
+    def score_thresh(self) -> float | None: ...
 
 
 def describe_detector(detector: Detector) -> dict[str, Any]:
@@ -47,6 +50,7 @@ def describe_detector(detector: Detector) -> dict[str, Any]:
         "sha256": sha256_of(detector.path),
         "input_mpp": detector.input_mpp,
         "class_names": list(detector.class_names),
+        "score_thresh": detector.score_thresh,
         "provenance": detector.provenance,
     }
 

@@ -32,6 +32,7 @@ class BlobDetector:
     class_names: tuple[str, ...] = ("glomerulus",)
     path: Path = Path(__file__)
     provenance: dict[str, Any] = field(default_factory=dict)
+    score_thresh: float | None = None
     calls: int = 0
 
     def model(self, inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Score detectors on tiles and whole slides of one split, the last against the others; writes a table and JSON."""
+"""Score detectors on tiles and whole slides of one split, the last against the others: tables, plots and JSON."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from typing import Any
 
 from mhkd.detector import describe_detector
 from mhkd.engine.checkpoint import load_detector, resolve_device
+from mhkd.engine.threshold import store_thresholds
+from mhkd.evaluation.comparison import compare_last
+from mhkd.evaluation.figures import DRAWS, SlideFigures
+from mhkd.evaluation.plots import write_plots
 from mhkd.evaluation.slide_level import evaluate_slides, fill_splits
 from mhkd.evaluation.tables import markdown_table, write_results
 from mhkd.evaluation.tile_level import evaluate_tiles
@@ -36,11 +40,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--slides", required=True, help="the cohort table, with annotations")
     parser.add_argument("--tiles", help="folder of tiles made from it; without it tiles are not scored")
     parser.add_argument("--split", choices=SPLITS, default="test", help="what to score")
-    parser.add_argument(
-        "--model", action="append", required=True, metavar="[NAME=]CHECKPOINT", help="a detector; may be repeated"
-    )
-    parser.add_argument("--output-dir", required=True, help="folder for evaluation.md and evaluation.json")
-    parser.add_argument("--score-thresh", type=float, help="where F1 is taken (default: best on val, or 0.5)")
+    parser.add_argument("--model", action="append", required=True, metavar="[NAME=]CHECKPOINT", help="may be repeated")
+    parser.add_argument("--output-dir", required=True, help="folder for evaluation.md, evaluation.json and plots")
+    parser.add_argument("--score-thresh", type=float, help="where F1 is taken (default: best on val, or the model's)")
+    parser.add_argument("--store-thresholds", action="store_true", help="write the models with what is best on val")
+    parser.add_argument("--draws", type=int, default=DRAWS, help="of the bootstrap by patient; 0 for no intervals")
     parser.add_argument("--tile-px", type=int, help="side of the tiles on slides, in pixels (default: as trained)")
     parser.add_argument("--overlap", type=float, default=0.25, help="of tiles on slides, as a share of their side")
     parser.add_argument("--batch-size", type=int, default=4, help="tiles per step of the model")
@@ -58,37 +62,33 @@ def main(argv: list[str] | None = None) -> int:
         slides, classes = fill_splits(slides, manifest.tiles), ClassMap.of(manifest.provenance["parameters"]["classes"])
     device = resolve_device(args.device)
     models: dict[str, Any] = {}
+    figures: dict[str, SlideFigures] = {}
     # All are loaded before the first is run, so that a wrong one does not cost the work of the others.
     for name, detector in {name: load_detector(path, device) for name, path in checkpoints.items()}.items():
         predictor = SlidePredictor(detector, tile_px=args.tile_px, overlap=args.overlap, batch_size=args.batch_size)
         tiles = None
         if manifest is not None:
             tiles = evaluate_tiles(detector, manifest, args.split, batch_size=args.batch_size, description=name)
-        models[name] = {
-            **describe_detector(detector),
-            "tiles": tiles,
-            "slides": evaluate_slides(
-                predictor.predict,
-                slides,
-                args.split,
-                detector.class_names,
-                classes=classes,
-                score_thresh=args.score_thresh,
-                description=name,
-            ),
-        }
-    inputs = {"slides": sha256_of(args.slides)} | (
-        {"tiles": sha256_of(manifest.root / "manifest.csv")} if manifest else {}
-    )
+        figures[name] = evaluate_slides(
+            predictor.predict,
+            slides,
+            args.split,
+            detector.class_names,
+            classes=classes,
+            score_thresh=args.score_thresh,
+            stored_thresh=detector.score_thresh,
+            draws=args.draws,
+            description=name,
+        )
+        models[name] = {**describe_detector(detector), "tiles": tiles, "slides": figures[name].result}
+    files = {"slides": args.slides} | ({"tiles": manifest.root / "manifest.csv"} if manifest else {})
+    inputs = {name: sha256_of(path) for name, path in files.items()}
     settings = {"tile_px": args.tile_px, "overlap": args.overlap, "batch_size": args.batch_size, "device": device}
-    results = {
-        "split": args.split,
-        "models": models,
-        "inputs": inputs,
-        "settings": settings,
-        "provenance": software(),
-    }
-    written = write_results(args.output_dir, results)
+    results = {"split": args.split, "models": models, "differences": compare_last(figures)}
+    results |= {"inputs": inputs, "settings": settings, "provenance": software()}
+    written = [*write_plots(args.output_dir, figures), *write_results(args.output_dir, results)]
+    if args.store_thresholds:
+        written += store_thresholds(checkpoints, models, args.output_dir)
     print(markdown_table(models), *written, sep="\n")
     return 0
 

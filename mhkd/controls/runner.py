@@ -135,7 +135,7 @@ def _score(run: Run, path: Path) -> dict[str, Any]:
         detector.class_names,
         classes=ClassMap.of(manifest.provenance["parameters"]["classes"]),
         description=run.control,
-    )
+    ).result
     control = CONTROLS[run.control]
     result = {
         "control": run.control,

@@ -97,6 +97,7 @@ class Detector:
 
     ``model`` takes ``[{"image": uint8 RGB tensor (3, h, w)}]`` and gives ``[{"instances": Instances}]`` with boxes
     in pixels of that image. Feed it images of ``input_mpp`` um/px; it was trained on tiles of ``tile_px``.
+    ``score_thresh`` is the score that counts as found, chosen on validation data; None where the file does not say.
     """
 
     model: nn.Module
@@ -106,6 +107,7 @@ class Detector:
     class_names: tuple[str, ...]
     provenance: dict[str, Any]
     path: Path
+    score_thresh: float | None = None
 
 
 def export_detector(
@@ -117,8 +119,12 @@ def export_detector(
     tile_px: int,
     class_names: tuple[str, ...],
     provenance: dict[str, Any],
+    score_thresh: float | None = None,
 ) -> None:
-    """Write ``detector`` (a plain detector, never a distiller) as one self-contained file, atomically."""
+    """Write ``detector`` (a plain detector, never a distiller) as one self-contained file, atomically.
+
+    The other arguments are what :class:`Detector` has; a ``score_thresh`` of None is left out.
+    """
     cfg = cfg.clone()
     cfg.defrost()
     if cfg.MODEL.META_ARCHITECTURE == "MHKD":
@@ -137,8 +143,22 @@ def export_detector(
         "tile_px": tile_px,
         "class_names": list(class_names),
         "provenance": provenance,
+        **({} if score_thresh is None else {"score_thresh": score_thresh}),
     }
     with atomic_path(path) as temporary:
+        torch.save(content, temporary)
+
+
+def store_threshold(source: str | Path, target: str | Path, score_thresh: float, origin: str) -> None:
+    """Write the exported detector ``source`` to ``target`` with another ``score_thresh``, atomically.
+
+    ``origin`` says in its provenance where the threshold comes from. ``source`` itself stays as it is, for later steps
+    know it by its hash. Raises UserError where it is no exported detector.
+    """
+    content = _read_export(source)
+    content["score_thresh"] = score_thresh
+    content["provenance"] = {**content.get("provenance", {}), "score_thresh_origin": origin}
+    with atomic_path(target) as temporary:
         torch.save(content, temporary)
 
 
@@ -153,16 +173,7 @@ def load_detector(path: str | Path, device: str = "cpu") -> Detector:
     Raises:
         UserError: the file is missing, damaged, no exported detector, or does not fit its own configuration.
     """
-    content = read_checkpoint(path)
-    missing = {"format", "model", "config", "input_mpp", "tile_px", "class_names"} - content.keys()
-    if missing:
-        raise UserError("not an exported detector", path=path, remedy="give the detector.pth that a training run wrote")
-    if content["format"] != FORMAT_VERSION:
-        raise UserError(
-            f"exported in format {content['format']}, this version reads {FORMAT_VERSION}",
-            path=path,
-            remedy="export it again with this version",
-        )
+    content = _read_export(path)
     cfg = mhkd_cfg()
     cfg.merge_from_other_cfg(CfgNode(yaml.safe_load(content["config"])))
     cfg.MODEL.DEVICE = device
@@ -179,7 +190,22 @@ def load_detector(path: str | Path, device: str = "cpu") -> Detector:
         class_names=tuple(content["class_names"]),
         provenance=content.get("provenance", {}),
         path=Path(path),
+        score_thresh=content.get("score_thresh"),
     )
+
+
+def _read_export(path: str | Path) -> dict[str, Any]:
+    content = read_checkpoint(path)
+    missing = {"format", "model", "config", "input_mpp", "tile_px", "class_names"} - content.keys()
+    if missing:
+        raise UserError("not an exported detector", path=path, remedy="give the detector.pth that a training run wrote")
+    if content["format"] != FORMAT_VERSION:
+        raise UserError(
+            f"exported in format {content['format']}, this version reads {FORMAT_VERSION}",
+            path=path,
+            remedy="export it again with this version",
+        )
+    return content
 
 
 def load_strictly(

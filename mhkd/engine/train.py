@@ -20,6 +20,7 @@ from mhkd.engine.checkpoint import export_detector, load_strictly, read_checkpoi
 from mhkd.engine.initialisation import resolve_init
 from mhkd.engine.phases import phase_configs
 from mhkd.engine.selection import BEST_FILE
+from mhkd.engine.threshold import best_thresh
 from mhkd.engine.trainer import Trainer, detector_traits
 from mhkd.provenance import software
 from preprocess.errors import UserError
@@ -45,7 +46,8 @@ def run_training(cfg: CfgNode) -> Path:
     _check_split(manifest)
     cfg = resolve_init(cfg)
     weights = cfg.MODEL.WEIGHTS
-    for phase in phase_configs(_fit_to_data(cfg, manifest)):
+    phases = phase_configs(_fit_to_data(cfg, manifest))
+    for phase in phases:
         exported = Path(phase.OUTPUT_DIR) / DETECTOR_FILE
         phase.defrost()
         phase.MODEL.WEIGHTS = str(weights)
@@ -55,7 +57,7 @@ def run_training(cfg: CfgNode) -> Path:
         if exported.is_file():
             logger.info("%s is finished, nothing to do", phase.OUTPUT_DIR)
         else:
-            _run_phase(phase, manifest, inputs, exported)
+            _run_phase(phase, manifest, inputs, exported, last=phase is phases[-1])
         comm.synchronize()  # every process goes on from what the first one wrote
         weights = exported
     result = Path(cfg.OUTPUT_DIR) / DETECTOR_FILE
@@ -88,7 +90,7 @@ def launch_training(cfg: CfgNode, num_processes: int = 1) -> Path:
     return Path(cfg.OUTPUT_DIR) / DETECTOR_FILE
 
 
-def _run_phase(cfg: CfgNode, manifest: Manifest, inputs: dict[str, str], exported: Path) -> None:
+def _run_phase(cfg: CfgNode, manifest: Manifest, inputs: dict[str, str], exported: Path, *, last: bool) -> None:
     seed_all_rng(cfg.SEED)
     try:
         trainer = Trainer(cfg)
@@ -111,7 +113,11 @@ def _run_phase(cfg: CfgNode, manifest: Manifest, inputs: dict[str, str], exporte
         load_strictly(detector, best["model"], BEST_FILE)
         iterations = best["iteration"]
     provenance = {**software(), "inputs": inputs, "seed": cfg.SEED, "iterations": iterations}
-    export_detector(exported, detector, cfg, **detector_traits(cfg, manifest), provenance=provenance)
+    traits = detector_traits(cfg, manifest)
+    thresh = best_thresh(detector, cfg, manifest, traits) if last else None
+    if thresh is not None:
+        provenance["score_thresh_origin"] = "best F1 on the validation tiles"
+    export_detector(exported, detector, cfg, **traits, provenance=provenance, score_thresh=thresh)
 
 
 def _fit_to_data(cfg: CfgNode, manifest: Manifest) -> CfgNode:

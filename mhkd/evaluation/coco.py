@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from mhkd.structures import SlideDetections
 CocoScores = dict[str, float | None]
 
 _ALL_AREAS = [0.0, 1e18]  # COCO's own limit is 1e10 px, which a box on a whole slide may reach
+_RECALLS = np.linspace(0.0, 1.0, 101)
 
 
 def coco_scores(gt: Mapping[str, GroundTruth], pred: Mapping[str, SlideDetections]) -> CocoScores:
@@ -26,6 +28,87 @@ def coco_scores(gt: Mapping[str, GroundTruth], pred: Mapping[str, SlideDetection
     ``pred`` counts as nothing found there; an entry of an unknown image is a ValueError. Boxes lie in level-0 pixels;
     AP does not change with their scale. None where there is nothing to find: precision has no meaning there.
     """
+    run = _match(gt, pred)
+    if run is None:
+        return {"AP": None, "AP50": None, "AP75": None, "AR": None}
+    with contextlib.redirect_stdout(io.StringIO()):
+        run.accumulate()
+    precision, recall = run.eval["precision"], run.eval["recall"]  # (IoU, recall, class, ...), (IoU, class, ...)
+    return {
+        "AP": _percent(precision),
+        "AP50": _percent(precision[0]),
+        "AP75": _percent(precision[5]),
+        "AR": _percent(recall),
+    }
+
+
+class WeightedAP:
+    """COCO's AP of the same matches for any weights of the images, as a bootstrap needs it; pycocotools matches once.
+
+    Takes what :func:`coco_scores` takes; image i is that of ``sorted(gt)[i]``.
+    """
+
+    def __init__(self, gt: Mapping[str, GroundTruth], pred: Mapping[str, SlideDetections]) -> None:
+        run = _match(gt, pred)
+        self._classes = []
+        if run is not None:  # the results of all images, class after class
+            num_images = len(run.params.imgIds)
+            starts = range(0, len(run.evalImgs), num_images)
+            self._classes = [_of_class(run.evalImgs[start : start + num_images]) for start in starts]
+
+    def __call__(self, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """AP, AP50 and AP75 in percent where image i counts ``weights[:, i]`` times, (B, I): (B,) each.
+
+        NaN where there is nothing to find.
+        """
+        by_class = np.full((len(self._classes), len(weights), 10), np.nan)
+        for table, of_class in zip(by_class, self._classes, strict=True):
+            table[:] = of_class.average_precision(weights)
+        defined = ~np.isnan(by_class)
+        mean = np.where(defined, by_class, 0.0).sum(axis=0) / np.where(defined.any(axis=0), defined.sum(axis=0), np.nan)
+        return {"AP": 100 * mean.mean(axis=1), "AP50": 100 * mean[:, 0], "AP75": 100 * mean[:, 5]}
+
+
+@dataclass(frozen=True)
+class _ClassMatches:
+    """The detections of one class in all images, best first; right, wrong: (10 IoUs, N); num_objects: (I,)."""
+
+    image: np.ndarray
+    right: np.ndarray
+    wrong: np.ndarray
+    num_objects: np.ndarray
+
+    def average_precision(self, weights: np.ndarray) -> np.ndarray:
+        """(B, I) -> (B, 10), from 0 to 1; NaN where there is nothing to find."""
+        total = weights @ self.num_objects
+        weight = weights[:, self.image]
+        result = np.full((len(weights), len(self.right)), np.nan)
+        for i, (right, wrong) in enumerate(zip(self.right, self.wrong, strict=True)):
+            hits, misses = np.cumsum(weight * right, axis=1), np.cumsum(weight * wrong, axis=1)
+            precision = hits / (hits + misses + np.spacing(1))
+            envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+            envelope = np.pad(envelope, ((0, 0), (0, 1)))  # a recall that is not reached has the precision 0
+            for draw in np.flatnonzero(total):
+                result[draw, i] = envelope[draw, np.searchsorted(hits[draw] / total[draw], _RECALLS)].mean()
+        return result
+
+
+def _of_class(images: Sequence[dict[str, Any] | None]) -> _ClassMatches:
+    """From pycocotools' results of one class; an image without object and detection has None."""
+    filled = [(i, result) for i, result in enumerate(images) if result is not None]
+    scores = np.concatenate([np.empty(0), *(result["dtScores"] for _, result in filled)])
+    order = np.argsort(-scores, kind="stable")
+    matched = np.concatenate([np.empty((10, 0)), *(result["dtMatches"] for _, result in filled)], axis=1)[:, order] > 0
+    ignored = np.concatenate([np.empty((10, 0)), *(r["dtIgnore"] for _, r in filled)], axis=1)[:, order].astype(bool)
+    num_objects = np.zeros(len(images))
+    for i, result in filled:
+        num_objects[i] = np.count_nonzero(result["gtIgnore"] == 0)
+    image = np.repeat([i for i, _ in filled], [len(r["dtScores"]) for _, r in filled]).astype(int)[order]
+    return _ClassMatches(image, matched & ~ignored, ~matched & ~ignored, num_objects)
+
+
+def _match(gt: Mapping[str, GroundTruth], pred: Mapping[str, SlideDetections]) -> COCOeval | None:
+    """pycocotools, up to its matching; None where there is nothing to find."""
     if strangers := sorted(set(pred) - set(gt)):
         raise ValueError(f"detections in images without ground truth: {', '.join(strangers[:3])}")
     images = sorted(gt)
@@ -39,21 +122,14 @@ def coco_scores(gt: Mapping[str, GroundTruth], pred: Mapping[str, SlideDetection
         for box, label, score in _found_of(pred[name].sort())
     ]
     if not any(not entry["iscrowd"] for entry in truth):
-        return {"AP": None, "AP50": None, "AP75": None, "AR": None}
+        return None
     categories = sorted({int(entry["category_id"]) for entry in (*truth, *found)})
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
         run = COCOeval(_index(truth, len(images), categories), _index(found, len(images), categories), "bbox")
         run.params.maxDets = [max(1, len(found))]
         run.params.areaRng, run.params.areaRngLbl = [_ALL_AREAS], ["all"]
         run.evaluate()
-        run.accumulate()
-    precision, recall = run.eval["precision"], run.eval["recall"]  # (IoU, recall, class, ...), (IoU, class, ...)
-    return {
-        "AP": _percent(precision),
-        "AP50": _percent(precision[0]),
-        "AP75": _percent(precision[5]),
-        "AR": _percent(recall),
-    }
+    return run
 
 
 def _truth_of(gt: GroundTruth) -> Iterable[tuple[list[float], int, bool]]:

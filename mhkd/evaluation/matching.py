@@ -1,8 +1,8 @@
-"""One-to-one matching of detections and true objects, and what follows from it at one score threshold."""
+"""One-to-one matching of detections and true objects, and what follows from it at any score threshold."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,59 +41,126 @@ class Counts:
         return 2 * self.true_positives / total if total else None
 
 
-def match(gt: GroundTruth, pred: SlideDetections, *, iou: float = MATCH_IOU) -> tuple[np.ndarray, np.ndarray]:
-    """Which detections of one image are right: (scores, correct), both (K,), best first.
+@dataclass(frozen=True)
+class Matches:
+    """What became of the detections of several images, matched once, the best over all images first.
 
-    Each detection, best first, takes the free true box of its class that it overlaps most, if by ``iou`` or more.
-    Detections that fit only an object to be ignored are left out, hence K <= len(pred).
+    scores: (N,). correct: (N,) bool. image: (N,) index into ``num_objects``, (I,), the true objects of each image.
+    found, taken: (N,) indices into the image's detections, and into its true objects (-1 where it is wrong).
+    Detections that fit only an object to be ignored are left out.
     """
-    pred = pred.sort()
-    correct = np.zeros(len(pred), dtype=bool)
-    counted = np.ones(len(pred), dtype=bool)
-    found, true = torch.from_numpy(pred.boxes_l0), torch.from_numpy(gt.boxes_l0)
-    overlap = box_iou(found, true).numpy()
+
+    scores: np.ndarray
+    correct: np.ndarray
+    image: np.ndarray
+    found: np.ndarray
+    taken: np.ndarray
+    num_objects: np.ndarray
+
+    def per_image(self, score_thresh: float) -> tuple[np.ndarray, np.ndarray]:
+        """Right and wrong detections with this score or more, by image: (I,) and (I,)."""
+        chosen = self.scores >= score_thresh
+        right, wrong = (self.image[chosen & kind] for kind in (self.correct, ~self.correct))
+        size = len(self.num_objects)
+        return np.bincount(right, minlength=size), np.bincount(wrong, minlength=size)
+
+    def counts(self, score_thresh: float) -> Counts:
+        """Over all images, of detections that score ``score_thresh`` or more."""
+        right, wrong = self.per_image(score_thresh)
+        return Counts(int(right.sum()), int(wrong.sum()), int(self.num_objects.sum()))
+
+    def cumulative(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Right and wrong detections down to each score, where image i counts ``weights[:, i]`` times.
+
+        weights: (B, I). Gives (B, T) and (B, T), one column for each score that occurs, the highest first: a
+        threshold cannot tell equal scores apart.
+        """
+        weight = weights[:, self.image]
+        last = np.append(self.scores[1:] != self.scores[:-1], True)[: len(self.scores)]
+        return np.cumsum(weight * self.correct, axis=1)[:, last], np.cumsum(weight * ~self.correct, axis=1)[:, last]
+
+    def thresholds(self) -> np.ndarray:
+        """The scores that occur, the highest first: those of the columns of :meth:`cumulative`."""
+        return np.unique(self.scores)[::-1]
+
+
+def match_by_iou(gt: GroundTruth, pred: SlideDetections) -> tuple[np.ndarray, np.ndarray]:
+    """How well each detection fits each true object, (K, M): their IoU from 0.5 on, else 0; and whether it lies in one
+    that is to be ignored, (K,) bool, by half of its own area or more."""
+    iou = box_iou(torch.from_numpy(pred.boxes_l0), torch.from_numpy(gt.boxes_l0)).numpy()
     same_class = pred.labels[:, None] == gt.labels[None, :]
+    inside = (_share_inside(pred.boxes_l0, gt.boxes_l0) >= MATCH_IOU) & same_class & gt.ignore
+    return np.where(same_class & (iou >= MATCH_IOU), iou, 0.0), inside.any(axis=1)
+
+
+def match_by_centre(gt: GroundTruth, pred: SlideDetections) -> tuple[np.ndarray, np.ndarray]:
+    """As :func:`match_by_iou`, where a detection fits a true box that its centre lies in, the better the nearer the
+    two centres are.
+
+    At low resolution one pixel of box error takes much of the IoU, while counts and positions are as good as ever.
+    """
+    centre, true_centre = (0.5 * (boxes[:, :2] + boxes[:, 2:]) for boxes in (pred.boxes_l0, gt.boxes_l0))
+    low, high = gt.boxes_l0[:, :2] <= centre[:, None], centre[:, None] <= gt.boxes_l0[:, 2:]
+    inside = (low & high).all(axis=2) & (pred.labels[:, None] == gt.labels[None, :])
+    distance = np.linalg.norm(centre[:, None] - true_centre, axis=2)
+    return np.where(inside, 1.0 / (1.0 + distance), 0.0), (inside & gt.ignore).any(axis=1)
+
+
+Criterion = Callable[[GroundTruth, SlideDetections], tuple[np.ndarray, np.ndarray]]
+
+
+def match(gt: GroundTruth, pred: SlideDetections, criterion: Criterion = match_by_iou) -> tuple[np.ndarray, np.ndarray]:
+    """What became of the detections of one image: (found, taken), both (K,), best first.
+
+    ``found`` indexes ``pred``, ``taken`` the true objects (-1: none). Each detection, best first, takes the free true
+    object of its class that it fits best. Detections that fit only an object to be ignored are left out, hence
+    K <= len(pred).
+    """
+    order = np.lexsort((pred.labels, *pred.boxes_l0.T[[2, 3, 0, 1]], -pred.scores))
+    fit, in_ignored = criterion(gt, pred.select(order))
+    taken = np.full(len(pred), -1)
     free = ~gt.ignore
-    for i, row in enumerate(np.where(same_class, overlap, 0.0)):
-        candidates = np.where(free, row, 0.0)
-        if len(gt) and candidates.max() >= iou:
-            correct[i] = True
-            free[candidates.argmax()] = False
-        elif (_share_inside(pred.boxes_l0[i], gt.boxes_l0[gt.ignore & same_class[i]]) >= iou).any():
-            counted[i] = False
-    return pred.scores[counted], correct[counted]
+    for i in np.flatnonzero((fit > 0).any(axis=1)) if len(gt) else ():
+        candidates = np.where(free, fit[i], 0.0)
+        if candidates.max() > 0:
+            taken[i] = candidates.argmax()
+            free[taken[i]] = False
+    counted = (taken >= 0) | ~in_ignored
+    return order[counted], taken[counted]
 
 
-def count(gt: Mapping[str, GroundTruth], pred: Mapping[str, SlideDetections], score_thresh: float) -> Counts:
-    """Counts over all images of ``gt``, of detections that score ``score_thresh`` or more."""
-    scores, correct = _match_all(gt, pred)
-    right = correct[scores >= score_thresh]
-    return Counts(int(right.sum()), int((~right).sum()), _num_objects(gt))
-
-
-def best_f1_thresh(gt: Mapping[str, GroundTruth], pred: Mapping[str, SlideDetections]) -> float | None:
-    """The score threshold with the highest F1 over all images, the higher of two that tie; None without a hit."""
-    scores, correct = _match_all(gt, pred)
-    if not correct.any():
-        return None
+def match_all(
+    gt: Mapping[str, GroundTruth],
+    pred: Mapping[str, SlideDetections],
+    criterion: Criterion = match_by_iou,
+    names: Sequence[str] | None = None,
+) -> Matches:
+    """The images of ``gt`` (by default in the order of their names); one without an entry in ``pred`` has nothing
+    found."""
+    names = sorted(gt) if names is None else names
+    none = np.empty(0)
+    parts: list[tuple[np.ndarray, ...]] = [(none, none.astype(int), none.astype(int), none.astype(int))]
+    for image, name in enumerate(names):
+        if name in pred:
+            found, taken = match(gt[name], pred[name], criterion)
+            parts.append((pred[name].scores[found], np.full(len(found), image), found, taken))
+    scores, image_of, found, taken = (np.concatenate(columns) for columns in zip(*parts, strict=True))
     order = np.argsort(-scores, kind="stable")
-    scores, hits = scores[order], np.cumsum(correct[order])
-    f1 = 2 * hits / (np.arange(1, len(hits) + 1) + _num_objects(gt))
-    f1[:-1][scores[:-1] == scores[1:]] = -1.0  # a threshold cannot tell equal scores apart
-    return float(scores[f1.argmax()])
+    num_objects = np.array([int((~gt[name].ignore).sum()) for name in names], dtype=int)
+    return Matches(scores[order], taken[order] >= 0, image_of[order], found[order], taken[order], num_objects)
 
 
-def _share_inside(box: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """(M,) how much of ``box`` lies in each of ``others``, as COCO compares with regions to be ignored."""
-    sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
-    return np.maximum(sides, 0.0).prod(axis=1) / max(float((box[2:] - box[:2]).prod()), 1e-9)
+def best_f1_thresh(matches: Matches) -> float | None:
+    """The score threshold with the highest F1 over all images, the highest of those that tie; None without a hit."""
+    if not matches.correct.any():
+        return None
+    hits, misses = (table[0] for table in matches.cumulative(np.ones((1, len(matches.num_objects)))))
+    f1 = 2 * hits / (hits + misses + matches.num_objects.sum())
+    return float(matches.thresholds()[f1.argmax()])
 
 
-def _match_all(gt: Mapping[str, GroundTruth], pred: Mapping[str, SlideDetections]) -> tuple[np.ndarray, np.ndarray]:
-    parts = [match(gt[name], pred[name]) for name in sorted(gt) if name in pred]
-    scores = np.concatenate([np.empty(0), *(scores for scores, _ in parts)])
-    return scores, np.concatenate([np.empty(0, dtype=bool), *(correct for _, correct in parts)])
-
-
-def _num_objects(gt: Mapping[str, GroundTruth]) -> int:
-    return int(sum((~truth.ignore).sum() for truth in gt.values()))
+def _share_inside(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """(K, M) how much of each box lies in each of ``others``, as COCO compares with regions to be ignored."""
+    sides = np.minimum(boxes[:, None, 2:], others[:, 2:]) - np.maximum(boxes[:, None, :2], others[:, :2])
+    area = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
+    return np.maximum(sides, 0.0).prod(axis=2) / np.maximum(area, 1e-9)[:, None]

@@ -1,14 +1,16 @@
-"""Evaluation results for people (a Markdown table) and for programs (JSON)."""
+"""Evaluation results for people (Markdown tables) and for programs (JSON)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from preprocess.files import write_json, write_text
 
-_COLUMNS = (  # heading, where the number is, decimals
+Column = tuple[str, tuple[str, ...], int]  # heading, where the number is, decimals
+
+_COLUMNS: tuple[Column, ...] = (
     ("um/px", ("input_mpp",), 2),
     ("tile AP", ("tiles", "AP"), 1),
     ("tile AP50", ("tiles", "AP50"), 1),
@@ -19,48 +21,106 @@ _COLUMNS = (  # heading, where the number is, decimals
     ("slide F1", ("slides", "F1"), 1),
     ("s per slide", ("slides", "seconds_per_slide"), 2),
 )
+_SLIDE_COLUMNS: tuple[tuple[str, tuple[str, ...], int, str], ...] = (  # and the name of its interval
+    ("AP", ("AP",), 1, "AP"),
+    ("AP50", ("AP50",), 1, "AP50"),
+    ("F1", ("F1",), 1, "F1"),
+    ("centre-hit F1", ("centre_F1",), 1, "centre_F1"),
+    ("FROC per slide", ("froc", "per_slide", "mean"), 1, "froc_per_slide"),
+    ("FROC per mm2", ("froc", "per_mm2", "mean"), 1, "froc_per_mm2"),
+    ("count bias", ("counts", "bias"), 1, "count_bias"),
+    ("ICC(2,1)", ("counts", "icc"), 3, "count_icc"),
+)
 
 
 def markdown_table(models: Mapping[str, Mapping[str, Any]]) -> str:
     """One row per model, aligned for reading as plain text; ``-`` where a figure is missing or has no meaning."""
-    rows = [["model", *(heading for heading, _, _ in _COLUMNS)]]
-    rows += [
+    rows = [
         [name, *(_cell(result, keys, decimals) for _, keys, decimals in _COLUMNS)] for name, result in models.items()
     ]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "| "
-        + " | ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
-        + " |"
-        for row in rows
-    ]
-    rule = "| " + " | ".join([":" + "-" * (widths[0] - 1), *("-" * (w - 1) + ":" for w in widths[1:])]) + " |"
-    return "\n".join([lines[0], rule, *lines[1:]]) + "\n"
+    return _aligned(["model", *(heading for heading, _, _ in _COLUMNS)], rows)
 
 
-def comparison(models: Mapping[str, Mapping[str, Any]]) -> str:
-    """The last model against each of the others, by AP on stitched slides; empty where there is no such figure."""
-    found = {name: result["slides"]["AP"] for name, result in models.items()}
-    *others, last = found
-    if not others or None in found.values():
+def slide_table(models: Mapping[str, Mapping[str, Any]]) -> str:
+    """As :func:`markdown_table`, of whole slides: figures with their 95 % intervals, and limits of agreement."""
+    rows = []
+    for name, result in models.items():
+        slides = result["slides"]
+        cells = []
+        for _, keys, decimals, key in _SLIDE_COLUMNS:
+            ends = (slides.get("intervals") or {}).get(key)
+            span = f" ({ends[0]:.{decimals}f} to {ends[1]:.{decimals}f})" if ends else ""
+            cells.append(_cell(slides, keys, decimals) + span)
+        limits = " to ".join(_cell(slides, ("counts", end), 1) for end in ("lower", "upper"))
+        rows.append([name, *cells, limits])
+    return _aligned(["model", *(column[0] for column in _SLIDE_COLUMNS), "limits of agreement"], rows)
+
+
+def size_table(models: Mapping[str, Mapping[str, Any]]) -> str:
+    """Recall and F1 of each model by the objects' size."""
+    sizes = next(iter(models.values()))["slides"]["by_size_um"]
+    headings = [f"{size} um (n = {entry['num_objects']})" for size, entry in sizes.items()]
+    rows = []
+    for name, result in models.items():
+        table = result["slides"]["by_size_um"]
+        rows.append(
+            [name, *(f"{_cell(table, (size, 'recall'), 1)} / {_cell(table, (size, 'F1'), 1)}" for size in sizes)]
+        )
+    return _aligned(["recall / F1 by size", *headings], rows)
+
+
+def comparison(models: Mapping[str, Any], differences: Mapping[str, Mapping[str, Any]]) -> str:
+    """The last of ``models`` against each of the others, by AP on stitched slides; empty where there is no such
+    figure. differences: as ``mhkd.evaluation.comparison`` gives them."""
+    found = {name: entry["AP"] for name, entry in differences.items()}
+    if not found or any(entry["difference"] is None for entry in found.values()):
         return ""
-    parts = (f"{name} {round(found[last], 1) - round(found[name], 1):+.1f}" for name in others)
-    return f"Slide AP of {last} against the others: {', '.join(parts)}.\n"
+    parts = []
+    for name, entry in found.items():
+        ends = entry["interval"]
+        span = f" ({ends[0]:+.1f} to {ends[1]:+.1f})" if ends else ""
+        parts.append(f"{name} {entry['difference']:+.1f}{span}")
+    return f"Slide AP of {list(models)[-1]} against the others: {', '.join(parts)}.\n"
 
 
 def write_results(output_dir: str | Path, results: Mapping[str, Any]) -> tuple[Path, Path]:
     """Write ``evaluation.md`` and, last, ``evaluation.json``, atomically; ``results`` holds the models by name."""
     markdown, data = Path(output_dir) / "evaluation.md", Path(output_dir) / "evaluation.json"
-    counts = next(iter(results["models"].values()))["slides"]
-    note = (
-        f"Split {results['split']}: {counts['num_slides']} slides, {len(counts['by_patient'])} patients, "
-        f"{counts['num_objects']} objects. AP (COCO, IoU 0.5:0.95) and F1 (IoU 0.5, threshold fixed beforehand) in "
-        "percent; slide figures are of whole stitched slides; seconds are the median.\n"
+    models = results["models"]
+    slides = next(iter(models.values()))["slides"]
+    thresholds = ", ".join(
+        f"{name} {result['slides']['score_thresh']:.3f} ({result['slides']['score_thresh_origin']})"
+        for name, result in models.items()
     )
-    note += comparison(results["models"])
-    write_text(markdown, f"{markdown_table(results['models'])}\n{note}")
+    note = (
+        f"Split {results['split']}: {slides['num_slides']} slides, {slides['num_patients']} patients, "
+        f"{slides['num_objects']} objects, {slides['tissue_mm2']:.1f} mm2 of tissue. AP (COCO, IoU 0.5:0.95, no limit "
+        "of detections) and F1 (IoU 0.5, one to one, threshold fixed beforehand) in percent; slide figures are of "
+        "whole stitched slides; seconds are the median.\n"
+    )
+    draws = slides["bootstrap"]["draws"]
+    note += (
+        f"In brackets: 95 % intervals of {draws} bootstrap draws of patients.\n"
+        if draws
+        else "No intervals: they need two patients or more.\n"
+    )
+    note += f"Score thresholds: {thresholds}.\n{comparison(models, results['differences'])}"
+    parts = (markdown_table(models), slide_table(models), size_table(models), note)
+    write_text(markdown, "\n".join(parts))
     write_json(data, results)
     return markdown, data
+
+
+def _aligned(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
+    lines = [
+        "| "
+        + " | ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
+        + " |"
+        for row in (headings, *rows)
+    ]
+    rule = "| " + " | ".join([":" + "-" * (widths[0] - 1), *("-" * (w - 1) + ":" for w in widths[1:])]) + " |"
+    return "\n".join([lines[0], rule, *lines[1:]]) + "\n"
 
 
 def _cell(result: Mapping[str, Any], keys: tuple[str, ...], decimals: int) -> str:

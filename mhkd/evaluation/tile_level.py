@@ -29,6 +29,16 @@ def evaluate_tiles(
     pixels: a tile's pixels are a scaled copy of them, which leaves every IoU as it is. Raises UserError where neither
     tile has the detector's mpp, the split is empty, or a tile is missing.
     """
+    truth, pred = detect_in_tiles(detector, manifest, split, batch_size=batch_size, description=description)
+    num_objects = int(sum((~gt.ignore).sum() for gt in truth.values()))
+    tiles_of = side_of(detector, manifest)
+    return {**coco_scores(truth, pred), "num_tiles": len(truth), "num_objects": num_objects, "tiles_of": tiles_of}
+
+
+def detect_in_tiles(
+    detector: Detector, manifest: Manifest, split: str, *, batch_size: int = 4, description: str = "tiles"
+) -> tuple[dict[str, GroundTruth], dict[str, SlideDetections]]:
+    """True boxes and detections of each tile of ``split`` by tile id; as :func:`evaluate_tiles`."""
     side = side_of(detector, manifest)
     part = manifest.split(split)
     truth = read_truth(part, detector.class_names)
@@ -41,8 +51,7 @@ def evaluate_tiles(
             regions = [Region(row.x_l0, row.y_l0, row.width_l0, row.height_l0) for row in batch]
             pred.update(zip([row.tile_id for row in batch], detect(detector, images, regions), strict=True))
             bar.update(len(batch))
-    num_objects = int(sum((~gt.ignore).sum() for gt in truth.values()))
-    return {**coco_scores(truth, pred), "num_tiles": len(rows), "num_objects": num_objects, "tiles_of": side}
+    return truth, pred
 
 
 def side_of(detector: Detector, manifest: Manifest) -> str:

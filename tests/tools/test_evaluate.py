@@ -3,8 +3,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import cv2
 import pytest
 
+from mhkd.evaluation.plots import PLOTS
 from preprocess.console import run_main
 from tests.blobs import DISCS, BlobDetector, write_annotations, write_blob_slide, write_cohort
 from tools import evaluate, make_tiles
@@ -59,6 +61,10 @@ def test_tiles_and_slides_of_two_models_make_a_table_and_json(capsys, cohort, tm
     assert sharp["tiles"]["AP50"] > 90
     assert (blind["slides"]["AP"], blind["slides"]["F1"], blind["tiles"]["AP"]) == (0, 0, 0)
     assert list(sharp["slides"]["by_patient"]) == ["test"]
+    assert sharp["slides"]["centre_F1"] == pytest.approx(100)
+    assert results["differences"]["sharp"]["AP50"]["difference"] == pytest.approx(-100)
+    for name in PLOTS:
+        assert cv2.imread(str(out / name)).size
     assert printed.splitlines()[:4] == (out / "evaluation.md").read_text().splitlines()[:4]
 
 
@@ -67,6 +73,14 @@ def test_slides_alone_are_enough(capsys, cohort, tmp_path):
     status, printed, _ = run(capsys, *arguments, "--score-thresh", "0.5")
     assert status == 0
     assert f"{tmp_path.name}/sharp" in printed
+
+
+def test_thresholds_that_were_not_validated_are_not_stored(capsys, cohort, tmp_path):
+    arguments = ("--slides", cohort, "--output-dir", tmp_path / "out", "--model", f"a={tmp_path / 'sharp.pth'}")
+    status, _, err = run(capsys, *arguments, "--score-thresh", "0.5", "--store-thresholds")
+    assert status == 1
+    assert "there is no threshold of a to store: it is given" in err
+    assert not (tmp_path / "out" / "a.pth").exists()
 
 
 def test_two_models_of_one_name_are_refused(capsys, cohort, tmp_path):

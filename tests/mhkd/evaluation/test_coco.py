@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from mhkd.evaluation.coco import coco_scores
+from mhkd.evaluation.coco import WeightedAP, coco_scores
 from mhkd.evaluation.ground_truth import GroundTruth
 from mhkd.structures import SlideDetections
 
@@ -90,3 +92,28 @@ def test_nothing_to_find_has_no_score_and_prints_nothing(capsys):
 def test_detections_in_an_unknown_image_are_a_mistake():
     with pytest.raises(ValueError, match="without ground truth: t"):
         coco_scores({"s": truth([A])}, {"t": found([A], [0.9])})
+
+
+@st.composite
+def images(draw):
+    """Three images with objects of two classes, some to be ignored, and detections of which no two score the same."""
+    gt, pred, order = {}, {}, iter(draw(st.permutations(range(30))))
+    for name in "abc":
+        places = [[50 * i, 0, 50 * i + 40, 40] for i in range(draw(st.integers(0, 4)))]
+        labels = [draw(st.integers(0, 1)) for _ in places]
+        gt[name] = truth(places, labels, [draw(st.integers(0, 4)) == 0 for _ in places])
+        shifts = [draw(st.integers(0, 30)) for _ in range(draw(st.integers(0, 6)))]
+        rows = [[50 * i + shift, 0, 50 * i + 40 + shift, 40] for i, shift in enumerate(shifts)]
+        pred[name] = found(rows, [(next(order) + 1) / 40 for _ in rows], [draw(st.integers(0, 1)) for _ in rows])
+    return gt, pred
+
+
+@settings(max_examples=50, deadline=None)
+@given(images(), st.lists(st.integers(0, 3), min_size=3, max_size=3))
+def test_a_weighted_image_counts_as_so_many_copies_of_it(cohort, copies):
+    gt, pred = cohort
+    drawn = [(name, f"{name}{i}") for name, n in zip("abc", copies, strict=True) for i in range(n)]
+    copied = coco_scores({new: gt[old] for old, new in drawn}, {new: pred[old] for old, new in drawn})
+    weighted = WeightedAP(gt, pred)(np.array([copies], float))
+    for name, (value,) in weighted.items():
+        assert (None if np.isnan(value) else pytest.approx(value)) == copied[name]

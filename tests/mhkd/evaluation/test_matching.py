@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mhkd.evaluation.ground_truth import GroundTruth
-from mhkd.evaluation.matching import Counts, best_f1_thresh, count, match
+from mhkd.evaluation.matching import Counts, best_f1_thresh, match_all, match_by_centre, match_by_iou
 from mhkd.structures import SlideDetections
 
 NAMES = ("glomerulus", "other")
@@ -17,6 +19,16 @@ def truth(boxes, labels=None, ignore=None):
 
 def found(boxes, scores, labels=None):
     return SlideDetections(np.array(boxes, dtype=float), np.array(scores), np.array(labels or [0] * len(scores)), NAMES)
+
+
+def match(gt, pred, *criterion):
+    """(scores, correct) of one image, best first."""
+    matches = match_all({"s": gt}, {"s": pred}, *criterion)
+    return matches.scores, matches.correct
+
+
+def count(gt, pred, thresh):
+    return match_all(gt, pred).counts(thresh)
 
 
 def test_a_second_box_on_the_same_object_is_wrong():
@@ -50,14 +62,72 @@ def test_rates_without_meaning_are_none():
 
 def test_the_best_threshold_keeps_the_hits_and_drops_the_rest():
     gt = {"s": truth([A, B])}
-    assert best_f1_thresh(gt, {"s": found([A, B, C], [0.9, 0.6, 0.3])}) == 0.6
-    assert best_f1_thresh(gt, {"s": found([C], [0.3])}) is None
-    assert best_f1_thresh({"s": truth([])}, {}) is None
+    assert best_f1_thresh(match_all(gt, {"s": found([A, B, C], [0.9, 0.6, 0.3])})) == 0.6
+    assert best_f1_thresh(match_all(gt, {"s": found([C], [0.3])})) is None
+    assert best_f1_thresh(match_all({"s": truth([])}, {})) is None
 
 
 def test_the_threshold_does_not_pretend_to_tell_equal_scores_apart():
     gt = {"s": truth([A, B])}
     pred = {"s": found([A, C, B], [0.9, 0.5, 0.5])}
-    thresh = best_f1_thresh(gt, pred)
+    thresh = best_f1_thresh(match_all(gt, pred))
     assert thresh == 0.5  # F1 at 0.9: 2 / 3; at 0.5: 4 / 5
     assert count(gt, pred, thresh).f1 == pytest.approx(4 / 5)
+
+
+def test_a_detection_takes_the_free_object_that_it_overlaps_most():
+    near, far = [0, 0, 100, 100], [10, 0, 110, 100]
+    matches = match_all({"s": truth([far, near])}, {"s": found([[1, 0, 101, 100], [1, 0, 101, 100]], [0.9, 0.8])})
+    assert matches.taken.tolist() == [1, 0]
+    assert matches.found.tolist() == [0, 1]
+
+
+def test_a_centre_hit_needs_no_overlap_of_half():
+    small = [40, 40, 60, 60]  # IoU 0.04
+    assert match(truth([A]), found([small], [0.9]))[1].tolist() == [False]
+    assert match(truth([A]), found([small], [0.9]), match_by_centre)[1].tolist() == [True]
+    beside = [60, 0, 160, 100]  # its centre is outside, at x = 110
+    assert match(truth([A]), found([beside], [0.9]), match_by_centre)[1].tolist() == [False]
+
+
+def test_centre_hits_are_one_to_one_and_take_the_nearest_centre():
+    left, right = [0, 0, 100, 100], [90, 0, 190, 100]
+    on_both = [70, 0, 118, 100]  # centre 94: in both boxes, nearer to 50 than to 140
+    matches = match_all(
+        {"s": truth([right, left])}, {"s": found([on_both, on_both, left], [0.9, 0.8, 0.7])}, match_by_centre
+    )
+    assert matches.taken.tolist() == [1, 0, -1]
+
+
+def test_centre_hits_keep_classes_and_ignored_objects_apart():
+    assert match(truth([A], [1]), found([A], [0.9]), match_by_centre)[1].tolist() == [False]
+    scores, correct = match(truth([A, B], ignore=[True, False]), found([A, B], [0.9, 0.8]), match_by_centre)
+    assert (scores.tolist(), correct.tolist()) == ([0.8], [True])
+
+
+def test_the_cumulative_counts_follow_the_weights_of_the_images():
+    gt = {"s": truth([A, B]), "t": truth([C])}
+    matches = match_all(gt, {"s": found([A, C], [0.9, 0.5]), "t": found([C], [0.5])})
+    hits, misses = matches.cumulative(np.array([[1.0, 1.0], [2.0, 0.0]]))
+    assert matches.thresholds().tolist() == [0.9, 0.5]
+    assert hits.tolist() == [[1, 2], [2, 2]]
+    assert misses.tolist() == [[0, 1], [0, 2]]
+    assert matches.num_objects.tolist() == [2, 1]
+
+
+boxes = st.builds(lambda x, y, w, h: (x, y, x + w, y + h), *[st.integers(0, 60)] * 2, *[st.integers(1, 40)] * 2)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(boxes, max_size=8), st.lists(st.tuples(boxes, st.integers(0, 4)), max_size=8), st.data())
+def test_matching_is_one_to_one_and_blind_to_the_order(objects, detections, data):
+    gt, pred = truth(objects), found([box for box, _ in detections], [score / 4 for _, score in detections])
+    criterion = data.draw(st.sampled_from([match_by_iou, match_by_centre]))
+    matches = match_all({"s": gt}, {"s": pred}, criterion)
+    taken = matches.taken[matches.correct]
+    assert len(set(taken)) == len(taken) <= min(len(objects), len(detections))
+    assert len(matches.scores) == len(detections)
+    shuffled = np.array(data.draw(st.permutations(range(len(detections)))), dtype=int)
+    again = match_all({"s": gt}, {"s": pred.select(shuffled)}, criterion)
+    assert again.scores.tolist() == matches.scores.tolist()
+    assert again.correct.sum() == matches.correct.sum()

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mhkd.evaluation.slide_level import evaluate_slides, fill_splits
+from mhkd.evaluation import slide_level
+from mhkd.evaluation.slide_level import fill_splits
 from mhkd.structures import SlideDetections
 from preprocess.class_map import ClassMap
 from preprocess.errors import UserError
@@ -25,6 +26,10 @@ def cohort(tmp_path_factory):
         annotation = "all.geojson" if name != "c" else ""
         rows.append({"slide": f"{name}.svs", "annotation": annotation, "patient": patient, "split": split})
     return read_slides_csv(write_cohort(folder, rows))
+
+
+def evaluate_slides(*arguments, **options):
+    return slide_level.evaluate_slides(*arguments, **options).result
 
 
 class Recites:
@@ -55,6 +60,10 @@ def test_stitched_slides_are_scored_by_split_and_patient(cohort):
     assert result["by_patient"]["p1"]["slides"] == ["a", "b"]
     assert result["by_patient"]["p1"]["F1"] == result["F1"]
     assert result["seconds_per_slide"] >= 0
+    assert result["by_slide"]["a"]["seconds"] >= 0
+    # A rectangle of 1500 x 1100 px at 0.5 um/px.
+    assert result["by_slide"]["a"]["tissue_mm2"] == pytest.approx(0.4125, rel=0.1)
+    assert result["tissue_mm2"] == pytest.approx(2 * result["by_slide"]["a"]["tissue_mm2"], abs=1e-3)
 
 
 def test_the_threshold_is_fixed_on_the_validation_split(cohort):
@@ -70,6 +79,16 @@ def test_without_validation_slides_the_threshold_is_the_default(cohort):
     result = evaluate_slides(Recites(), cohort[cohort["split"] == "test"], "test", NAMES)
     assert (result["score_thresh"], result["score_thresh_origin"]) == (0.5, "default")
     assert (result["AP"], result["F1"], result["precision"]) == (0, 0, None)
+
+
+def test_where_nothing_can_be_validated_the_threshold_of_the_model_counts(cohort):
+    test_only = cohort[cohort["split"] == "test"]
+    result = evaluate_slides(Recites(), test_only, "test", NAMES, stored_thresh=0.3)
+    assert (result["score_thresh"], result["score_thresh_origin"]) == (0.3, "stored with the model")
+    result = evaluate_slides(Recites(), test_only, "test", NAMES, stored_thresh=0.3, score_thresh=0.6)
+    assert (result["score_thresh"], result["score_thresh_origin"]) == (0.6, "given")
+    result = evaluate_slides(Recites(v=(TRUTH, [0.7] * 6)), cohort, "test", NAMES, stored_thresh=0.3)
+    assert result["score_thresh"] == 0.7
 
 
 def test_labels_count_as_they_did_when_the_tiles_were_made(cohort):

@@ -10,10 +10,15 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mhkd.inference.merge import merge_tiles
+from mhkd.inference.merge import RULES, merge_tiles
+from mhkd.inference.predictor import SlidePredictor
 from mhkd.structures import SlideDetections
 from preprocess.geometry import Region
 from preprocess.grid import Grid
+from preprocess.slide import Slide
+from tests.blobs import BlobDetector, write_blob_slide
+from tests.blobs import boxes_of as blob_boxes
+from tests.mhkd.inference.scenes import counts_where, meets_seam, scatter_discs, see_discs
 
 NAMES = ("glomerulus", "other")
 SLIDE = Region(0, 0, 900, 700)
@@ -94,17 +99,86 @@ def test_neighbours_that_touch_stay_two(angle, radius, other_radius, x, y, overl
     assert_restored(merged, discs, tolerance=0.12 * max(radius, other_radius))
 
 
-@settings(max_examples=15, deadline=None)
+@pytest.mark.parametrize("rule", RULES)
+@settings(max_examples=8, deadline=None)
 @given(separated_discs(), st.randoms(use_true_random=False))
-def test_the_order_of_tiles_and_detections_changes_nothing(discs, random):
+def test_the_order_of_tiles_and_detections_changes_nothing(rule, discs, random):
     tiles = list(Grid(SLIDE, (TILE, TILE), overlap=64))
     parts = [see(discs, tile) for tile in tiles]
     order = random.sample(range(len(tiles)), len(tiles))
     shuffled = [parts[i].select(np.array(random.sample(range(len(parts[i])), len(parts[i])), dtype=int)) for i in order]
-    one = merge_tiles(parts, tiles, SLIDE, NAMES)
-    other = merge_tiles(shuffled, [tiles[i] for i in order], SLIDE, NAMES)
+    one = merge_tiles(parts, tiles, SLIDE, NAMES, rule=rule)
+    other = merge_tiles(shuffled, [tiles[i] for i in order], SLIDE, NAMES, rule=rule)
     np.testing.assert_array_equal(one.boxes_l0, other.boxes_l0)
     np.testing.assert_array_equal(one.scores, other.scores)
+
+
+LARGE = Region(0, 0, 19_000, 19_000)
+CROWD = scatter_discs(2200, LARGE.width, (90, 160), seed=0)
+
+
+def through_grid(overlap, offset=(0.0, 0.0), side=1024.0, rule="edge"):
+    """What is made of CROWD, and the tiles."""
+    region = Region(-offset[0], -offset[1], LARGE.width + offset[0], LARGE.height + offset[1])
+    tiles = list(Grid(region, (side, side), overlap=overlap))
+    return merge_tiles([see_discs(CROWD, tile) for tile in tiles], tiles, LARGE, ("glomerulus",), rule=rule), tiles
+
+
+@pytest.mark.parametrize(("overlap", "offset"), [(102, (0, 0)), (256, (511, 130)), (384, (77, 400))])
+def test_thousands_of_objects_have_no_seams(overlap, offset):
+    merged, tiles = through_grid(overlap, offset)
+    true, found = meets_seam(CROWD, tiles, LARGE), meets_seam(merged.boxes_l0, tiles, LARGE)
+    assert min(true.sum(), (~true).sum()) > 100
+    at_seams, elsewhere = counts_where(CROWD, merged, true, found), counts_where(CROWD, merged, ~true, ~found)
+    assert at_seams.f1 >= 0.99
+    assert elsewhere.f1 >= 0.99
+    # No excess of detections at the seams: as many per object as elsewhere.
+    assert found.sum() / true.sum() == pytest.approx((~found).sum() / (~true).sum(), abs=0.01)
+
+
+def test_no_other_rule_does_better_at_the_seams_and_nms_leaves_pieces_there():
+    f1 = {}
+    for rule in RULES:
+        merged, tiles = through_grid(102, rule=rule)
+        seams = (meets_seam(boxes, tiles, LARGE) for boxes in (CROWD, merged.boxes_l0))
+        f1[rule] = counts_where(CROWD, merged, *seams).f1
+    assert f1["edge"] >= 0.999
+    assert f1["nmm"] < 0.995  # SAHI's rule
+    assert max(f1[rule] for rule in RULES if rule not in {"edge", "nmm"}) < 0.9
+
+
+@settings(max_examples=6, deadline=None)
+@given(st.floats(0, 900), st.floats(0, 900), st.sampled_from([768.0, 1024.0, 1500.0]), st.floats(0.15, 0.5))
+def test_any_grid_gives_the_same_objects(offset_x, offset_y, side, overlap):
+    merged, _ = through_grid(overlap * side, (offset_x, offset_y), side)
+    whole = np.ones(len(CROWD), dtype=bool)
+    counts = counts_where(CROWD, merged, whole, np.ones(len(merged), dtype=bool))
+    assert counts.f1 >= 0.999
+
+
+@pytest.fixture(scope="module")
+def blobs(tmp_path_factory):
+    return write_blob_slide(tmp_path_factory.mktemp("blobs") / "blobs.svs")
+
+
+def search(path, **options):
+    with Slide.open(path) as slide:
+        return SlidePredictor(BlobDetector(), **options).predict(slide)
+
+
+def test_neither_batch_nor_tile_size_nor_overlap_changes_what_is_found_on_a_slide(blobs):
+    one = search(blobs, batch_size=1)
+    assert len(one) == len(blob_boxes())
+    for options in ({"batch_size": 3}, {"batch_size": 64}):
+        other = search(blobs, **options)
+        np.testing.assert_array_equal(other.boxes_l0, one.boxes_l0)
+        np.testing.assert_array_equal(other.scores, one.scores)
+    pixel_l0 = 8  # of the detector
+    for options in ({"tile_px": 128}, {"tile_px": 200, "overlap": 0.3}, {"overlap": 0.45}):
+        other = search(blobs, **options)
+        assert len(other) == len(one)
+        for box in blob_boxes():
+            assert np.abs(other.boxes_l0 - box).max(axis=1).min() <= 2 * pixel_l0
 
 
 TWO_TILES = [Region(0, 0, 200, 200), Region(150, 0, 200, 200)]

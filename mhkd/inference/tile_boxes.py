@@ -1,0 +1,27 @@
+"""What a merge rule is given, and what it gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class TileBoxes:
+    """All boxes of one class on a slide, best first, with the tiles that they were found in; level-0 pixels, xyxy.
+
+    boxes: (N, 4). scores: (N,). tile: (N,) index into ``tiles``. tiles: (T, 4), all that were searched, rows from the
+    top. slide: xyxy of what was scanned; its borders are no seams.
+    """
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    tile: np.ndarray
+    tiles: np.ndarray
+    slide: tuple[float, float, float, float]
+
+
+Rule = Callable[[TileBoxes], tuple[np.ndarray, np.ndarray]]
+"""From the boxes of all tiles to (M, 4) boxes and (M,) scores, one for each object; the same each time."""
