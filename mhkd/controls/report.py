@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from mhkd.controls.table import CONTROLS, TEACHER
 from preprocess.files import atomic_path, write_text
 
-SCORES = ("AP", "AP50", "AP75", "F1")
+SCORES = ("AP", "AP50", "AP75", "F1", "centre_F1")
 STRICT, INDEPENDENT = "strict", "independent"
 COLUMNS = ("control", "seed", "start", "iterations", "um/px", *SCORES, "s per slide")
 
