@@ -45,7 +45,7 @@ def run_training(cfg: CfgNode) -> Path:
     _check_split(manifest)
     cfg = resolve_init(cfg)
     weights = cfg.MODEL.WEIGHTS
-    for phase in phase_configs(_fit_to_data(cfg, manifest)):
+    for phase in phase_configs(fit_to_data(cfg, manifest)):
         exported = Path(phase.OUTPUT_DIR) / DETECTOR_FILE
         phase.defrost()
         phase.MODEL.WEIGHTS = str(weights)
@@ -94,8 +94,10 @@ def _run_phase(cfg: CfgNode, manifest: Manifest, inputs: dict[str, str], exporte
         trainer = Trainer(cfg)
         if trainer.checkpointer.has_checkpoint():
             trainer.resume_or_load(resume=True)
-        with quiet_torch():
-            trainer.train()
+        # A run that was stopped between its last checkpoint and its export has no iteration left.
+        if trainer.start_iter < trainer.max_iter:
+            with quiet_torch():
+                trainer.train()
     except FloatingPointError as error:
         raise UserError(
             f"training diverged: {error}".split("\n")[0],
@@ -114,7 +116,7 @@ def _run_phase(cfg: CfgNode, manifest: Manifest, inputs: dict[str, str], exporte
     export_detector(exported, detector, cfg, **detector_traits(cfg, manifest), provenance=provenance)
 
 
-def _fit_to_data(cfg: CfgNode, manifest: Manifest) -> CfgNode:
+def fit_to_data(cfg: CfgNode, manifest: Manifest) -> CfgNode:
     """The number of classes follows the data; the seed must be a real one."""
     cfg = cfg.clone()
     cfg.defrost()
@@ -143,6 +145,7 @@ def _inputs_of(cfg: CfgNode) -> dict[str, str]:
     # Where files lie does not change what comes out; what is in them does.
     neutral.OUTPUT_DIR = neutral.DATASETS.TILES = neutral.MODEL.WEIGHTS = ""
     neutral.MODEL.MHKD.TEACHER.WEIGHTS = neutral.MODEL.MHKD.TEACHER.CONFIG_FILE = ""
+    neutral.DATALOADER.NUM_WORKERS = 0  # a position is the same sample whoever loads it
     files = {
         "tiles": Path(cfg.DATASETS.TILES) / "manifest.csv",
         "boxes": Path(cfg.DATASETS.TILES) / "boxes.csv",
