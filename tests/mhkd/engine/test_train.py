@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import ClassVar
 
 import cv2
 import pytest
@@ -23,7 +24,7 @@ MakeCfg = Callable[..., CfgNode]
 class Stop(HookBase):
     """Ctrl-C at the end of each iteration, once; ``stops`` are those of all attempts."""
 
-    stops: list[tuple[str, int]] = []
+    stops: ClassVar[list[tuple[str, int]]] = []
 
     def after_step(self) -> None:
         here = Path(self.trainer.cfg.OUTPUT_DIR).name, self.trainer.iter
@@ -94,7 +95,7 @@ def test_stopped_at_every_iteration_and_resumed_is_the_same_run(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """To the bit, with AdamW and the augmentation of the demo; also stopped between the last iteration and its export."""
+    """To the bit, with AdamW and the demo's augmentation; also stopped between the last iteration and the export."""
     alone = ("DATALOADER.NUM_WORKERS", 0, "OUTPUT_DIR", str(tmp_path / "whole"))
     whole = distil(tiny_cfg, name, teacher, teacher, *overrides, *alone)
     monkeypatch.setattr(Stop, "stops", [])
