@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -35,7 +35,7 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     # In one kernel over all weights, but for fp16: there a fused optimiser takes gradients that are still scaled, and
     # clipping would come too early.
     adamw = {"fused": not solver.AMP.ENABLED}
-    kinds: dict[str, tuple[type[torch.optim.Optimizer], dict[str, Any]]] = {
+    kinds: dict[str, tuple[Callable[..., torch.optim.Optimizer], dict[str, Any]]] = {
         "sgd": (torch.optim.SGD, {"momentum": solver.MOMENTUM, "nesterov": solver.NESTEROV, "foreach": True}),
         "adamw": (torch.optim.AdamW, adamw),
     }
@@ -45,15 +45,18 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     optimizer = kind(groups, lr=solver.BASE_LR, **options)
     clipping = solver.CLIP_GRADIENTS
     if clipping.ENABLED:
-        clip = {"norm": partial(clip_norms, norm_type=clipping.NORM_TYPE), "value": nn.utils.clip_grad_value_}
-        if clipping.CLIP_TYPE not in clip:
+        clips: dict[str, Callable[..., Any]] = {
+            "norm": partial(clip_norms, norm_type=clipping.NORM_TYPE),
+            "value": nn.utils.clip_grad_value_,
+        }
+        if clipping.CLIP_TYPE not in clips:
             raise UserError(
                 f"SOLVER.CLIP_GRADIENTS.CLIP_TYPE is {clipping.CLIP_TYPE!r}", remedy='use "norm" or "value"'
             )
 
         def before_step(optimizer: torch.optim.Optimizer, *_: Any) -> None:
             weights = [p for group in optimizer.param_groups for p in group["params"]]
-            clip[clipping.CLIP_TYPE](weights, clipping.CLIP_VALUE)
+            clips[clipping.CLIP_TYPE](weights, clipping.CLIP_VALUE)
 
         optimizer.register_step_pre_hook(before_step)
     return optimizer

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import torch
 from timm.layers.padding import pad_same
 from torch import Tensor, fx, nn
 from torch.nn import functional
@@ -96,11 +95,11 @@ def _pairs(network: nn.Module) -> Iterator[tuple[str, str]]:
     paths = [node.target for node in calls]
     for node in calls:
         norm = network.get_submodule(str(node.target))
-        source = node.all_input_nodes[0] if node.all_input_nodes else None
+        source = node.all_input_nodes[0]
         if not isinstance(norm, _BatchNorm) or source not in calls or len(source.users) != 1:
             continue
         conv = network.get_submodule(str(source.target))
-        known = type(conv) is nn.Conv2d and conv.padding_mode == "zeros" or type(conv).__name__ == "Conv2dSame"
+        known = (type(conv) is nn.Conv2d and conv.padding_mode == "zeros") or type(conv).__name__ == "Conv2dSame"
         frozen = norm.track_running_stats and norm.affine
         if known and frozen and conv.bias is None and paths.count(node.target) == paths.count(source.target) == 1:
             yield str(source.target), str(node.target)
