@@ -46,7 +46,7 @@ def run_training(cfg: CfgNode) -> Path:
     _check_split(manifest)
     cfg = resolve_init(cfg)
     weights = cfg.MODEL.WEIGHTS
-    phases = phase_configs(_fit_to_data(cfg, manifest))
+    phases = phase_configs(fit_to_data(cfg, manifest))
     for phase in phases:
         exported = Path(phase.OUTPUT_DIR) / DETECTOR_FILE
         phase.defrost()
@@ -96,8 +96,10 @@ def _run_phase(cfg: CfgNode, manifest: Manifest, inputs: dict[str, str], exporte
         trainer = Trainer(cfg)
         if trainer.checkpointer.has_checkpoint():
             trainer.resume_or_load(resume=True)
-        with quiet_torch():
-            trainer.train()
+        # A run that was stopped between its last checkpoint and its export has no iteration left.
+        if trainer.start_iter < trainer.max_iter:
+            with quiet_torch():
+                trainer.train()
     except FloatingPointError as error:
         raise UserError(
             f"training diverged: {error}".split("\n")[0],
@@ -120,7 +122,7 @@ def _run_phase(cfg: CfgNode, manifest: Manifest, inputs: dict[str, str], exporte
     export_detector(exported, detector, cfg, **traits, provenance=provenance, score_thresh=thresh)
 
 
-def _fit_to_data(cfg: CfgNode, manifest: Manifest) -> CfgNode:
+def fit_to_data(cfg: CfgNode, manifest: Manifest) -> CfgNode:
     """The number of classes follows the data; the seed must be a real one."""
     cfg = cfg.clone()
     cfg.defrost()
@@ -149,6 +151,7 @@ def _inputs_of(cfg: CfgNode) -> dict[str, str]:
     # Where files lie does not change what comes out; what is in them does.
     neutral.OUTPUT_DIR = neutral.DATASETS.TILES = neutral.MODEL.WEIGHTS = ""
     neutral.MODEL.MHKD.TEACHER.WEIGHTS = neutral.MODEL.MHKD.TEACHER.CONFIG_FILE = ""
+    neutral.DATALOADER.NUM_WORKERS = 0  # a position is the same sample whoever loads it
     files = {
         "tiles": Path(cfg.DATASETS.TILES) / "manifest.csv",
         "boxes": Path(cfg.DATASETS.TILES) / "boxes.csv",

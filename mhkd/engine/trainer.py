@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from detectron2.config import CfgNode
 from detectron2.engine import AMPTrainer, DefaultTrainer, HookBase, SimpleTrainer, create_ddp_model
+from detectron2.engine.hooks import IterationTimer
 from detectron2.modeling import build_model
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
@@ -115,7 +116,10 @@ class Trainer(DefaultTrainer):
             hooks.append(LossBalance(settings.MAX_RATIO))
         if cfg.TEST.EVAL_PERIOD and comm.is_main_process():
             hooks.append(self._build_selection())
-        return hooks + [hook for hook in super().build_hooks() if type(hook).__name__ != "EvalHook"]
+        # Timed from the first iteration on: without a time, a printer that is interrupted divides by zero.
+        hooks.append(IterationTimer(warmup_iter=0))
+        others = {"EvalHook", "IterationTimer"}
+        return hooks + [hook for hook in super().build_hooks() if type(hook).__name__ not in others]
 
     def _build_selection(self) -> BestOnValidation:
         cfg = self.cfg

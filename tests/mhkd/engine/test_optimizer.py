@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from detectron2.solver.build import maybe_add_gradient_clipping
 from torch import nn
 
 from mhkd.config import mhkd_cfg
@@ -28,3 +29,26 @@ def test_an_unknown_optimizer_is_refused() -> None:
     cfg.SOLVER.OPTIMIZER = "lion"
     with pytest.raises(UserError, match=r"'lion'.*adamw"):
         build_optimizer(cfg, nn.Linear(1, 1))
+
+
+@pytest.mark.parametrize(("clip_type", "optimizer"), [("norm", "adamw"), ("norm", "sgd"), ("value", "sgd")])
+def test_it_steps_as_detectron2s_clipping_around_torchs_plain_optimizer_does(clip_type: str, optimizer: str) -> None:
+    cfg = mhkd_cfg()
+    cfg.SOLVER.OPTIMIZER, cfg.SOLVER.BASE_LR, cfg.SOLVER.WEIGHT_DECAY = optimizer, 0.1, 0.01
+    cfg.SOLVER.CLIP_GRADIENTS.ENABLED, cfg.SOLVER.CLIP_GRADIENTS.CLIP_TYPE = True, clip_type
+    layers = [nn.Conv2d(3, 8, 3).to(memory_format=torch.channels_last) for _ in range(2)]
+    layers[1].load_state_dict(layers[0].state_dict())
+    plain, options = {
+        "adamw": (torch.optim.AdamW, {"weight_decay": 0.01, "foreach": False}),
+        "sgd": (torch.optim.SGD, {"weight_decay": 0.01, "momentum": 0.9}),
+    }[optimizer]
+    expected = maybe_add_gradient_clipping(cfg, plain)(layers[1].parameters(), lr=0.1, **options)
+    found = build_optimizer(cfg, layers[0])
+    for scale in (100.0, 1e-3, 1.0):  # far above and far below the limit of 1
+        images = torch.randn(2, 3, 9, 9)
+        for layer, stepper in zip(layers, (found, expected), strict=True):
+            stepper.zero_grad()
+            (scale * layer(images) ** 2).sum().backward()
+            stepper.step()
+    for ours, theirs in zip(layers[0].parameters(), layers[1].parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs)

@@ -46,21 +46,31 @@ def test_frozen_stages_and_batch_norms_do_not_train(packaged: TimmBackbone) -> N
     trained = {name for name, p in packaged.named_parameters() if p.requires_grad}
     assert not any(name.startswith(("network.conv_stem", "network.blocks.0", "network.blocks.1.")) for name in trained)
     assert any(name.startswith("network.blocks.2.") for name in trained)
-    norms = [m for m in packaged.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
+    assert not any("bn" in name for name in trained)
+    before = {k: v.clone() for k, v in packaged.state_dict().items()}
+    packaged(torch.randn(2, 3, 64, 64))
+    assert all(torch.equal(v, before[k]) for k, v in packaged.state_dict().items())
+
+
+def test_the_norms_that_cannot_be_folded_are_frozen_as_well() -> None:
+    backbone = TimmBackbone("resnetv2_18").train()
+    norms = [m for m in backbone.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
     assert norms
     assert not any(m.training for m in norms)
 
 
-def test_depthwise_layers_train_in_float32_and_run_in_bfloat16() -> None:
-    backbone = TimmBackbone(NAME)
-    seen: list[torch.dtype] = []
-    layer = next(m for m in backbone.modules() if getattr(m, "groups", 1) > 1)
-    layer.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
-    for training in (True, False):
-        backbone.train(training)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            backbone(torch.zeros(1, 3, 32, 32))
-    assert seen == [torch.float32, torch.bfloat16]
+def test_depthwise_layers_run_in_float32_where_they_learn_and_in_bfloat16_elsewhere() -> None:
+    backbone = TimmBackbone(NAME, freeze_at=2)
+    seen: dict[str, list[torch.dtype]] = {"blocks.0.0": [], "blocks.6.0": []}
+    for block, dtypes in seen.items():
+        layer = backbone.network.get_submodule(f"{block}.conv_dw")
+        layer.register_forward_hook(lambda module, inputs, output, dtypes=dtypes: dtypes.append(output.dtype))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        backbone.train()(torch.zeros(1, 3, 32, 32))
+        with torch.no_grad():
+            backbone.eval()(torch.zeros(1, 3, 32, 32))
+    assert seen["blocks.0.0"] == [torch.bfloat16, torch.bfloat16]  # of a frozen stage
+    assert seen["blocks.6.0"] == [torch.float32, torch.bfloat16]
 
 
 def test_unusable_settings_say_what_to_do() -> None:
