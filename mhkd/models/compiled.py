@@ -63,18 +63,20 @@ class FrozenGraph(nn.Module):
     def _freeze(self, inputs: tuple[Tensor, ...]) -> Any:
         with torch.autocast("cpu", enabled=False), torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of what a trace cannot follow, and that TorchScript is no longer grown
-            for fusion in (True, False):
-                torch.jit.enable_onednn_fusion(fusion)
-                graph = torch.jit.freeze(torch.jit.trace(self._layers, inputs, check_trace=False))
-                try:
-                    for _ in range(_WARM_UP_CALLS):
-                        graph(*inputs)
-                except RuntimeError:
-                    if not fusion:
-                        raise
-                    continue  # an operation that oneDNN does not know
-                return graph
-        raise AssertionError("not reached")
+            try:
+                return self._warm(inputs, fusion=True)
+            except RuntimeError:  # an operation that oneDNN does not know
+                return self._warm(inputs, fusion=False)
+
+    def _warm(self, inputs: tuple[Tensor, ...], *, fusion: bool) -> Any:
+        graph = torch.jit.freeze(torch.jit.trace(self._layers, inputs, check_trace=False))
+        torch.jit.enable_onednn_fusion(fusion)
+        try:
+            for _ in range(_WARM_UP_CALLS):
+                graph(*inputs)
+        finally:  # it holds for the whole process, and other graphs do not ask for it
+            torch.jit.enable_onednn_fusion(False)
+        return graph
 
 
 class FrozenBackbone(Backbone):
@@ -102,7 +104,7 @@ class FrozenBackbone(Backbone):
 
 
 class FrozenHead(nn.Module):
-    """A dense head as a frozen graph: list of feature maps -> tuple of lists (scores, deltas, ...), one of each per map."""
+    """A dense head as a frozen graph: feature maps -> lists of scores, deltas and so on, one of each per map."""
 
     def __init__(self, head: nn.Module, dtype: torch.dtype) -> None:
         super().__init__()
@@ -142,6 +144,8 @@ def freeze_convolutions(model: Any, *, bf16: bool) -> Any:
         return model
     model = copy.deepcopy(model)
     dtype = torch.bfloat16 if bf16 else torch.float32
+    if hasattr(model, "bf16"):
+        model.bf16 = "on" if bf16 else "off"  # what is left of the detector goes the same way
     adapters = getattr(model, "bfa", None)
     fold_batch_norms(model.backbone)
     model.backbone = FrozenBackbone(model.backbone, nn.Identity() if adapters is None else adapters, dtype)

@@ -105,8 +105,6 @@ def _torchscript(path: Path, device: str) -> tuple[dict[str, Any], Graph]:
                 )
     files = {CARD_KEY: ""}
     module = torch.jit.load(str(path), map_location=device, _extra_files=files).eval()
-    if device == "cpu":
-        torch.jit.enable_onednn_fusion(True)
 
     def graph(image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         boxes, scores, classes = module(image.to(device))
