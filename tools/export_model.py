@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import cast
 
 from mhkd.inference.predictor import SlidePredictor
 from mhkd.inference.tile_parity import tile_parity
+from mhkd.models.checkpoint import Detector
 from mhkd.models.export import export_graph
-from mhkd.models.exported import SUFFIXES, ExportedDetector, load_exported
+from mhkd.models.exported import SUFFIXES, load_exported
 from mhkd.models.load import load_model
 from mhkd.models.parity import BOX_PX, SCORE
 from preprocess.console import EXIT_ERROR, EXIT_OK, HelpFormatter, run_main
@@ -45,9 +47,9 @@ def main(argv: list[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     if args.score_thresh is not None and not 0.0 <= args.score_thresh <= 1.0:
         raise UserError(f"a score threshold of {args.score_thresh:g} is not possible", remedy="give 0 to 1")
-    detector = load_model(args.model, device="cpu", backend="eager", bf16="off")
-    if isinstance(detector, ExportedDetector):
+    if Path(args.model).suffix in SUFFIXES:
         raise UserError("already exported", path=args.model, remedy="give the checkpoint that it was made from")
+    detector = cast(Detector, load_model(args.model, device="cpu", backend="eager", bf16="off"))
     export_graph(detector, args.output, score_thresh=args.score_thresh)
     print(f"{args.output}: {args.output.stat().st_size / 1e6:.1f} MB")
     if not args.check:

@@ -9,7 +9,6 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from detectron2.config import CfgNode
 
 from mhkd.config import read_config
@@ -95,18 +94,3 @@ def tiny_cfg(tile_pairs: Path, tmp_path: Path) -> Callable[..., CfgNode]:
 def teacher(tile_pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The exported detector of a tiny teacher."""
     return run_training(make_tiny(tile_pairs, tmp_path_factory.mktemp("trained"))("teacher"))
-
-
-@pytest.fixture(scope="session")
-def checkpoint(teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """``teacher`` after a few iterations, with BatchNorm statistics that are not those of a new network."""
-    content = torch.load(teacher, weights_only=True)
-    generator = torch.Generator().manual_seed(0)
-    for key, value in content["model"].items():
-        if key.endswith("running_mean"):
-            value.copy_(torch.randn(value.shape, generator=generator) * 0.1)
-        elif key.endswith("running_var"):
-            value.copy_(1 + torch.rand(value.shape, generator=generator))
-    path = tmp_path_factory.mktemp("models") / "detector.pth"
-    torch.save(content, path)
-    return path

@@ -82,9 +82,9 @@ def bytes_read(path: Path, mpp: float, reader: str, tile_px: int = 512) -> int:
     try:
         with Slide.open(path) as slide:
             mask = TissueMask.of(slide)
-            tiles = [
-                tile for tile in Grid(slide.region, slide.wh_l0(Size(tile_px, tile_px), mpp)) if mask.coverage(tile)
-            ]
+            grid = Grid(slide.region, slide.wh_l0(Size(tile_px, tile_px), mpp))
+        tiles = [tile for tile in grid if mask.coverage(tile)]
+        with Slide.open(path) as slide:  # nothing of it is in a cache yet
             before = _read_so_far()
             for tile in tiles:
                 slide.read(tile, Size(tile_px, tile_px))

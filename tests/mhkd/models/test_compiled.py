@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from detectron2.layers import Conv2d, FrozenBatchNorm2d
 from torch import nn
 
 from mhkd.modeling.bfa import BFA
-from mhkd.models.compiled import FrozenGraph, fold_batch_norms, freeze_convolutions
+from mhkd.models.checkpoint import load_detector
+from mhkd.models.compiled import FrozenGraph, FrozenHead, fold_batch_norms, freeze_convolutions
+from mhkd.models.parity import compare
+from mhkd.structures import SlideDetections
+from tests.detectors import write_detector
 
 
 def boxes_and_scores(model, images):
     with torch.inference_mode():
         found = [model([{"image": image}])[0]["instances"] for image in images]
     return torch.cat([f.pred_boxes.tensor for f in found]), torch.cat([f.scores for f in found])
+
+
+def detections(model, images):
+    boxes, scores = (x.double().numpy() for x in boxes_and_scores(model, images))
+    return SlideDetections(boxes, scores, np.zeros(len(boxes)), ("glomerulus",))
 
 
 def test_frozen_graphs_find_the_same(detector, images):
@@ -29,6 +39,18 @@ def test_frozen_graphs_find_the_same(detector, images):
         torch.testing.assert_close(found[0], boxes, atol=0.01, rtol=0)
         torch.testing.assert_close(found[1], scores, atol=1e-4, rtol=0)
     torch.testing.assert_close(boxes_and_scores(detector.model, images), (boxes, scores), atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("config", ["retinanet/baseline_strict", "fcos/baseline_strict"])
+def test_one_stage_detectors_find_the_same(config, images, tmp_path):
+    detector = load_detector(write_detector(tmp_path / "detector.pth", "MODEL.MHKD.BF16", "off", config=config))
+    frozen = freeze_convolutions(detector.model, bf16=False)
+    assert isinstance(frozen.head, FrozenHead)
+    expected, found = (detections(model, images) for model in (detector.model, frozen))
+    parity = compare([(expected, found)])  # some score the same, so that their order is anyone's
+    assert parity.matched
+    assert parity.within(0.01, 1e-4)
+    assert len(boxes_and_scores(freeze_convolutions(detector.model, bf16=True), images)[0])
 
 
 def test_what_is_found_does_not_depend_on_what_came_before(detector, images):

@@ -17,14 +17,14 @@ def test_a_checkpoint_becomes_frozen_graphs_on_the_cpu_and_stays_itself_on_reque
     fast, plain = load_model(checkpoint, device="cpu"), load_model(checkpoint, device="cpu", backend="eager")
     assert isinstance(fast.model.backbone, FrozenBackbone)
     assert not isinstance(plain.model.backbone, FrozenBackbone)
-    assert fast.tile_px == plain.tile_px == TILE_FACTOR * 128
+    assert fast.tile_px == plain.tile_px == TILE_FACTOR * 32
 
 
 def test_an_exported_file_is_told_by_its_suffix(checkpoint, tmp_path):
     path = export_graph(load_model(checkpoint, device="cpu", backend="eager"), tmp_path / "d.torchscript")
     exported = load_model(path, device="cpu")
     assert isinstance(exported, ExportedDetector)
-    assert exported.tile_px == TILE_FACTOR * 128
+    assert exported.tile_px == TILE_FACTOR * 32
 
 
 def test_what_does_not_fit_is_refused(checkpoint):
