@@ -19,11 +19,11 @@ from preprocess.geometry import Region, Size
 
 
 class Detector(Protocol):
-    """A loaded model: ``mhkd.engine.checkpoint.load_detector`` makes one.
+    """A loaded model: ``mhkd.models.load.load_model`` makes one.
 
     ``model`` takes Detectron2's list of dicts, ``image`` an RGB uint8 (3, h, w) tensor at ``input_mpp`` micrometres
     per pixel, and gives ``[{"instances": Instances}]`` with boxes in the pixels of that image. ``tile_px`` is the side
-    of the tiles that it was trained on, in input pixels; ``score_thresh`` the score that counts as found, chosen on
+    that tiles of a slide should have, in input pixels; ``score_thresh`` the score that counts as found, chosen on
     validation data, None where that was not done.
     """
 
@@ -41,6 +41,10 @@ class Detector(Protocol):
     def provenance(self) -> dict[str, Any]: ...
     @property
     def score_thresh(self) -> float | None: ...
+
+
+class BatchTooLargeError(UserError):
+    """The memory, the accelerator's or the machine's, does not hold the work on a batch."""
 
 
 def describe_detector(detector: Detector) -> dict[str, Any]:
@@ -61,8 +65,8 @@ def detect(
     """What ``detector`` finds in one batch, per image, in level-0 pixels.
 
     images: uint8 RGB (h, w, 3) arrays at the detector's mpp; regions: where each of them lies in its slide. Detections
-    below ``score_thresh``, without an area or with a number that is not finite are left out. Raises UserError where
-    the accelerator's memory does not hold the batch.
+    below ``score_thresh``, without an area or with a number that is not finite are left out. Raises
+    BatchTooLargeError where the memory does not hold the batch.
     """
     inputs = [
         {"image": torch.from_numpy(image.transpose(2, 0, 1).copy()), "height": image.shape[0], "width": image.shape[1]}
@@ -71,15 +75,25 @@ def detect(
     try:
         with torch.inference_mode(), quiet_torch():
             outputs = detector.model(inputs)
-    except torch.OutOfMemoryError:
-        raise UserError(
-            f"the accelerator's memory does not hold a batch of {len(images)} tiles",
-            remedy="give a smaller --batch-size, or --device cpu",
+    except (RuntimeError, MemoryError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()  # what the failed batch left behind, for a smaller one
+        raise BatchTooLargeError(
+            f"the memory does not hold a batch of {len(images)} tiles",
+            remedy="give a smaller --tile-px, or --device cpu",
         ) from None
     return [
         _to_detections(output["instances"], image, region, detector.class_names, score_thresh)
         for output, image, region in zip(outputs, images, regions, strict=True)
     ]
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Whether torch (an accelerator's allocator, or the CPU's, which has no error of its own) asked for too much."""
+    own = (torch.OutOfMemoryError, MemoryError)
+    return isinstance(error, own) or "DefaultCPUAllocator: can't allocate memory" in str(error)
 
 
 @contextmanager

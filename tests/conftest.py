@@ -73,3 +73,12 @@ def _feature(x: float, y: float, radius: float) -> dict[str, object]:
         "geometry": {"type": "Polygon", "coordinates": [[*ring[:-1], ring[0]]]},
         "properties": {"objectType": "annotation", "classification": {"name": "Glomerulus", "color": [0, 160, 0]}},
     }
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real, untrained detector of 32 px tiles at 8 um/px, up-sampled by 4, with BFA."""
+    from tests.detectors import write_detector
+
+    folder = tmp_path_factory.mktemp("models")
+    return write_detector(folder / "detector.pth", "MODEL.MHKD.BFA.ENABLED", True)

@@ -13,10 +13,10 @@ from detectron2.config import CfgNode
 
 from mhkd.config import read_config
 from mhkd.data.random_pairs import write_random_pairs
-from mhkd.engine.checkpoint import resolve_device
 from mhkd.engine.speed import PHASES
 from mhkd.engine.speed_table import markdown, measure_all, name_random_teacher
 from mhkd.engine.train import fit_to_data
+from mhkd.models.checkpoint import resolve_device
 from preprocess.console import EXIT_OK, HelpFormatter, progress, run_main
 from preprocess.files import write_json, write_text
 from preprocess.manifest import Manifest

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from mhkd.detector import describe_detector
-from mhkd.engine.checkpoint import load_detector, resolve_device
 from mhkd.engine.threshold import store_thresholds
 from mhkd.evaluation.comparison import compare_last
 from mhkd.evaluation.figures import DRAWS, SlideFigures
@@ -16,6 +15,8 @@ from mhkd.evaluation.slide_level import evaluate_slides, fill_splits
 from mhkd.evaluation.tables import markdown_table, write_results
 from mhkd.evaluation.tile_level import evaluate_tiles
 from mhkd.inference.predictor import SlidePredictor
+from mhkd.models.checkpoint import resolve_device
+from mhkd.models.load import load_model
 from mhkd.provenance import software
 from preprocess.class_map import ClassMap
 from preprocess.console import HelpFormatter, run_main
@@ -45,9 +46,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--score-thresh", type=float, help="where F1 is taken (default: best on val, or the model's)")
     parser.add_argument("--store-thresholds", action="store_true", help="write the models with what is best on val")
     parser.add_argument("--draws", type=int, default=DRAWS, help="of the bootstrap by patient; 0 for no intervals")
-    parser.add_argument("--tile-px", type=int, help="side of the tiles on slides, in pixels (default: as trained)")
-    parser.add_argument("--overlap", type=float, default=0.25, help="of tiles on slides, as a share of their side")
-    parser.add_argument("--batch-size", type=int, default=4, help="tiles per step of the model")
+    parser.add_argument("--tile-px", type=int, help="side of tiles on slides, in pixels (default: 4 x the training's)")
+    parser.add_argument("--overlap", type=float, help="of tiles, as a share (default: 256 um, at most 0.25)")
+    parser.add_argument("--batch-size", type=int, default=1, help="tiles per step of the model")
     parser.add_argument("--device", default="auto", help="cpu, cuda, or auto: cuda where there is one")
     return parser
 
@@ -64,7 +65,7 @@ def main(argv: list[str] | None = None) -> int:
     models: dict[str, Any] = {}
     figures: dict[str, SlideFigures] = {}
     # All are loaded before the first is run, so that a wrong one does not cost the work of the others.
-    for name, detector in {name: load_detector(path, device) for name, path in checkpoints.items()}.items():
+    for name, detector in {name: load_model(path, device=device) for name, path in checkpoints.items()}.items():
         predictor = SlidePredictor(detector, tile_px=args.tile_px, overlap=args.overlap, batch_size=args.batch_size)
         tiles = None
         if manifest is not None:

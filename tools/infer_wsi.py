@@ -5,13 +5,16 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 
-from mhkd.engine.checkpoint import load_detector, resolve_device
 from mhkd.inference.cohort_runner import check_writable, result_lines, search_slides, total_line
 from mhkd.inference.formats import DEFAULT_FORMATS, FORMATS, in_order
 from mhkd.inference.key_file import write_key
 from mhkd.inference.slide_job import ModelFile, OutputSpec, SearchOptions, SearchSpec, SlideJob, anonymized, check_names
+from mhkd.models.checkpoint import resolve_device
+from mhkd.models.load import BACKENDS, load_model
+from mhkd.models.registry import find_model
 from preprocess.cohort import ENGINES
 from preprocess.console import HelpFormatter, report, run_main
 from preprocess.errors import UserError
@@ -19,7 +22,7 @@ from preprocess.origin import ORIGINS
 from preprocess.outcome import failures
 from preprocess.slide_search import find_slides
 
-DEFAULT_CHECKPOINT = "output/demo/step3/detector.pth"
+DEFAULT_MODEL = "output/demo/step3/detector.pth"
 EXAMPLES = """
 Finished slides are skipped; with other options, another model or a changed slide they are searched again. Other formats
 are written without a search. Files and their columns: docs/inference.md.
@@ -29,7 +32,7 @@ Examples:
   python tools/infer_wsi.py slide.svs
 
   # a file that does not state its pixel size, with a model of your own
-  python tools/infer_wsi.py scan.tif --mpp 0.5 --checkpoint detector.pth --output-dir results
+  python tools/infer_wsi.py scan.tif --mpp 0.5 --model detector.pth --output-dir results
 
   # all slides below a folder, for ImageScope and COCO tools, under neutral names
   python tools/infer_wsi.py slides/ --output-dir results --formats imagescope coco --anonymize --key key.csv
@@ -45,7 +48,8 @@ Exit code: 0 all slides done, 1 error, 3 some slides failed (listed in failed.cs
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=HelpFormatter)
     parser.add_argument("slides", nargs="+", metavar="SLIDE", help="slides, images, folders, 'patterns*', slides.csv")
-    parser.add_argument("--checkpoint", default=DEFAULT_CHECKPOINT, help="the detector, as training exported it")
+    parser.add_argument("--model", "--checkpoint", default=DEFAULT_MODEL, help="a detector: its file or its name")
+    parser.add_argument("--backend", choices=BACKENDS, default="auto", help="what runs the model (docs/speed.md)")
     parser.add_argument("--output-dir", type=Path, default=Path("output/inference"), help="folder for the results")
     parser.add_argument(
         "--formats", nargs="+", choices=FORMATS, default=DEFAULT_FORMATS, metavar="FORMAT", help=", ".join(FORMATS)
@@ -72,8 +76,8 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     options = SearchOptions(**{one.name: getattr(args, one.name) for one in fields(SearchOptions)})
-    if args.checkpoint == DEFAULT_CHECKPOINT and not Path(args.checkpoint).is_file():
-        raise UserError("no model yet", path=args.checkpoint, remedy="run `make demo`, or give one with --checkpoint")
+    if args.model == DEFAULT_MODEL and not Path(args.model).is_file():
+        raise UserError("no model yet", path=args.model, remedy="run `make demo`, or give one with --model")
     check_writable(args.output_dir)
     files = find_slides(args.slides, leave_out=args.output_dir)
     if args.anonymize:
@@ -82,8 +86,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.key:
         write_key(args.key, files, args.output_dir)
     workers = args.workers if args.engine == "ray" else args.workers or 0
+    load = partial(load_model, backend=args.backend)
     local_workers = workers or 0 if args.engine == "local" else 0
-    model = ModelFile.of(load_detector, args.checkpoint, resolve_device(args.device), local_workers)
+    model = ModelFile.of(load, find_model(args.model), resolve_device(args.device), local_workers)
     search = SearchSpec(model, options)
     outputs = OutputSpec(args.output_dir.absolute(), in_order(args.formats), args.origin)
     jobs = [SlideJob.of(file, search, outputs, mpp=args.mpp) for file in files]

@@ -10,7 +10,7 @@ from mhkd.config import read_config
 from mhkd.controls.report import write_report
 from mhkd.controls.runner import run_controls
 from mhkd.controls.table import CONTROLS, Recipe
-from mhkd.engine.checkpoint import resolve_device
+from mhkd.models.checkpoint import resolve_device
 from preprocess.console import HelpFormatter, report, run_main
 from preprocess.errors import UserError
 from preprocess.manifest import Manifest

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 
 from mhkd.config import read_config
-from mhkd.engine.checkpoint import resolve_device
 from mhkd.engine.train import launch_training
+from mhkd.models.checkpoint import resolve_device
 from preprocess.console import HelpFormatter, run_main
 
 EXAMPLES = """

@@ -15,11 +15,11 @@ import torch
 from detectron2.config import CfgNode
 
 from mhkd.controls.table import CONTROLS, TEACHER, Recipe
-from mhkd.engine.checkpoint import load_detector
 from mhkd.engine.phases import phase_configs
 from mhkd.engine.train import DETECTOR_FILE, run_training
 from mhkd.evaluation.slide_level import evaluate_slides, fill_splits
 from mhkd.inference.predictor import SlidePredictor
+from mhkd.models.checkpoint import load_detector
 from mhkd.provenance import software
 from preprocess.class_map import ClassMap
 from preprocess.cohort import run_cohort

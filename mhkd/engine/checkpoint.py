@@ -6,70 +6,18 @@ the configuration that builds it, and what a caller must know to feed it.
 
 from __future__ import annotations
 
-import pickle
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
-from detectron2.modeling import GeneralizedRCNN, build_model
+from detectron2.modeling import GeneralizedRCNN
 from torch import nn
 
-import mhkd.modeling  # noqa: F401  registers the architectures that a configuration may name
-from mhkd.config import mhkd_cfg
+from mhkd.models.checkpoint import FORMAT_VERSION, load_strictly, read_checkpoint, read_export
 from preprocess.errors import UserError
 from preprocess.files import atomic_path
-
-FORMAT_VERSION = 1
-# What a pickled state dict of numpy arrays (Detectron2's model zoo) may name; nothing else is looked up.
-_SAFE_PICKLE_NAMES = {
-    ("collections", "OrderedDict"),
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
-    ("numpy.core.multiarray", "_reconstruct"),
-    ("numpy.core.multiarray", "scalar"),
-    ("_codecs", "encode"),
-}
-
-
-class _ArrayUnpickler(pickle.Unpickler):
-    """Unpickles numpy arrays in plain containers and refuses everything else."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        module = module.replace("numpy._core", "numpy.core")
-        if (module, name) not in _SAFE_PICKLE_NAMES:
-            raise pickle.UnpicklingError(f"it names {module}.{name}")
-        return super().find_class(module.replace("numpy.core", "numpy._core"), name)
-
-
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Read a ``.pth`` or a model-zoo ``.pkl`` file; code inside it is never run.
-
-    Raises:
-        UserError: missing file, damaged file, or one that holds more than arrays and plain values.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError("checkpoint not found", path=path)
-    try:
-        if path.suffix == ".pkl":
-            with path.open("rb") as stream:
-                loaded = _ArrayUnpickler(stream, encoding="latin1").load()
-        else:
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # bytes that are no pickle make the unpickler fail in any way
-        reason = str(error).split(". ")[0].split("\n")[0][:160]
-        raise UserError(
-            f"not a readable checkpoint of plain weights: {reason}",
-            path=path,
-            remedy="use a file from a source you trust",
-        ) from None
-    if not isinstance(loaded, dict):
-        raise UserError("not a checkpoint: it holds no dict", path=path)
-    return loaded
 
 
 class SafeCheckpointer(DetectionCheckpointer):
@@ -89,25 +37,6 @@ class SafeCheckpointer(DetectionCheckpointer):
         with atomic_path(Path(self.save_dir) / f"{name}.pth") as temporary:
             torch.save({"model": self.model.state_dict(), **states, **kwargs}, temporary)
         self.tag_last_checkpoint(f"{name}.pth")
-
-
-@dataclass(frozen=True)
-class Detector:
-    """An exported detector, ready to predict.
-
-    ``model`` takes ``[{"image": uint8 RGB tensor (3, h, w)}]`` and gives ``[{"instances": Instances}]`` with boxes
-    in pixels of that image. Feed it images of ``input_mpp`` um/px; it was trained on tiles of ``tile_px``.
-    ``score_thresh`` is the score that counts as found, chosen on validation data; None where the file does not say.
-    """
-
-    model: nn.Module
-    cfg: CfgNode
-    input_mpp: float
-    tile_px: int
-    class_names: tuple[str, ...]
-    provenance: dict[str, Any]
-    path: Path
-    score_thresh: float | None = None
 
 
 def export_detector(
@@ -155,87 +84,11 @@ def store_threshold(source: str | Path, target: str | Path, score_thresh: float,
     ``origin`` says in its provenance where the threshold comes from. ``source`` itself stays as it is, for later steps
     know it by its hash. Raises UserError where it is no exported detector.
     """
-    content = _read_export(source)
+    content = read_export(source)
     content["score_thresh"] = score_thresh
     content["provenance"] = {**content.get("provenance", {}), "score_thresh_origin": origin}
     with atomic_path(target) as temporary:
         torch.save(content, temporary)
-
-
-def resolve_device(name: str) -> str:
-    """A device name, with "auto" as cuda where there is one and cpu elsewhere."""
-    return name if name != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def load_detector(path: str | Path, device: str = "cpu") -> Detector:
-    """Build the detector that :func:`export_detector` wrote, in evaluation mode on ``device``.
-
-    Raises:
-        UserError: the file is missing, damaged, no exported detector, or does not fit its own configuration.
-    """
-    content = _read_export(path)
-    cfg = mhkd_cfg()
-    cfg.merge_from_other_cfg(CfgNode(yaml.safe_load(content["config"])))
-    cfg.MODEL.DEVICE = device
-    try:
-        model = build_model(cfg)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"cannot use device {device!r}: {error}", remedy="use --device cpu") from None
-    load_strictly(model, content["model"], path)
-    return Detector(
-        model=model.eval().requires_grad_(False).to(memory_format=torch.channels_last),
-        cfg=cfg,
-        input_mpp=float(content["input_mpp"]),
-        tile_px=int(content["tile_px"]),
-        class_names=tuple(content["class_names"]),
-        provenance=content.get("provenance", {}),
-        path=Path(path),
-        score_thresh=content.get("score_thresh"),
-    )
-
-
-def _read_export(path: str | Path) -> dict[str, Any]:
-    content = read_checkpoint(path)
-    missing = {"format", "model", "config", "input_mpp", "tile_px", "class_names"} - content.keys()
-    if missing:
-        raise UserError("not an exported detector", path=path, remedy="give the detector.pth that a training run wrote")
-    if content["format"] != FORMAT_VERSION:
-        raise UserError(
-            f"exported in format {content['format']}, this version reads {FORMAT_VERSION}",
-            path=path,
-            remedy="export it again with this version",
-        )
-    return content
-
-
-def load_strictly(
-    model: nn.Module, weights: dict[str, torch.Tensor], path: str | Path, may_be_missing: tuple[str, ...] = ()
-) -> None:
-    """Load ``weights``; every key must match in name and shape.
-
-    Args:
-        may_be_missing: prefixes of keys that may be absent from ``weights`` (an adapter that is new).
-
-    Raises:
-        UserError: with the first of the keys that do not fit.
-    """
-    own = model.state_dict()
-    missing = [k for k in own if k not in weights and not k.startswith(may_be_missing or ("\0",))]
-    unexpected = [k for k in weights if k not in own]
-    shapes = [
-        f"{k} {tuple(weights[k].shape)} not {tuple(own[k].shape)}"
-        for k in weights
-        if k in own and weights[k].shape != own[k].shape
-    ]
-    for problem, keys in (("lacks", missing), ("has unknown", unexpected), ("has other shapes:", shapes)):
-        if keys:
-            more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
-            raise UserError(
-                f"the weights do not fit the model: the file {problem} {', '.join(keys[:3])}{more}",
-                path=path,
-                remedy="use the config that the weights were trained with",
-            )
-    model.load_state_dict({**own, **weights})
 
 
 def load_initial_weights(model: GeneralizedRCNN, path: str) -> None:

@@ -10,7 +10,7 @@ import torch
 from detectron2.engine import HookBase
 from torch import nn
 
-from mhkd.engine.checkpoint import read_checkpoint
+from mhkd.models.checkpoint import read_checkpoint
 from preprocess.files import atomic_path
 
 BEST_FILE = "model_best.pth"

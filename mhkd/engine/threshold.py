@@ -9,10 +9,11 @@ from typing import Any
 from detectron2.config import CfgNode
 from torch import nn
 
-from mhkd.engine.checkpoint import Detector, store_threshold
+from mhkd.engine.checkpoint import store_threshold
 from mhkd.evaluation.matching import best_f1_thresh, match_all
 from mhkd.evaluation.slide_level import VALIDATED
 from mhkd.evaluation.tile_level import detect_in_tiles
+from mhkd.models.checkpoint import Detector
 from preprocess.errors import UserError
 from preprocess.files import safe_name
 from preprocess.manifest import Manifest

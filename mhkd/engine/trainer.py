@@ -21,14 +21,7 @@ from mhkd.config import read_config
 from mhkd.data.datasets import tile_dicts
 from mhkd.data.mapper import TilePairMapper
 from mhkd.data.stream import PositionSampler, TileStream, build_stream_loader
-from mhkd.engine.checkpoint import (
-    Detector,
-    SafeCheckpointer,
-    load_detector,
-    load_initial_weights,
-    load_strictly,
-    read_checkpoint,
-)
+from mhkd.engine.checkpoint import SafeCheckpointer, load_initial_weights
 from mhkd.engine.ema import EMA
 from mhkd.engine.hooks import ExactResume, LossBalance
 from mhkd.engine.optimizer import build_optimizer
@@ -37,6 +30,7 @@ from mhkd.evaluation.tile_level import evaluate_tiles
 from mhkd.modeling.families import as_teacher
 from mhkd.modeling.meta_arch import MHKD
 from mhkd.modeling.teacher import Teacher
+from mhkd.models.checkpoint import Detector, load_detector, load_strictly, read_checkpoint
 from preprocess.errors import UserError
 from preprocess.manifest import Manifest
 

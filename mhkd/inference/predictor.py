@@ -2,48 +2,41 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from mhkd.detector import Detector, detect
+from mhkd.detector import BatchTooLargeError, Detector, detect
 from mhkd.inference.merge import merge_tiles
+from mhkd.inference.tile_plan import TilePlan as TilePlan
+from mhkd.inference.tile_plan import plan_tiles
+from mhkd.models.load import load_model
 from mhkd.structures import SlideDetections
+from preprocess.console import note
 from preprocess.errors import UserError
 from preprocess.geometry import Region, Size
-from preprocess.grid import Grid
 from preprocess.slide import Slide
 from preprocess.tissue import TissueMask
 
 SCORE_FLOOR = 0.05  # weaker detections are not even merged
 BATCHES_AHEAD = 2  # read while the model works; more would only hold more memory
-
-
-@dataclass(frozen=True)
-class TilePlan:
-    """The tiles of one slide that will be looked at (level-0 pixels, row by row), and the tissue in the slide."""
-
-    tiles: tuple[Region, ...]
-    tissue: TissueMask
-
-    @property
-    def tissue_um2(self) -> float:
-        """The area of all tissue, in square micrometres."""
-        return self.tissue.area_um2()
+OVERLAP_UM = 256.0
+"""By how much tiles overlap by default: an object up to this size is whole in one of them."""
 
 
 class SlidePredictor:
     """Finds a detector's objects on whole slides.
 
-    tile_px: side of the tiles in the detector's input pixels, by default the side it was trained on. overlap: of
-    neighbouring tiles, as a share of their side; best not less than the largest object. min_tissue: tiles with a
-    smaller share of tissue are skipped. score_thresh: detections below it are left out before merging. merge_rule: see
-    ``mhkd.inference.merge``. Raises UserError where an option is out of its range.
+    tile_px: side of the tiles in the detector's input pixels, by default the one that the detector asks for. overlap:
+    of neighbouring tiles, as a share of their side; best not less than the largest object, by default OVERLAP_UM but
+    not more than a quarter. min_tissue: tiles with a smaller share of tissue are skipped. score_thresh: detections
+    below it are left out before merging. merge_rule: see ``mhkd.inference.merge``. A batch that does not fit the
+    memory is halved, for the rest of the predictor's life. Raises UserError where an option is out of its range.
     """
 
     def __init__(
@@ -51,35 +44,51 @@ class SlidePredictor:
         detector: Detector,
         *,
         tile_px: int | None = None,
-        overlap: float = 0.25,
-        batch_size: int = 4,
+        overlap: float | None = None,
+        batch_size: int = 1,
         score_thresh: float = SCORE_FLOOR,
         min_tissue: float = 0.01,
         merge_rule: str = "edge",
     ) -> None:
         self.detector = detector
         self.tile_px = detector.tile_px if tile_px is None else tile_px
-        self.overlap = overlap
+        if self.tile_px < 32:
+            raise UserError(f"a tile of {self.tile_px} px is too small to detect in", remedy="give 32 px or more")
+        usual = min(0.25, OVERLAP_UM / (self.tile_px * detector.input_mpp))
+        self.overlap = usual if overlap is None else overlap
         self.batch_size = batch_size
         self.score_thresh = score_thresh
         self.min_tissue = min_tissue
         self.merge_rule = merge_rule
-        if self.tile_px < 32:
-            raise UserError(f"a tile of {self.tile_px} px is too small to detect in", remedy="give 32 px or more")
-        if not 0.0 <= overlap < 0.9:
+        if not 0.0 <= self.overlap < 0.9:
             raise UserError(f"an overlap of {overlap:g} is not possible", remedy="give a share from 0 to below 0.9")
         if batch_size < 1:
             raise UserError(f"a batch size of {batch_size} is not possible", remedy="give 1 or more")
 
+    @classmethod
+    def from_model(
+        cls, model: str | Path, *, device: str = "auto", backend: str = "auto", **options: Any
+    ) -> SlidePredictor:
+        """A predictor of ``model``: a checkpoint, an exported .torchscript or .onnx file, or a name of the registry.
+
+        device, backend: see ``mhkd.models.load.load_model``. options: those of the class. Example::
+
+            from mhkd.inference.predictor import SlidePredictor
+            from preprocess.slide import Slide
+
+            predictor = SlidePredictor.from_model("detector.pth")
+            with Slide.open("slide.svs") as slide:
+                found = predictor.predict(slide)
+            for box, score in zip(found.boxes_l0, found.scores):
+                print(box, score)
+        """
+        return cls(load_model(model, device=device, backend=backend), **options)
+
     def plan(self, slide: Slide) -> TilePlan:
         """Which tiles of ``slide`` hold tissue."""
-        mask = TissueMask.of(slide)
         wh_l0 = slide.wh_l0(Size(self.tile_px, self.tile_px), self.detector.input_mpp)
-        grid = Grid(slide.region, wh_l0, (wh_l0[0] * self.overlap, wh_l0[1] * self.overlap), last="shift")
-        # On whole pixels, as the tiles of the training set.
-        places = (Region(math.floor(tile.x), math.floor(tile.y), *wh_l0) for tile in grid)
-        tiles = tuple(place for place in places if mask.coverage(place) >= self.min_tissue)
-        return TilePlan(tiles, mask)
+        overlap_l0 = (wh_l0[0] * self.overlap, wh_l0[1] * self.overlap)
+        return plan_tiles(TissueMask.of(slide), wh_l0, overlap_l0, self.min_tissue)
 
     def predict(
         self, slide: Slide, plan: TilePlan | None = None, *, advance: Callable[[int], object] = lambda tiles: None
@@ -87,16 +96,30 @@ class SlidePredictor:
         """Everything found in ``slide``, in level-0 pixels, sorted; clipped to the slide.
 
         plan: from ``plan(slide)``, if it is at hand. advance: called with the number of tiles after each batch.
-        Raises UserError where the slide cannot be read or the batch does not fit the accelerator's memory.
+        Raises UserError where the slide cannot be read or the memory does not hold a single tile's work.
         """
         tiles = (self.plan(slide) if plan is None else plan).tiles
         found: list[SlideDetections] = []
         with closing(self._read_ahead(slide, tiles)) as batches:  # ends the reading, whatever ends this
             for regions, images in batches:
-                found += detect(self.detector, images, regions, score_thresh=self.score_thresh)
+                found += self._detect(images, regions)
                 advance(len(regions))
         merged = merge_tiles(found, tiles, slide.region, self.detector.class_names, rule=self.merge_rule)
         return _clip(merged, slide.region)
+
+    def _detect(self, images: Sequence[np.ndarray], regions: Sequence[Region]) -> list[SlideDetections]:
+        """What is found in each image, in as many batches as the memory asks for."""
+        found: list[SlideDetections] = []
+        while len(found) < len(images):
+            part = slice(len(found), len(found) + self.batch_size)
+            try:
+                found += detect(self.detector, images[part], regions[part], score_thresh=self.score_thresh)
+            except BatchTooLargeError:
+                if len(images[part]) == 1:
+                    raise
+                self.batch_size = max(1, len(images[part]) // 2)
+                note(f"the memory does not hold {len(images[part])} tiles at once: going on with {self.batch_size}")
+        return found
 
     def _read_ahead(
         self, slide: Slide, tiles: Sequence[Region]

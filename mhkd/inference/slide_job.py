@@ -26,7 +26,7 @@ from preprocess.slide_files import fingerprint, neutral_name
 from preprocess.slide_search import SlideFile
 
 # One more whenever the same slide, model and options give other detections, or the files other fields.
-_RECIPE = 1
+_RECIPE = 2
 
 
 def _option(help: str, **more: Any) -> dict[str, Any]:
@@ -46,12 +46,13 @@ class SearchOptions:
         default=False, metadata=_option("go on where a slide is damaged, and say how much", action="store_true")
     )
     tile_px: int | None = field(
-        default=None, metadata=_option("side of the tiles in the model's pixels (default: as trained)", type=int)
+        default=None,
+        metadata=_option("side of the tiles in the model's pixels (default: 4 x the training's)", type=int),
     )
-    overlap: float = field(
-        default=0.25, metadata=_option("of neighbouring tiles, as a share of their side", type=float)
+    overlap: float | None = field(
+        default=None, metadata=_option("of tiles, as a share of their side (default: 256 um, at most 0.25)", type=float)
     )
-    batch_size: int = field(default=4, metadata=_option("tiles per step of the model", type=int))
+    batch_size: int = field(default=1, metadata=_option("tiles per step of the model; more helps GPUs", type=int))
     merge_rule: str = field(default=RULES[0], metadata=_option("how boxes are merged at the seams", choices=RULES))
 
     def __post_init__(self) -> None:

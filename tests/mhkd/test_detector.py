@@ -52,7 +52,7 @@ def test_a_batch_that_does_not_fit_the_memory_is_explained():
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     detector.model = model
-    with pytest.raises(UserError, match=r"batch of 1 tiles.*--batch-size"):
+    with pytest.raises(UserError, match=r"batch of 1 tiles.*--tile-px"):
         detect(detector, [IMAGE], [Region(0, 0, 20, 10)])
 
 

@@ -30,10 +30,10 @@ def cohort(tmp_path, monkeypatch):
     for name in ("sharp", "blind"):
         (tmp_path / f"{name}.pth").write_bytes(name.encode())
 
-    def load(path, device):
+    def load(path, *, device):
         return (Blind if Path(path).stem == "blind" else BlobDetector)(path=Path(path))
 
-    monkeypatch.setattr(evaluate, "load_detector", load)
+    monkeypatch.setattr(evaluate, "load_model", load)
     return write_cohort(tmp_path, rows)
 
 

@@ -29,7 +29,7 @@ def slide(tmp_path):
 def blob_detector(monkeypatch):
     """The one part of the tool that is not real."""
     open_predictor.cache_clear()
-    monkeypatch.setattr(infer_wsi, "load_detector", lambda path, device: BlobDetector(path=Path(__file__)))
+    monkeypatch.setattr(infer_wsi, "load_model", lambda path, device, backend: BlobDetector(path=Path(__file__)))
     yield
     open_predictor.cache_clear()
 
@@ -140,7 +140,7 @@ def test_a_slide_without_mpp_asks_for_it_and_takes_it(capsys, tmp_path):
 
 def test_warnings_stand_below_the_slide(capsys, slide, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        infer_wsi, "load_detector", lambda path, device: BlobDetector(input_mpp=0.3, path=Path(__file__))
+        infer_wsi, "load_model", lambda path, device, backend: BlobDetector(input_mpp=0.3, path=Path(__file__))
     )
     status, out, _ = run(capsys, slide, "--output-dir", tmp_path / "out")
     assert status == 0
@@ -177,7 +177,7 @@ def test_ctrl_c_leaves_nothing_half_written(capsys, slide, tmp_path, monkeypatch
 
 
 def test_what_cannot_work_is_refused_before_any_work(capsys, slide, tmp_path, monkeypatch):
-    monkeypatch.setattr(infer_wsi, "load_detector", None)  # calling it would be an error
+    monkeypatch.setattr(infer_wsi, "load_model", None)  # calling it would be an error
     shutil.copytree(tmp_path, tmp_path / "again")
     refusals = {
         "has the same name as": [slide, tmp_path / "elsewhere" / "BLOBS.svs"],

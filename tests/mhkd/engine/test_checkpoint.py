@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from mhkd.engine.checkpoint import load_detector, load_strictly, read_checkpoint
+from mhkd.models.checkpoint import load_detector, load_strictly, read_checkpoint
 from preprocess.errors import UserError
 
 

@@ -11,9 +11,10 @@ from detectron2.structures import Boxes, Instances
 from torch import nn
 
 from mhkd.engine import train
-from mhkd.engine.checkpoint import load_detector, read_checkpoint, store_threshold
+from mhkd.engine.checkpoint import store_threshold
 from mhkd.engine.threshold import best_thresh, store_thresholds
 from mhkd.engine.train import run_training
+from mhkd.models.checkpoint import load_detector, read_checkpoint
 from preprocess.errors import UserError
 from preprocess.manifest import Manifest
 

@@ -12,9 +12,9 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.engine import HookBase
 
-from mhkd.engine.checkpoint import load_detector, read_checkpoint
 from mhkd.engine.train import launch_training, run_training
 from mhkd.engine.trainer import Trainer
+from mhkd.models.checkpoint import load_detector, read_checkpoint
 from preprocess.errors import UserError
 from tests.mhkd.modeling.pairs import CASCADE
 

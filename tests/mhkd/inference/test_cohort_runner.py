@@ -8,10 +8,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from mhkd.engine.checkpoint import load_detector
 from mhkd.inference.cohort_runner import check_writable, result_lines, search_slides, total_line
 from mhkd.inference.report.cohort import INDEX, TABLE
 from mhkd.inference.slide_job import ModelFile, OutputSpec, SearchOptions, SearchSpec, SlideJob
+from mhkd.models.checkpoint import load_detector
 from preprocess.errors import UserError
 from preprocess.slide_search import SlideFile
 from tests.blobs import DISCS, write_blob_slide

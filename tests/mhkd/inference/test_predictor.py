@@ -1,11 +1,18 @@
 from __future__ import annotations
 
+import inspect
+import shutil
+import textwrap
 import threading
 
 import numpy as np
 import pytest
+import torch
 
-from mhkd.inference.predictor import SlidePredictor
+from mhkd.inference.predictor import SCORE_FLOOR, SlidePredictor
+from mhkd.models.export import export_graph
+from mhkd.models.load import load_model
+from mhkd.models.parity import compare
 from preprocess.errors import UserError
 from preprocess.slide import Slide
 from preprocess.synthetic.svs import write_svs
@@ -35,6 +42,82 @@ def test_results_do_not_depend_on_the_batch_size(slide):
     one = SlidePredictor(BlobDetector(), batch_size=1).predict(slide)
     many = SlidePredictor(BlobDetector(), batch_size=7).predict(slide)
     np.testing.assert_array_equal(one.boxes_l0, many.boxes_l0)
+
+
+class SmallMemory(BlobDetector):
+    """Its memory holds ``most`` images; torch's errors are those of a GPU or of the CPU."""
+
+    def __init__(self, most, error):
+        super().__init__()
+        self.most, self.error, self.sizes = most, error, []
+
+    def model(self, inputs):
+        self.sizes.append(len(inputs))
+        if len(inputs) > self.most:
+            raise self.error
+        return super().model(inputs)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:98] DefaultCPUAllocator: can't allocate memory: you tried 9 bytes"
+        ),
+    ],
+)
+def test_out_of_memory_halves_the_batch_once_and_goes_on(slide, error, capsys):
+    detector = SmallMemory(2, error)
+    found = SlidePredictor(detector, tile_px=64, overlap=0.3, batch_size=8).predict(slide)
+    expected = SlidePredictor(BlobDetector(), tile_px=64, overlap=0.3).predict(slide)
+    np.testing.assert_array_equal(found.boxes_l0, expected.boxes_l0)
+    assert detector.sizes[:3] == [8, 4, 2]
+    assert set(detector.sizes[2:]) <= {1, 2}
+    assert "going on with 2" in capsys.readouterr().err
+
+
+def test_memory_for_not_even_one_tile_is_a_clear_error_and_other_errors_are_not_hidden(slide):
+    with pytest.raises(UserError, match=r"a batch of 1 tiles.*--tile-px"):
+        SlidePredictor(SmallMemory(0, torch.OutOfMemoryError("CUDA out of memory")), batch_size=4).predict(slide)
+    with pytest.raises(RuntimeError, match="shapes"):
+        SlidePredictor(SmallMemory(0, RuntimeError("shapes differ")), batch_size=4).predict(slide)
+
+
+def test_the_example_of_the_api_runs_as_it_is_printed(checkpoint, slide, tmp_path, monkeypatch, capsys):
+    """With a checkpoint, whose detector is a real one, and with what it was exported to: the same detections."""
+    text = inspect.getdoc(SlidePredictor.from_model).split("Example::", 1)[1]
+    shutil.copy(slide.path, tmp_path / "slide.svs")
+    shutil.copy(checkpoint, tmp_path / "detector.pth")
+    monkeypatch.chdir(tmp_path)
+    scope: dict = {}
+    exec(compile(textwrap.dedent(text), "example", "exec"), scope)
+    assert len(capsys.readouterr().out.splitlines()) == len(scope["found"]) > 0
+
+    plain = load_model(checkpoint, device="cpu", backend="eager", bf16="off")
+    export_graph(plain, tmp_path / "detector.torchscript")
+    again = SlidePredictor.from_model("detector.torchscript", device="cpu").predict(slide)
+    assert compare([(SlidePredictor(plain).predict(slide), again)]).within(0.05)
+
+
+def test_a_real_detector_finds_the_same_in_any_batch(checkpoint, slide):
+    """bfloat16 rounds at 2^-8: scores within .05, boxes within a pixel of 8 um; what is near the floor may be lost."""
+    detector = load_model(checkpoint, device="cpu", bf16="on")
+    one, many = (SlidePredictor(detector, tile_px=128, batch_size=size).predict(slide) for size in (1, 3))
+    parity = compare([(one, many)])
+    assert parity.matched
+    assert parity.score <= 0.05
+    assert parity.box_px <= 16
+    assert parity.unmatched_score <= SCORE_FLOOR + 0.05
+    again = SlidePredictor(detector, tile_px=128, batch_size=1).predict(slide)
+    np.testing.assert_array_equal(again.boxes_l0, one.boxes_l0)
+    np.testing.assert_array_equal(again.scores, one.scores)
+
+
+def test_tiles_overlap_by_256_um_or_a_quarter():
+    assert SlidePredictor(BlobDetector(), tile_px=256).overlap == pytest.approx(256 / (256 * 4))
+    assert SlidePredictor(BlobDetector(), tile_px=512).overlap == pytest.approx(0.125)
+    assert SlidePredictor(BlobDetector(), tile_px=64).overlap == 0.25
 
 
 def test_glass_is_skipped_and_every_tile_is_counted(slide):

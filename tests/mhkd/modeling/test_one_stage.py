@@ -13,10 +13,10 @@ from detectron2.modeling.meta_arch.fcos import FCOS
 from detectron2.utils.events import EventStorage
 from torch.nn import functional
 
-from mhkd.engine.checkpoint import load_detector
 from mhkd.engine.train import run_training
 from mhkd.engine.trainer import Trainer
 from mhkd.modeling.one_stage import UpsampledDense, UpsampledFCOS, UpsampledRetinaNet
+from mhkd.models.checkpoint import load_detector
 from preprocess.errors import UserError
 from tests.mhkd.engine.test_train import Stop, weights_of
 from tests.mhkd.modeling.pairs import pair

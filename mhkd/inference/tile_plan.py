@@ -1,0 +1,73 @@
+"""Where to look on a slide: tiles that cover its tissue and as little else as they can."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from preprocess.geometry import Region
+from preprocess.grid import Grid
+from preprocess.tissue import TissueMask
+
+
+@dataclass(frozen=True)
+class TilePlan:
+    """The tiles of one slide that will be looked at (level-0 pixels, row by row), and the tissue in the slide."""
+
+    tiles: tuple[Region, ...]
+    tissue: TissueMask
+
+    @property
+    def tissue_um2(self) -> float:
+        """The area of all tissue, in square micrometres."""
+        return self.tissue.area_um2()
+
+
+def plan_tiles(
+    mask: TissueMask, wh_l0: tuple[float, float], overlap_l0: tuple[float, float], min_tissue: float
+) -> TilePlan:
+    """Tiles of ``wh_l0`` (width, height) over the tissue of ``mask``, on whole pixels.
+
+    Either a plain grid without the tiles that have less than ``min_tissue`` of their area in tissue, or rows and tiles
+    that start where tissue starts: what has fewer tiles. In both, tiles that share tissue overlap by ``overlap_l0``.
+    """
+    grid = list(Grid(mask.region, wh_l0, overlap_l0, last="shift"))
+    plans = []
+    for places in (grid, fit_to_tissue(mask, wh_l0, overlap_l0)):
+        whole = (Region(math.floor(place.x), math.floor(place.y), *wh_l0) for place in places)
+        plans.append(tuple(place for place in whole if mask.coverage(place) >= min_tissue))
+    return TilePlan(min(plans, key=len), mask)
+
+
+def fit_to_tissue(mask: TissueMask, wh_l0: tuple[float, float], overlap_l0: tuple[float, float]) -> list[Region]:
+    """Rows of tiles from the top of the tissue, in each row from the left of its tissue, leaving out the gaps."""
+    region = mask.region
+    scale_x, scale_y = region.width / mask.mask.shape[1], region.height / mask.mask.shape[0]
+    places = []
+    for top in cover(mask.mask.any(axis=1), scale_y, wh_l0[1], overlap_l0[1]):
+        band = mask.mask[math.floor(top / scale_y) : math.ceil((top + wh_l0[1]) / scale_y)]
+        for left in cover(band.any(axis=0), scale_x, wh_l0[0], overlap_l0[0]):
+            places.append(Region(region.x + left, region.y + top, *wh_l0))
+    return places
+
+
+def cover(tissue: Any, scale: float, tile: float, overlap: float) -> list[float]:
+    """Starts of the tiles that cover one axis: ``tissue`` (N,) bool, each of ``scale`` pixels.
+
+    A tile that ends in tissue, or less than the overlap before some, is followed by one that overlaps it. After a gap
+    the next one starts a quarter of the overlap before the tissue, for the mask is coarse. None leaves the axis,
+    unless the axis is shorter than a tile.
+    """
+    end = max(0.0, len(tissue) * scale - tile)
+    columns = np.flatnonzero(tissue)
+    starts: list[float] = []
+    while len(columns):
+        first = float(columns[0]) * scale
+        follows = bool(starts) and first - (starts[-1] + tile) < overlap
+        start = starts[-1] + tile - overlap if follows else first - overlap / 4
+        starts.append(min(max(0.0, start), end))
+        columns = columns[(columns + 1) * scale > starts[-1] + tile + 1e-6]
+    return starts
