@@ -25,8 +25,9 @@ from preprocess.origin import Origin
 from preprocess.slide_files import fingerprint, neutral_name
 from preprocess.slide_search import SlideFile
 
+DEFAULT_SCORE_THRESH = 0.5
 # One more whenever the same slide, model and options give other detections, or the files other fields.
-_RECIPE = 2
+_RECIPE = 3
 
 
 def _option(help: str, **more: Any) -> dict[str, Any]:
@@ -41,7 +42,10 @@ class SearchOptions:
     ``batch_size`` changes how long it takes and nothing that is found; all else does.
     """
 
-    score_thresh: float = field(default=0.5, metadata=_option("leave out detections that score less", type=float))
+    score_thresh: float | None = field(
+        default=None,
+        metadata=_option("leave out detections that score less (default: the model's own, or 0.5)", type=float),
+    )
     skip_unreadable: bool = field(
         default=False, metadata=_option("go on where a slide is damaged, and say how much", action="store_true")
     )
@@ -56,8 +60,16 @@ class SearchOptions:
     merge_rule: str = field(default=RULES[0], metadata=_option("how boxes are merged at the seams", choices=RULES))
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.score_thresh <= 1.0:
+        if self.score_thresh is not None and not 0.0 <= self.score_thresh <= 1.0:
             raise UserError(f"a score threshold of {self.score_thresh:g} is not possible", remedy="give 0 to 1")
+
+    def threshold(self, detector: Detector) -> tuple[float, str]:
+        """The score from which on something counts as found, and where that number comes from."""
+        if self.score_thresh is not None:
+            return self.score_thresh, "given"
+        if detector.score_thresh is not None:
+            return detector.score_thresh, "stored with the model, chosen on its validation data"
+        return DEFAULT_SCORE_THRESH, "default"
 
 
 @dataclass(frozen=True)
@@ -164,15 +176,16 @@ def open_predictor(search: SearchSpec) -> tuple[SlidePredictor, dict[str, Any]]:
     model, options = search.model, search.options
     if model.threads is not None:
         torch.set_num_threads(model.threads)
+    detector = model.load(model.path, model.device)
     predictor = SlidePredictor(
-        model.load(model.path, model.device),
+        detector,
         tile_px=options.tile_px,
         overlap=options.overlap,
         batch_size=options.batch_size,
-        score_thresh=min(SCORE_FLOOR, options.score_thresh),
+        score_thresh=min(SCORE_FLOOR, options.threshold(detector)[0]),
         merge_rule=options.merge_rule,
     )
-    return predictor, {"model": describe_detector(predictor.detector), "provenance": software()}
+    return predictor, {"model": describe_detector(detector), "provenance": software()}
 
 
 def anonymized(files: Sequence[SlideFile]) -> list[SlideFile]:

@@ -73,19 +73,21 @@ def search_slide(
     UserError or OSError.
     """
     start = time.perf_counter()
+    score_thresh, thresh_origin = job.search.options.threshold(predictor.detector)
     with _open(job) as slide:
         plan = predictor.plan(slide)
         shown = progress((), total=len(plan.tiles), description=job.name, unit="tile") if bar else nullcontext()
         with shown as tiles:
             found = predictor.predict(slide, plan, advance=tiles.update if tiles is not None else lambda count: None)
-        found = quantized(found.select(found.scores >= job.search.options.score_thresh))
+        found = quantized(found.select(found.scores >= score_thresh))
         unreadable = slide.unreadable_l0 if isinstance(slide, DamagedSlide) else np.empty((0, 4))
         summary = search_summary(
             slide,
             found,
             plan,
             predictor,
-            score_thresh=job.search.options.score_thresh,
+            score_thresh=score_thresh,
+            score_thresh_origin=thresh_origin,
             unreadable_l0=unreadable,
             seconds=time.perf_counter() - start,
         )

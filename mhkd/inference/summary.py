@@ -34,6 +34,7 @@ def search_summary(
     predictor: SlidePredictor,
     *,
     score_thresh: float,
+    score_thresh_origin: str,
     unreadable_l0: np.ndarray,
     seconds: float,
 ) -> dict[str, Any]:
@@ -55,6 +56,7 @@ def search_summary(
             "by_class": {name: int((found.labels == i).sum()) for i, name in enumerate(found.class_names)},
         },
         "score_thresh": score_thresh,
+        "score_thresh_origin": score_thresh_origin,
         "tissue_mm2": round(tissue_mm2, 4),
         "density_per_mm2": round(len(found) / searched_mm2, 4) if searched_mm2 else None,
         "fragments": TissueFragments.of(plan.tissue).summary(found),

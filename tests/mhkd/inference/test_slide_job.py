@@ -104,3 +104,12 @@ def test_a_missing_model_and_an_impossible_threshold_are_refused(tmp_path):
         ModelFile.of(lambda path, device: BlobDetector(), tmp_path / "none.pth", "cpu", 0)
     with pytest.raises(UserError, match="give 0 to 1"):
         SearchOptions(score_thresh=50)
+
+
+def test_the_threshold_is_given_or_the_model_s_or_a_half():
+    own = BlobDetector(score_thresh=0.7)
+    assert SearchOptions(score_thresh=0.0).threshold(own) == (0.0, "given")
+    thresh, origin = SearchOptions().threshold(own)
+    assert thresh == 0.7
+    assert "stored with the model" in origin
+    assert SearchOptions().threshold(BlobDetector()) == (0.5, "default")

@@ -20,7 +20,16 @@ def summary_of(path, *, unreadable=(), **options):
         plan = predictor.plan(slide)
         boxes = np.array(unreadable, float).reshape(-1, 4)
         found = SlideDetections.empty(("glomerulus",))
-        return search_summary(slide, found, plan, predictor, score_thresh=0.5, unreadable_l0=boxes, seconds=1.0)
+        return search_summary(
+            slide,
+            found,
+            plan,
+            predictor,
+            score_thresh=0.5,
+            score_thresh_origin="given",
+            unreadable_l0=boxes,
+            seconds=1.0,
+        )
 
 
 def test_a_slide_coarser_than_the_model_and_an_estimated_mpp_are_warned_about_with_numbers(tmp_path):
