@@ -36,7 +36,8 @@ def test_a_zoom_shows_one_place_at_both_sizes(seed: int) -> None:
         ys, xs = np.nonzero(transforms.apply_image(image)[..., 0] < 120)
         box = transforms.apply_box(np.array([[80, 100, 161, 181]]) * scale)[0]
         seen = np.array((xs.min(), ys.min(), xs.max() + 1, ys.max() + 1))
-        assert np.abs(seen - box.clip(0, image.shape[0])).max() <= 1.0
+        # A pixel of the image is up to 1.3 pixels after the zoom.
+        assert np.abs(seen - box.clip(0, image.shape[0])).max() <= 1.5
         side = box[2] - box[0]
         assert 81 * scale / 1.31 <= side <= 81 * scale * 1.31
 
