@@ -94,7 +94,7 @@ def write_summary(outcomes: Sequence[SlideOutcome], root: Path) -> None:
     write_csv(root / "summary.csv", table)
     order = sorted(range(len(outcomes)), key=lambda index: outcomes[index].error is None)
     rows = [
-        (table.iloc[index].to_dict(), *(_picture(outcomes[index].item, root) if place < _MAX_THUMBNAILS else ("", "")))
+        (table.iloc[index].to_dict(), *(_picture(outcomes[index].item) if place < _MAX_THUMBNAILS else ("", "")))
         for place, index in enumerate(order)
     ]
     text = "\n".join(summary_lines(outcomes))
@@ -127,7 +127,7 @@ def _counted(counts: dict[str, int]) -> str:
     return ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
 
 
-def _picture(job: SlideJob, root: Path) -> tuple[str, str]:
+def _picture(job: SlideJob) -> tuple[str, str]:
     """The mask picture, small, with its pixels inside, and the address of the large one; empty where there is none."""
     picture = cv2.imread(str(job.mask_file)) if job.mask_file.is_file() else None
     if picture is None:
@@ -135,4 +135,4 @@ def _picture(job: SlideJob, root: Path) -> tuple[str, str]:
     scale = min(1.0, _THUMBNAIL_PX / max(picture.shape[:2]))
     small = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     data = encode_preview(cv2.cvtColor(small, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False))
-    return jpeg_uri(data), quote(job.mask_file.relative_to(root).as_posix())
+    return jpeg_uri(data), quote(job.mask_file.relative_to(job.root).as_posix())

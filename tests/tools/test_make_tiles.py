@@ -36,6 +36,12 @@ def test_from_table_to_contact_sheet(slides_csv, tmp_path, capsys):
     assert green[:, 326:646].any()
 
 
+def test_the_output_folder_may_be_relative(slides_csv, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run(slides_csv, "tiles") == 0
+    assert "masks/a.jpg" in (tmp_path / "tiles" / "summary.html").read_text()
+
+
 def test_a_table_with_scans_origins_and_no_mpp(slides_csv, slide_image, tmp_path, capsys):
     folder = tmp_path / "cohort"
     shutil.copytree(slides_csv.parent, folder)
