@@ -56,17 +56,22 @@ def load_model(
 
 
 def widen_tiles(model: Any, factor: float) -> None:
-    """Let ``model`` propose and find in a tile ``factor`` times as wide what it would in that many tiles, in place."""
+    """Let ``model`` propose and find more in a tile ``factor`` times as wide, in place.
+
+    Not ``factor`` squared times as much, for objects are rare and NMS grows with the square: with factor 4 this costs
+    10 to 35 % less time at the same AP (docs/speed.md).
+    """
+    more = factor**1.5
     rpn = getattr(model, "proposal_generator", None)
     for name in ("pre_nms_topk", "post_nms_topk"):
         if hasattr(rpn, name):
             counts = getattr(rpn, name)
-            counts[False] = round(counts[False] * factor**2)
+            counts[False] = round(counts[False] * more)
     predictors: Any = getattr(getattr(model, "roi_heads", None), "box_predictor", ())
     stages: list[Any] = list(predictors) if isinstance(predictors, nn.ModuleList) else [predictors]  # of a cascade
     for predictor in stages:
         if hasattr(predictor, "test_topk_per_image"):
-            predictor.test_topk_per_image = round(predictor.test_topk_per_image * factor**2)
+            predictor.test_topk_per_image = round(predictor.test_topk_per_image * more)
     for name in ("test_topk_candidates", "max_detections_per_image"):  # of one-stage detectors
         if hasattr(model, name):
-            setattr(model, name, round(getattr(model, name) * factor**2))
+            setattr(model, name, round(getattr(model, name) * more))
