@@ -42,12 +42,12 @@ def test_a_wider_tile_may_hold_more():
         stage.test_topk_per_image = 100
     rpn = SimpleNamespace(pre_nms_topk={True: 300, False: 200}, post_nms_topk={True: 150, False: 60})
     widen_tiles(SimpleNamespace(proposal_generator=rpn, roi_heads=SimpleNamespace(box_predictor=stages)), 4)
-    assert rpn.pre_nms_topk == {True: 300, False: 1600}
-    assert rpn.post_nms_topk == {True: 150, False: 480}
-    assert [stage.test_topk_per_image for stage in stages] == [800, 800]
+    assert rpn.pre_nms_topk == {True: 300, False: 3200}
+    assert rpn.post_nms_topk == {True: 150, False: 240}
+    assert [stage.test_topk_per_image for stage in stages] == [400, 400]
     one_stage = SimpleNamespace(test_topk_candidates=1000, max_detections_per_image=100)
     widen_tiles(one_stage, 4)
-    assert (one_stage.test_topk_candidates, one_stage.max_detections_per_image) == (8000, 800)
+    assert (one_stage.test_topk_candidates, one_stage.max_detections_per_image) == (4000, 400)
 
 
 def test_precision_can_be_chosen(checkpoint):
