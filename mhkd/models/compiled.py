@@ -13,17 +13,20 @@ import copy
 import warnings
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, cast
 
 import torch
 from detectron2.layers import FrozenBatchNorm2d
 from detectron2.modeling import Backbone
 from detectron2.modeling.meta_arch.dense_detector import DenseDetector
+from detectron2.modeling.proposal_generator import RPN
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from mhkd.modeling.one_stage import Float32Conv2d
+from mhkd.models.proposals import predict_proposals
 
 # The executor watches a graph once and fuses it then; the next call is the first of the fused graph.
 _WARM_UP_CALLS = 3
@@ -154,6 +157,8 @@ def freeze_convolutions(model: Any, *, bf16: bool) -> Any:
     rpn = getattr(model, "proposal_generator", None)
     if rpn is not None and hasattr(rpn, "rpn_head"):
         rpn.rpn_head = FrozenHead(rpn.rpn_head, dtype)
+    if rpn is not None and type(rpn) is RPN:
+        rpn.predict_proposals = partial(predict_proposals, rpn)
     if isinstance(model, DenseDetector):
         model.head = FrozenHead(model.head, dtype)
     return model

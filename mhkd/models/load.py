@@ -55,18 +55,20 @@ def load_model(
     return replace(detector, model=freeze_convolutions(network, bf16=native))
 
 
-def widen_tiles(model: Any, factor: float) -> None:
-    """Let ``model`` propose and find in a tile ``factor`` times as wide what it would in that many tiles, in place."""
+def widen_tiles(model: Any, factor: int) -> None:
+    """Let ``model`` consider and find more in a tile ``factor`` times as wide, in place.
+
+    As many candidates for each area as before, but proposals and detections grow with the side alone: objects are
+    rare, and what the RoI heads cost is in proportion to the proposals (figures in docs/speed.md).
+    """
     rpn = getattr(model, "proposal_generator", None)
-    for name in ("pre_nms_topk", "post_nms_topk"):
+    for name, more in (("pre_nms_topk", factor**2), ("post_nms_topk", factor)):
         if hasattr(rpn, name):
-            counts = getattr(rpn, name)
-            counts[False] = round(counts[False] * factor**2)
+            getattr(rpn, name)[False] *= more
     predictors: Any = getattr(getattr(model, "roi_heads", None), "box_predictor", ())
     stages: list[Any] = list(predictors) if isinstance(predictors, nn.ModuleList) else [predictors]  # of a cascade
-    for predictor in stages:
-        if hasattr(predictor, "test_topk_per_image"):
-            predictor.test_topk_per_image = round(predictor.test_topk_per_image * factor**2)
-    for name in ("test_topk_candidates", "max_detections_per_image"):  # of one-stage detectors
-        if hasattr(model, name):
-            setattr(model, name, round(getattr(model, name) * factor**2))
+    counts = [(predictor, "test_topk_per_image") for predictor in stages]
+    counts += [(model, "test_topk_candidates"), (model, "max_detections_per_image")]  # of one-stage detectors
+    for owner, name in counts:
+        if hasattr(owner, name):
+            setattr(owner, name, getattr(owner, name) * factor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import statistics
 import subprocess
@@ -23,6 +24,7 @@ from preprocess.manifest import read_slides_csv
 from preprocess.readers.tiff import READER_VARIABLE
 from preprocess.slide import Slide
 from preprocess.tissue import TissueMask
+from tools.contestants.measure import SCRIPTS
 
 Turn = Callable[[], SlideDetections | None]
 
@@ -97,12 +99,12 @@ def peak_mb(path: Path, model: str, options: list[str]) -> float:
     """The peak memory of a process of its own that runs tools/infer_wsi.py, in MB."""
     with tempfile.TemporaryDirectory() as folder:
         tool = [sys.executable, "-m", "tools.infer_wsi", str(path), "--model", model, "--output-dir", folder, *options]
-        process = subprocess.Popen(tool, stdout=subprocess.DEVNULL)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise subprocess.CalledProcessError(process.returncode, tool)
-    return usage.ru_maxrss / 1024
+        took = Path(folder, "took.json")  # launched by a small process: a child inherits its parent's peak
+        subprocess.run([sys.executable, SCRIPTS / "launch.py", took, *tool], stdout=subprocess.DEVNULL, check=True)
+        figures = json.loads(took.read_text())
+    if figures["exit_code"]:
+        raise subprocess.CalledProcessError(figures["exit_code"], tool)
+    return float(figures["peak_mb"])
 
 
 def row(name: str, cost: dict[str, float], reference: dict[str, float], scores: dict[str, Any]) -> str:

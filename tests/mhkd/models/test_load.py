@@ -36,17 +36,17 @@ def test_what_does_not_fit_is_refused(checkpoint):
         load_model("no-such-model")
 
 
-def test_a_wider_tile_may_hold_as_much_as_the_tiles_it_replaces():
+def test_a_wider_tile_may_hold_more():
     stages = nn.ModuleList([nn.Identity(), nn.Identity()])
     for stage in stages:
         stage.test_topk_per_image = 100
     rpn = SimpleNamespace(pre_nms_topk={True: 300, False: 200}, post_nms_topk={True: 150, False: 60})
-    widen_tiles(SimpleNamespace(proposal_generator=rpn, roi_heads=SimpleNamespace(box_predictor=stages)), 2)
-    assert rpn.pre_nms_topk == {True: 300, False: 800}
+    widen_tiles(SimpleNamespace(proposal_generator=rpn, roi_heads=SimpleNamespace(box_predictor=stages)), 4)
+    assert rpn.pre_nms_topk == {True: 300, False: 3200}
     assert rpn.post_nms_topk == {True: 150, False: 240}
     assert [stage.test_topk_per_image for stage in stages] == [400, 400]
     one_stage = SimpleNamespace(test_topk_candidates=1000, max_detections_per_image=100)
-    widen_tiles(one_stage, 2)
+    widen_tiles(one_stage, 4)
     assert (one_stage.test_topk_candidates, one_stage.max_detections_per_image) == (4000, 400)
 
 
