@@ -26,6 +26,8 @@ def test_it_serves_until_ctrl_c_and_ends_well(tmp_path, svs_slide):
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        # A shell's background jobs, these tests perhaps, ignore Ctrl-C, and so would their children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         first = process.stdout.readline()
