@@ -13,6 +13,7 @@ from detectron2.export import TracingAdapter
 from detectron2.structures import Instances
 from torch import Tensor, nn
 
+from mhkd.detector import quiet_torch
 from mhkd.modeling.upsampling import Upsampled
 from mhkd.models.checkpoint import Detector
 from mhkd.models.compiled import fold_batch_norms
@@ -48,7 +49,7 @@ def export_graph(detector: Detector, path: str | Path, *, score_thresh: float | 
         "source": {"file": detector.path.name, "sha256": sha256_of(detector.path)},
     }
     graph, example = _traceable(detector, path)
-    with atomic_path(path) as temporary, torch.no_grad(), warnings.catch_warnings():
+    with atomic_path(path) as temporary, torch.no_grad(), quiet_torch(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of what tracing cannot follow; the parity test is what tells
         if path.suffix == ".onnx":
             _write_onnx(graph, example, card, temporary)
