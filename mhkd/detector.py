@@ -43,6 +43,15 @@ class Detector(Protocol):
     def score_thresh(self) -> float | None: ...
 
 
+DEFAULT_SCORE_THRESH = 0.5
+
+
+def choose_threshold(given: float | None, stored: float | None) -> tuple[float, str]:
+    """The score from which on something counts as found, and where it comes from; ``stored`` is the model's own."""
+    choices = ((given, "given"), (stored, "stored with the model"), (DEFAULT_SCORE_THRESH, "default"))
+    return next((thresh, origin) for thresh, origin in choices if thresh is not None)
+
+
 class BatchTooLargeError(UserError):
     """The memory, the accelerator's or the machine's, does not hold the work on a batch."""
 

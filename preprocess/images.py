@@ -44,6 +44,13 @@ def write_image(path: str | Path, rgb: NDArray[np.uint8]) -> None:
         temporary.write_bytes(data)
 
 
+def encode_thumbnail(bgr: NDArray[np.uint8], side_px: int) -> bytes:
+    """uint8 BGR (h, w, 3), as OpenCV reads it, as a preview whose longer side is ``side_px`` or less."""
+    scale = min(1.0, side_px / max(bgr.shape[:2]))
+    small = cv2.resize(bgr, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    return encode_preview(cv2.cvtColor(small, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False))
+
+
 def encode_preview(rgb: NDArray[np.uint8]) -> bytes:
     """uint8 RGB (h, w, 3) as a small JPEG (quality 75, 4:2:0): to look at, not to measure."""
     return encode_image(rgb, ".jpg", quality=75, chroma="420")

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from preprocess.files import write_text
-from preprocess.images import encode_preview
+from preprocess.images import encode_thumbnail
 from preprocess.manifest import write_csv
 from preprocess.outcome import Outcome
 from preprocess.page import jpeg_uri, render
@@ -132,7 +132,5 @@ def _picture(job: SlideJob) -> tuple[str, str]:
     picture = cv2.imread(str(job.mask_file)) if job.mask_file.is_file() else None
     if picture is None:
         return "", ""
-    scale = min(1.0, _THUMBNAIL_PX / max(picture.shape[:2]))
-    small = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    data = encode_preview(cv2.cvtColor(small, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False))
+    data = encode_thumbnail(picture.astype(np.uint8, copy=False), _THUMBNAIL_PX)
     return jpeg_uri(data), quote(job.mask_file.relative_to(job.root).as_posix())

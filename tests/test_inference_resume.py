@@ -8,25 +8,20 @@ import sys
 
 from tests.blobs import DISCS, write_blob_slide
 
-# Every step that others can see is a rename or a removal. Each attempt dies by kill -9 at another one.
+# Every step that others can see is a rename or a removal. Each attempt dies at another rename.
 DRIVER = """
-import json, os, signal, sys
+import json, os, sys
 from pathlib import Path
 from mhkd.inference.cohort_runner import search_slides
 from tests.jobs import job_of
+from tests.kill import die_at_rename
 
 slides, out = [Path(name) for name in sys.argv[2:]], Path(sys.argv[1])
 jobs = [job_of(slide, out, formats=("geojson", "coco", "asap", "overlay")) for slide in slides]
 for die_at in [1, 3, 6, 8, 5, None]:
     child = os.fork()
     if child == 0:
-        rename, count = os.replace, []
-        def replace(source, target):
-            count.append(target)
-            if len(count) == die_at:
-                os.kill(os.getpid(), signal.SIGKILL)
-            rename(source, target)
-        os.replace = replace
+        die_at_rename(die_at)
         search_slides(jobs)
         os._exit(0)
     status = os.waitpid(child, 0)[1]

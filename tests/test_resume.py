@@ -16,11 +16,12 @@ from tools import make_tiles
 
 OPTIONS = ["--tile-px", "128", "--overlap", "0", "--min-tissue", "0"]
 
-# Every step that others can see is a rename. Each attempt dies by kill -9 at another one; the last is left alone.
+# Each attempt dies at another rename; the last is left alone.
 # The children are forked from a process that has used no library yet, so they start without imports.
 DRIVER = """
-import json, os, signal, sys
+import os, sys
 from pathlib import Path
+from tests.kill import die_at_rename
 from tools import make_tiles
 
 root, arguments = Path(sys.argv[1]), sys.argv[2:]
@@ -28,13 +29,7 @@ finished = {}
 for die_at in [2, 4, 7, 5, 3, 6, 11, None]:
     child = os.fork()
     if child == 0:
-        rename, count = os.replace, []
-        def replace(source, target):
-            count.append(target)
-            if len(count) == die_at:
-                os.kill(os.getpid(), signal.SIGKILL)
-            rename(source, target)
-        os.replace = replace
+        die_at_rename(die_at)
         os._exit(make_tiles.main(arguments))
     status = os.waitpid(child, 0)[1]
     times = {path.name: path.stat().st_mtime_ns for path in (root / "slides").glob("*.json")}

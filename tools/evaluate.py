@@ -11,18 +11,17 @@ from mhkd.engine.threshold import store_thresholds
 from mhkd.evaluation.comparison import compare_last
 from mhkd.evaluation.figures import DRAWS, SlideFigures
 from mhkd.evaluation.plots import write_plots
-from mhkd.evaluation.slide_level import evaluate_slides, fill_splits
+from mhkd.evaluation.slide_level import evaluate_slides, evaluated_cohort
 from mhkd.evaluation.tables import markdown_table, write_results
 from mhkd.evaluation.tile_level import evaluate_tiles
 from mhkd.inference.predictor import SlidePredictor
 from mhkd.models.checkpoint import resolve_device
 from mhkd.models.load import load_model
 from mhkd.provenance import software
-from preprocess.class_map import ClassMap
 from preprocess.console import HelpFormatter, run_main
 from preprocess.errors import UserError
 from preprocess.files import sha256_of
-from preprocess.manifest import Manifest, read_slides_csv
+from preprocess.manifest import Manifest
 from preprocess.splits import SPLITS
 
 EXAMPLES = """examples:
@@ -56,11 +55,8 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     checkpoints = _named(args.model)
-    slides = read_slides_csv(args.slides)
     manifest = Manifest.read(args.tiles) if args.tiles else None
-    classes = ClassMap()
-    if manifest is not None:
-        slides, classes = fill_splits(slides, manifest.tiles), ClassMap.of(manifest.provenance["parameters"]["classes"])
+    slides, classes = evaluated_cohort(args.slides, manifest)
     device = resolve_device(args.device)
     models: dict[str, Any] = {}
     figures: dict[str, SlideFigures] = {}

@@ -17,15 +17,14 @@ from detectron2.config import CfgNode
 from mhkd.controls.table import CONTROLS, TEACHER, Recipe
 from mhkd.engine.phases import phase_configs
 from mhkd.engine.train import DETECTOR_FILE, run_training
-from mhkd.evaluation.slide_level import evaluate_slides, fill_splits
+from mhkd.evaluation.slide_level import evaluate_slides, evaluated_cohort
 from mhkd.inference.predictor import SlidePredictor
 from mhkd.models.checkpoint import load_detector
 from mhkd.provenance import software
-from preprocess.class_map import ClassMap
 from preprocess.cohort import run_cohort
 from preprocess.errors import UserError
 from preprocess.files import sha256_of, write_json
-from preprocess.manifest import Manifest, read_slides_csv
+from preprocess.manifest import Manifest
 from preprocess.outcome import Outcome
 
 RESULT_FILE = "result.json"
@@ -128,12 +127,13 @@ def _score(run: Run, path: Path) -> dict[str, Any]:
         if before["inputs"] == key:
             return before
     detector = load_detector(path, run.recipe.device)
+    slides, classes = evaluated_cohort(run.slides, manifest)
     scores = evaluate_slides(
         SlidePredictor(detector).predict,
-        fill_splits(read_slides_csv(run.slides), manifest.tiles),
+        slides,
         run.split,
         detector.class_names,
-        classes=ClassMap.of(manifest.provenance["parameters"]["classes"]),
+        classes=classes,
         description=run.control,
     ).result
     control = CONTROLS[run.control]

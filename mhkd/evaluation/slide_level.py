@@ -6,10 +6,12 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from mhkd.detector import choose_threshold
 from mhkd.evaluation.cases import SlideCase, truth_of
 from mhkd.evaluation.figures import DRAWS, SlideFigures
 from mhkd.evaluation.ground_truth import GroundTruth
@@ -19,10 +21,10 @@ from preprocess.class_map import AS_ANNOTATED, ClassMap
 from preprocess.console import progress
 from preprocess.errors import UserError
 from preprocess.files import safe_name
+from preprocess.manifest import Manifest, read_slides_csv
 from preprocess.slide import Slide
 from preprocess.tissue import TissueMask
 
-DEFAULT_SCORE_THRESH = 0.5
 VALIDATED = "best F1 on val"
 
 Predict = Callable[[Slide], SlideDetections]
@@ -53,10 +55,10 @@ def evaluate_slides(
     val = slides.iloc[:0] if split == "val" or score_thresh is not None else _with_annotation(slides, "val")
     # Before the long work, so that errors come early.
     cases, val_cases = read_cases(rows, class_names, classes), read_cases(val, class_names, classes)
-    choices = [(score_thresh, "given"), (stored_thresh, "stored with the model"), (DEFAULT_SCORE_THRESH, "default")]
+    thresh, origin = choose_threshold(score_thresh, stored_thresh)
     if val_cases:
-        choices.insert(0, (thresh_of(predict_slides(predict, val, val_cases, f"{description}, val")), VALIDATED))
-    thresh, origin = next((thresh, origin) for thresh, origin in choices if thresh is not None)
+        best = thresh_of(predict_slides(predict, val, val_cases, f"{description}, val"))
+        thresh, origin = (thresh, origin) if best is None else (best, VALIDATED)
     found = predict_slides(predict, rows, cases, f"{description}, {split}")
     figures = SlideFigures.of(found, thresh, draws=draws)
     return replace(
@@ -74,6 +76,14 @@ def thresh_of(cases: Sequence[SlideCase]) -> float | None:
     """The score threshold with the highest F1 (IoU 0.5, one to one) over ``cases``; None without a hit."""
     truth, found = {case.name: case.truth for case in cases}, {case.name: case.found for case in cases}
     return best_f1_thresh(match_all(truth, found))
+
+
+def evaluated_cohort(table: str | Path, manifest: Manifest | None) -> tuple[pd.DataFrame, ClassMap]:
+    """The slides of ``table`` and the classes that count, as the tiles that were made from it have them, if any."""
+    slides = read_slides_csv(table)
+    if manifest is None:
+        return slides, ClassMap()
+    return fill_splits(slides, manifest.tiles), ClassMap.of(manifest.provenance["parameters"]["classes"])
 
 
 def fill_splits(slides: pd.DataFrame, tiles: pd.DataFrame) -> pd.DataFrame:

@@ -13,8 +13,7 @@ import numpy as np
 
 from mhkd.detector import BatchTooLargeError, Detector, detect
 from mhkd.inference.merge import merge_tiles
-from mhkd.inference.tile_plan import TilePlan as TilePlan
-from mhkd.inference.tile_plan import plan_tiles
+from mhkd.inference.tile_plan import TilePlan, plan_tiles
 from mhkd.models.load import load_model
 from mhkd.structures import SlideDetections
 from preprocess.console import note

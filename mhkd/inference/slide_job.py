@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from mhkd.detector import Detector, describe_detector
+from mhkd.detector import Detector, choose_threshold, describe_detector
 from mhkd.inference.formats import DEFAULT_FORMATS, FORMATS
 from mhkd.inference.merge import RULES
 from mhkd.inference.predictor import SCORE_FLOOR, SlidePredictor
@@ -25,7 +25,6 @@ from preprocess.origin import Origin
 from preprocess.slide_files import fingerprint, neutral_name
 from preprocess.slide_search import SlideFile
 
-DEFAULT_SCORE_THRESH = 0.5
 # One more whenever the same slide, model and options give other detections, or the files other fields.
 _RECIPE = 3
 
@@ -65,11 +64,7 @@ class SearchOptions:
 
     def threshold(self, detector: Detector) -> tuple[float, str]:
         """The score from which on something counts as found, and where that number comes from."""
-        if self.score_thresh is not None:
-            return self.score_thresh, "given"
-        if detector.score_thresh is not None:
-            return detector.score_thresh, "stored with the model, chosen on its validation data"
-        return DEFAULT_SCORE_THRESH, "default"
+        return choose_threshold(self.score_thresh, detector.score_thresh)
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,13 @@ import numpy as np
 import shapely
 
 from mhkd.inference.fragments import TissueFragments
+from mhkd.inference.tile_plan import TilePlan
 from mhkd.structures import SlideDetections
 from preprocess.geometry import Size, area_um2
 from preprocess.slide import Slide
 
 if TYPE_CHECKING:  # whoever reads summaries needs no torch
-    from mhkd.inference.predictor import SlidePredictor, TilePlan
+    from mhkd.inference.predictor import SlidePredictor
 
 SCHEMA = "mhkd-slide/1"
 SUFFIX = ".json"

@@ -57,14 +57,25 @@ class FoldedConv(nn.Conv2d):
             device="meta",
         )
         self.weight, self.same = conv.weight, same
-        self._norm = (norm,)  # in a tuple it is not registered a second time
+        self._norm: tuple[FoldedNorm] | None = (norm,)  # in a tuple it is not registered a second time
+
+    def kernel(self) -> tuple[Tensor, Tensor | None]:
+        """Weight and bias of the two in one."""
+        if self._norm is None:
+            return self.weight, self.bias
+        scale, shift = self._norm[0].scale_and_shift()
+        return self.weight * scale[:, None, None, None], shift
+
+    def settle(self) -> None:
+        """Keep the kernel as it is now, for a network that learns no more and may change its precision."""
+        weight, bias = (None if x is None else nn.Parameter(x.detach(), requires_grad=False) for x in self.kernel())
+        self.weight, self.bias, self._norm = weight, bias, None  # type: ignore[assignment]
 
     def forward(self, features: Tensor) -> Tensor:
-        scale, shift = self._norm[0].scale_and_shift()
+        weight, bias = self.kernel()
         if self.same:
             features = pad_same(features, self.kernel_size, self.stride, self.dilation)  # type: ignore[arg-type]
-        weight = self.weight * scale[:, None, None, None]
-        return functional.conv2d(features, weight, shift, self.stride, self.padding, self.dilation, self.groups)
+        return functional.conv2d(features, weight, bias, self.stride, self.padding, self.dilation, self.groups)
 
 
 def fold_frozen_norms(network: nn.Module) -> None:

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from mhkd.modeling.frozen_norm import FoldedConv
 from mhkd.modeling.one_stage import Float32Conv2d
 from mhkd.models.proposals import predict_proposals
 
@@ -167,8 +168,13 @@ def freeze_convolutions(model: Any, *, bf16: bool) -> Any:
 def fold_batch_norms(network: nn.Module) -> int:
     """Fold every BatchNorm of ``network`` whose input is a convolution's output into it, in place; how many.
 
-    What follows what is found by running it once. An activation that a BatchNorm holds (timm's do) stays.
+    Those of timm's backbones are folded already, anew for each image while they learn; they are settled here, before
+    the precision changes. What else follows what is found by running it once. An activation that a BatchNorm holds
+    stays.
     """
+    for module in network.modules():
+        if isinstance(module, FoldedConv):
+            module.settle()
     produced: dict[int, tuple[Tensor, nn.Conv2d]] = {}
     pairs: list[tuple[str, nn.Conv2d]] = []
     hooks = []

@@ -14,7 +14,7 @@ import pandas as pd
 
 from mhkd.inference.report.adequacy import LIMITS, SOURCE, judge_count
 from preprocess.files import atomic_path, write_text
-from preprocess.images import encode_preview
+from preprocess.images import encode_thumbnail
 from preprocess.page import jpeg_uri, render
 
 INDEX, TABLE = "index.html", "cohort.csv"
@@ -121,6 +121,4 @@ def _picture(overlay: Path | None) -> str:
     picture = cv2.imread(str(overlay), cv2.IMREAD_REDUCED_COLOR_2) if overlay else None
     if picture is None:
         return ""
-    scale = min(1.0, _THUMBNAIL_PX / max(picture.shape[:2]))
-    small = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    return jpeg_uri(encode_preview(cv2.cvtColor(small, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)))
+    return jpeg_uri(encode_thumbnail(picture.astype(np.uint8, copy=False), _THUMBNAIL_PX))

@@ -74,3 +74,18 @@ def test_a_norm_that_shares_its_input_is_left_alone() -> None:
     network = Forked().eval()
     fold_frozen_norms(network)
     assert not any(isinstance(m, (FoldedConv, FoldedNorm)) for m in network.modules())
+
+
+def test_a_settled_network_rounds_its_kernels_once() -> None:
+    """Weights in bfloat16 are the nearest to the folded ones, not a product of rounded numbers."""
+    network = frozen("resnet18").float()
+    fold_frozen_norms(network)
+    image = torch.linspace(-1, 1, 3 * 32 * 32).view(1, 3, 32, 32).sin()
+    convs = [m for m in network.modules() if isinstance(m, FoldedConv)]
+    expected, kernels = network(image), [conv.kernel()[0].detach() for conv in convs]
+    for conv in convs:
+        conv.settle()
+    for found, before in zip(network(image), expected, strict=True):
+        torch.testing.assert_close(found, before, rtol=0, atol=0)
+    network.bfloat16()
+    assert all(torch.equal(conv.kernel()[0], kernel.bfloat16()) for conv, kernel in zip(convs, kernels, strict=True))

@@ -11,6 +11,7 @@ from detectron2.layers import Conv2d, FrozenBatchNorm2d
 from torch import nn
 
 from mhkd.modeling.bfa import BFA
+from mhkd.modeling.frozen_norm import FoldedConv
 from mhkd.models.checkpoint import load_detector
 from mhkd.models.compiled import FrozenGraph, FrozenHead, fold_batch_norms, freeze_convolutions
 from mhkd.models.parity import compare
@@ -127,6 +128,15 @@ def test_batch_norms_are_folded_where_a_convolution_feeds_them():
         torch.testing.assert_close(network(x), expected, atol=1e-5, rtol=1e-5)
     assert network.held.norm is None
     assert isinstance(network.alone, nn.BatchNorm2d)
+
+
+def test_norms_that_timm_backbones_have_folded_are_settled(detector):
+    backbone = copy.deepcopy(detector.model.backbone)
+    convs = [m for m in backbone.modules() if isinstance(m, FoldedConv)]
+    kernels = [conv.kernel()[0].detach() for conv in convs]
+    fold_batch_norms(backbone)
+    assert convs
+    assert all(torch.equal(conv.weight, kernel) for conv, kernel in zip(convs, kernels, strict=True))
 
 
 def test_a_model_of_another_kind_is_left_as_it_is():
