@@ -54,7 +54,7 @@ def test_pixels_that_are_not_square_keep_both_sides():
         ({"openslide.mpp-x": "250", "openslide.mpp-y": "250"}, None, None, "implausible: .*: 250"),
         ({"openslide.mpp-x": "nan", "openslide.mpp-y": "inf"} | {"openslide.objective-power": "-4"}, None, None, "not"),
         ({"openslide.mpp-x": "much", "openslide.mpp-y": "0.25"}, None, None, "does not say"),
-        (VENDOR, 250.0, None, r"given mpp 250 is outside 0\.05 to 40"),
+        (VENDOR, 250.0, None, r"given mpp 250 is outside 0\.05 to 64"),
         (VENDOR, None, float("nan"), "given mpp nan is outside"),
         (
             {"openslide.mpp-x": "0.1", "openslide.mpp-y": "10"},

@@ -80,7 +80,7 @@ def test_a_table_with_scans_origins_and_no_mpp(slides_csv, slide_image, tmp_path
     [
         ("origin", "qupath", "unknown origin 'qupath'"),
         ("student_transform", "1 0 0", "not six numbers"),
-        ("student_mpp", "400", "student_mpp '400' of a.svs is not 0.05 to 40"),
+        ("student_mpp", "400", "student_mpp '400' of a.svs is not 0.05 to 64"),
     ],
 )
 def test_what_a_table_cannot_say(slides_csv, tmp_path, column, value, message):
