@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 MIN_MPP, MAX_MPP = 0.05, 64.0
-"""What a microscope slide or a tile of it can have, in um/px (300 dpi are 85, 72 dpi 353); anything else is a wrong unit or a default of some writer."""
+"""What a slide or a tile can have, in um/px (300 dpi are 85); anything else is a wrong unit or some writer's default."""
 
 
 @dataclass(frozen=True)
