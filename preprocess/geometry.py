@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 MIN_MPP, MAX_MPP = 0.05, 64.0
-"""What a slide or a tile can have, in um/px (300 dpi are 85); anything else is a wrong unit or some writer's default."""
+"""What a slide or a tile can have, in um/px (300 dpi are 85); anything else is a wrong unit or a default."""
 
 
 @dataclass(frozen=True)
