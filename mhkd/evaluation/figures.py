@@ -11,6 +11,7 @@ import numpy as np
 from mhkd.evaluation.agreement import agreement
 from mhkd.evaluation.bootstrap import LEVEL, draw_weights, interval, resample
 from mhkd.evaluation.cases import SlideCase
+from mhkd.evaluation.classes import confusion, of_class
 from mhkd.evaluation.coco import WeightedAP, coco_scores
 from mhkd.evaluation.froc import PER_MM2, PER_SLIDE, sensitivity_at
 from mhkd.evaluation.matching import Matches, match_all, match_by_centre, match_by_iou
@@ -51,6 +52,7 @@ class SlideFigures:
         if draws and num_patients > 1:
             samples = resample(statistics, draw_weights(patients, draws, seed), len(statistics.matches.scores))
         by_patient = {name: [case for case in cases if case.patient == name] for name in sorted(set(patients))}
+        names = cases[0].found.class_names
         result = {
             **score(cases, score_thresh),
             **statistics.result(),
@@ -60,6 +62,10 @@ class SlideFigures:
             "tissue_mm2": round(sum(case.tissue_mm2 for case in cases), 4),
             "intervals": {name: interval(values) for name, values in samples.items()},
             "bootstrap": {"unit": "patient", "draws": draws if samples else 0, "seed": seed, "level": LEVEL},
+            "by_class": {
+                name: score([of_class(case, i) for case in cases], score_thresh) for i, name in enumerate(names)
+            },
+            "confusion": confusion(cases, score_thresh),
             "by_patient": {
                 name: {"slides": [case.name for case in members], **score(members, score_thresh)}
                 for name, members in by_patient.items()

@@ -69,6 +69,32 @@ def size_table(models: Mapping[str, Mapping[str, Any]]) -> str:
     return _aligned(["recall / F1 by size", *headings], rows)
 
 
+def class_table(models: Mapping[str, Mapping[str, Any]]) -> str:
+    """AP, AP50 and F1 of each model by class; empty where there is one class only."""
+    classes = next(iter(models.values()))["slides"].get("by_class", {})
+    if len(classes) < 2:
+        return ""
+    headings = [f"{name} (n = {entry['num_objects']})" for name, entry in classes.items()]
+    rows = []
+    for name, result in models.items():
+        table = result["slides"]["by_class"]
+        figures = [[_cell(table, (kind, figure), 1) for figure in ("AP", "AP50", "F1")] for kind in classes]
+        rows.append([name, *map(" / ".join, figures)])
+    return _aligned(["AP / AP50 / F1 by class", *headings], rows)
+
+
+def confusion_tables(models: Mapping[str, Mapping[str, Any]]) -> str:
+    """For each model, how often each true class (rows) was found as each class; empty where there is one class only."""
+    tables = []
+    for name, result in models.items():
+        counts = result["slides"].get("confusion", {})
+        headings = list(next(iter(counts.values()), {}))
+        if len(headings) > 2:
+            rows = [[true, *map(str, row.values())] for true, row in counts.items()]
+            tables.append(_aligned([f"{name}: true \\ found", *headings], rows))
+    return "\n".join(tables)
+
+
 def comparison(models: Mapping[str, Any], differences: Mapping[str, Mapping[str, Any]]) -> str:
     """The last of ``models`` against each of the others, by AP on stitched slides; empty where there is no such
     figure. differences: as ``mhkd.evaluation.comparison`` gives them."""
@@ -105,8 +131,9 @@ def write_results(output_dir: str | Path, results: Mapping[str, Any]) -> tuple[P
         else "No intervals: they need two patients or more.\n"
     )
     note += f"Score thresholds: {thresholds}.\n{comparison(models, results['differences'])}"
-    parts = (markdown_table(models), slide_table(models), size_table(models), note)
-    write_text(markdown, "\n".join(parts))
+    parts = [markdown_table(models), slide_table(models), size_table(models), class_table(models)]
+    parts += [confusion_tables(models), note]
+    write_text(markdown, "\n".join(part for part in parts if part))
     write_json(data, results)
     return markdown, data
 

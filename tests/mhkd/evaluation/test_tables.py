@@ -2,7 +2,15 @@ from __future__ import annotations
 
 import json
 
-from mhkd.evaluation.tables import comparison, markdown_table, size_table, slide_table, write_results
+from mhkd.evaluation.tables import (
+    class_table,
+    comparison,
+    confusion_tables,
+    markdown_table,
+    size_table,
+    slide_table,
+    write_results,
+)
 
 SIZES = {
     "<100": {"num_objects": 8, "recall": 75.0, "F1": 80.04},
@@ -83,3 +91,22 @@ def test_results_are_written_for_people_and_for_programs(tmp_path):
     assert "teacher 0.250 (best F1 on val)" in text
     assert "No intervals" in text
     assert json.loads(data.read_text())["models"] == models
+
+
+def test_classes_have_a_table_and_a_confusion_table_each_model_where_there_are_several():
+    gl = {"num_objects": 23, "AP": 20.04, "AP50": 40.0, "F1": None}
+    slides = {
+        "by_class": {"gl": gl, "gs": {**gl, "num_objects": 9}},
+        "confusion": {"gl": {"gl": 5, "gs": 1, "(missed)": 17}, "(nothing)": {"gl": 2, "gs": 0, "(missed)": 0}},
+    }
+    models = {"teacher": {"slides": slides}}
+    head, _, teacher = map(cells, class_table(models).splitlines())
+    assert head[1:] == ["gl (n = 23)", "gs (n = 9)"]
+    assert teacher == ["teacher", "20.0 / 40.0 / -", "20.0 / 40.0 / -"]
+    head, _, gl_row, nothing = map(cells, confusion_tables(models).splitlines())
+    assert (head[1:], gl_row[1:], nothing[1:]) == (["gl", "gs", "(missed)"], ["5", "1", "17"], ["2", "0", "0"])
+
+
+def test_a_single_class_has_neither():
+    slides = {"by_class": {"glomerulus": {"num_objects": 1}}, "confusion": {"glomerulus": {"glomerulus": 1, "x": 0}}}
+    assert class_table({"m": {"slides": slides}}) == confusion_tables({"m": {"slides": slides}}) == ""
