@@ -44,7 +44,7 @@ def test_every_package_is_listed(setup_cfg):
 
 def test_every_command_runs_a_tool_that_is_there(setup_cfg):
     commands = setup_cfg["options.entry_points"]["console_scripts"].strip().splitlines()
-    assert len(commands) == 9
+    assert len(commands) == 10
     for command in commands:
         launcher = getattr(launch, command.rpartition(":")[2])
         (tool,) = launcher.args

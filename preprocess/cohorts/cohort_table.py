@@ -1,0 +1,129 @@
+"""What the builders of all cohorts share: what is looked for, how a slide is looked at, how the table is written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import pandas as pd
+
+from preprocess.errors import UserError
+from preprocess.geometry import Size
+from preprocess.manifest import write_csv
+from preprocess.slide import Slide
+from preprocess.splits import SPLITS, assign_splits, check_patients
+
+Fractions = tuple[float, float, float]
+DOWNLOAD_AGAIN = "the download is not complete: download it again"
+
+
+@dataclass(frozen=True)
+class CohortTable:
+    """The annotated slides of a cohort, one row each, and ``notes``: what a user should know of what was found.
+
+    ``table`` has the columns slide and annotation (paths), mpp (None where the slide says it itself), mpp_source,
+    patient, split, and what the cohort tells of its slides beside them.
+    """
+
+    table: pd.DataFrame
+    notes: tuple[str, ...] = ()
+
+    def write(self, path: str | Path) -> None:
+        """Write the table, atomically, its paths relative to its folder; UserError where a patient is in two splits."""
+        check_patients(self.table)
+        folder = Path(path).absolute().parent
+        table = self.table.copy()
+        for column in ("slide", "annotation"):
+            table[column] = [Path(os.path.relpath(Path(file).absolute(), folder)).as_posix() for file in table[column]]
+        write_csv(Path(path), table)
+
+    def lines(self) -> list[str]:
+        """The splits in a line each, for people."""
+        parts = {name: part for name, part in self.table.groupby("split")}
+        return [
+            f"{name}: {len(parts[name])} slides, {parts[name]['patient'].nunique()} patients"
+            for name in SPLITS
+            if name in parts
+        ]
+
+
+class Builder(Protocol):
+    """Builds the table of one cohort.
+
+    folder: the unpacked download. extras: a folder, perhaps missing, for annotation files that the download has not in
+    a form that can be read. mpp: um per level-0 pixel of slides that do not say. fractions: deal patients anew to
+    train, val and test; None: as the cohort recommends. Raises UserError, naming the file, for what is missing,
+    damaged or unknown.
+    """
+
+    def __call__(
+        self, folder: Path, extras: Path, *, mpp: float | None = None, fractions: Fractions | None = None
+    ) -> CohortTable: ...
+
+
+def files_below(folder: Path, *patterns: str) -> list[Path]:
+    """The files below ``folder`` that match one of ``patterns``, sorted, without the shadows that macOS leaves."""
+    if not folder.is_dir():
+        raise UserError("no such folder", path=folder, remedy="give the folder that the archives were unpacked into")
+    found = {path for pattern in patterns for path in folder.rglob(pattern)}
+    return sorted(path for path in found if path.is_file() and not path.name.startswith("._"))
+
+
+def read_told(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """The cohort's own table at ``path`` as text, empty where nothing is told; UserError without one of ``columns``."""
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except (ValueError, pd.errors.ParserError) as error:
+        raise UserError(f"not a readable table: {error}", path=path, remedy=DOWNLOAD_AGAIN) from error
+    if missing := [column for column in columns if column not in table]:
+        raise UserError(f"no column {missing[0]!r}", path=path, remedy="it is not the cohort's file of this name")
+    return table
+
+
+def by_name(files: Iterable[Path]) -> dict[str, Path]:
+    """``files`` by their names without suffix; UserError where a name comes twice."""
+    named: dict[str, Path] = {}
+    for path in files:
+        if (other := named.setdefault(path.stem, path)) is not path:
+            raise UserError(f"the same image as {other}", path=path, remedy="remove one of the two copies")
+    return named
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A slide that was looked at: its name and size, the ``mpp`` to give it (None: it says so itself), who says so."""
+
+    name: str
+    size: Size
+    mpp: float | None
+    mpp_source: str
+
+
+def look(path: Path, mpp: float | None) -> Seen:
+    """Open the slide at ``path``; UserError where that fails or no mpp is known. mpp: of a slide that does not say."""
+    if path.stat().st_size == 0:
+        raise UserError("the file is empty", path=path, remedy=DOWNLOAD_AGAIN)
+    with Slide.open(path, fallback_mpp=mpp) as slide:
+        if mpp is not None and slide.mpp_source.startswith("--mpp"):
+            return Seen(slide.name, slide.size, mpp, "given")
+        return Seen(slide.name, slide.size, None, slide.mpp_source)
+
+
+def dealt(rows: Sequence[dict[str, Any]], fractions: Fractions, stratum: str | None = None) -> pd.DataFrame:
+    """``rows`` as a table whose column ``split`` deals whole patients to train, val and test, always the same way.
+
+    stratum: the column that each split gets its share of.
+    """
+    table = pd.DataFrame(list(rows))
+    strata = table[stratum].tolist() if stratum else None
+    return table.assign(split=assign_splits(table["patient"].tolist(), fractions, 0, strata))
+
+
+def named_few(names: Iterable[str], most: int = 5) -> str:
+    """``a, b, c and 12 more``."""
+    names = list(names)
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

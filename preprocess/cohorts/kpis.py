@@ -1,0 +1,197 @@
+"""KPIs 2024 (MICCAI challenge): mouse kidney, PAS, three models of disease and normal, one class, masks.
+
+Slides: ``{train,validation,test}/.../Task2_WSI_level/GROUP/MOUSE_wsi.tiff`` and ``MOUSE_mask.tiff``. Patches of
+2048 px: ``.../Task1_patch_level/.../GROUP/MOUSE/img/NAME_img.jpg`` and ``mask/NAME_mask.jpg``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+import tifffile
+
+from preprocess.annotations.annotation import scale_to
+from preprocess.cohorts.cohort_table import (
+    DOWNLOAD_AGAIN,
+    CohortTable,
+    Fractions,
+    Seen,
+    by_name,
+    dealt,
+    files_below,
+    look,
+    named_few,
+)
+from preprocess.console import progress
+from preprocess.errors import UserError
+from preprocess.files import atomic_path
+from preprocess.geometry import Size
+from preprocess.splits import SPLITS
+
+GROUPS = {"56nx": "56Nx", "dn": "DN", "nep25": "NEP25", "normal": "normal"}
+COARSE, COARSER_BY = "NEP25", 2
+"""The slides of this group have half the magnification of the others, as the organisers' evaluation reads them."""
+_SPLIT = {"train": "train", "valid": "val", "test": "test"}
+_SPLIT_WORD = re.compile(f"(?<![a-z])({'|'.join(_SPLIT)})")
+_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+
+FindMask = Callable[[Path], Path | None]
+
+
+def build_slides(
+    folder: Path, extras: Path, *, mpp: float | None = None, fractions: Fractions | None = None
+) -> CohortTable:
+    """The whole slides below ``folder`` in the challenge's own split; a cohort_table.Builder.
+
+    mpp: of the slides that do not say, at the magnification of 56Nx, DN and normal; those of NEP25 get twice as much.
+    """
+    slides = files_below(folder, "*_wsi.tiff", "*_wsi.tif")
+    masks = by_name(files_below(folder, "*_mask.tiff", "*_mask.tif"))
+    return _build(
+        folder,
+        slides,
+        lambda slide: masks.get(slide.stem.removesuffix("_wsi") + "_mask"),
+        fractions,
+        _check_mask,
+        lambda group: None if mpp is None else mpp * (COARSER_BY if group == COARSE else 1),
+        expected="GROUP/MOUSE_wsi.tiff",
+    )
+
+
+def build_patches(
+    folder: Path, extras: Path, *, mpp: float | None = None, fractions: Fractions | None = None
+) -> CohortTable:
+    """The patches below ``folder`` as slides of their own, in the challenge's split; a cohort_table.Builder.
+
+    mpp: of all patches. Their masks are JPEG, where an edge is many greys; they are written to ``extras`` as PNG.
+    """
+    images = [path for path in files_below(folder, "*_img.*") if path.suffix.lower() in _IMAGE_SUFFIXES]
+    masks = {
+        (path.parent.parent, path.stem): path
+        for path in files_below(folder, "*_mask.*")
+        if path.suffix.lower() in _IMAGE_SUFFIXES
+    }
+
+    def converted(mask: Path, slide: Seen) -> Path:
+        return _as_png(mask, extras / f"{mask.stem}.png", slide.size)
+
+    return _build(
+        folder,
+        images,
+        lambda image: masks.get((image.parent.parent, image.stem.removesuffix("_img") + "_mask")),
+        fractions,
+        converted,
+        lambda group: mpp,
+        expected="GROUP/MOUSE/img/NAME_img.jpg",
+    )
+
+
+def _build(
+    folder: Path,
+    images: list[Path],
+    mask_of: FindMask,
+    fractions: Fractions | None,
+    prepared: Callable[[Path, Seen], Path],
+    mpp_of: Callable[[str], float | None],
+    *,
+    expected: str,
+) -> CohortTable:
+    if not images:
+        raise UserError(f"nothing like {expected}", path=folder, remedy="unpack the archives of the challenge here")
+    by_name(images)
+    where = {image: _place(folder, image) for image in images}
+    bare = _without_mask(images, mask_of, where)
+    rows: list[dict[str, Any]] = []
+    for image in progress([i for i in images if i not in bare], description="looking at slides", unit="slide"):
+        split, group, mouse = where[image]
+        seen, mask = look(image, mpp_of(group)), mask_of(image)
+        assert mask is not None
+        rows.append(
+            {
+                "slide": image,
+                "annotation": prepared(mask, seen),
+                "mpp": seen.mpp,
+                "mpp_source": seen.mpp_source,
+                "patient": mouse,
+                "split": split,
+                "stain": "PAS",
+                "group": group,
+            }
+        )
+    if not rows:
+        raise UserError(f"none of the {len(images)} slides has a mask", path=folder, remedy=DOWNLOAD_AGAIN)
+    notes = [f"{len(bare)} slides without a mask are left out: {named_few((i.stem for i in bare), 30)}"] if bare else []
+    table = dealt(rows, fractions, "group") if fractions else pd.DataFrame(rows)
+    if absent := [name for name in SPLITS if name not in set(table["split"])]:
+        notes.append(f"there is no split {' and no split '.join(absent)} here")
+    return CohortTable(table, tuple(notes))
+
+
+def _place(folder: Path, image: Path) -> tuple[str, str, str]:
+    """Split, group and mouse of an image, from the folders it lies in and its name; UserError where they do not say."""
+    parts = [folder.absolute().name, *image.relative_to(folder).parts[:-1]]
+    splits = {_SPLIT[word] for part in parts for word in _SPLIT_WORD.findall(part.lower())}
+    groups = {GROUPS[part.lower()] for part in parts if part.lower() in GROUPS}
+    for what, found, known in (("split", splits, "train, validation, test"), ("group", groups, ", ".join(GROUPS))):
+        if len(found) != 1:
+            raise UserError(
+                f"lies in {'no' if not found else 'more than one'} folder that names its {what}",
+                path=image,
+                remedy=f"keep the folders of the challenge's archives: {known}",
+            )
+    name = image.stem.removesuffix("_wsi") if image.stem.endswith("_wsi") else image.parent.parent.name
+    # 08_368_01, 08_368_02: sections of one mouse.
+    number = re.match(r"(\d+)[-_](\d+)(?:[-_]\d+)?$", name)
+    return splits.pop(), groups.pop(), f"{number[1]}-{number[2]}" if number else name
+
+
+def _without_mask(images: Iterable[Path], mask_of: FindMask, where: dict[Path, tuple[str, str, str]]) -> list[Path]:
+    """The test images, if none of them has a mask. UserError for any other image without one."""
+    bare = [image for image in images if mask_of(image) is None]
+    annotated = {where[image][0] for image in images if mask_of(image) is not None}
+    for image in bare:
+        if where[image][0] != "test" or "test" in annotated:
+            raise UserError("its mask is missing", path=image, remedy=DOWNLOAD_AGAIN)
+    return bare
+
+
+def _check_mask(mask: Path, slide: Seen) -> Path:
+    """``mask``, if it is whole and of the slide's size; pixels are not decoded, which takes gigabytes."""
+    try:
+        with tifffile.TiffFile(mask) as tiff:
+            page = tiff.pages.first
+            size = Size(page.imagewidth, page.imagelength)
+            end = max(map(sum, zip(page.dataoffsets, page.databytecounts, strict=True)), default=0)
+    except Exception as error:  # tifffile raises whatever a damaged file leads it to
+        raise UserError(f"not a readable TIFF: {error}", path=mask, remedy=DOWNLOAD_AGAIN) from error
+    if end > mask.stat().st_size:
+        raise UserError("the file ends early", path=mask, remedy=DOWNLOAD_AGAIN)
+    try:
+        scale_to(slide, size)
+    except UserError as error:
+        raise UserError(error.reason, path=mask, remedy=error.remedy) from None
+    return mask
+
+
+def _as_png(mask: Path, path: Path, size: Size) -> Path:
+    """Write what is white in ``mask``, an image of ``size``, as 1 to ``path``."""
+    grey = cv2.imdecode(np.fromfile(mask, dtype=np.uint8), cv2.IMREAD_GRAYSCALE) if mask.stat().st_size else None
+    if grey is None:
+        raise UserError("not a readable image", path=mask, remedy=DOWNLOAD_AGAIN)
+    if grey.shape != (size.height, size.width):
+        raise UserError(
+            f"{grey.shape[1]} x {grey.shape[0]} px, but its image has {size.width} x {size.height}",
+            path=mask,
+            remedy=DOWNLOAD_AGAIN,
+        )
+    # Some masks have 0 and 1, others 0 and 255.
+    white = (grey > 0) if grey.max() <= 1 else (grey > 127)
+    with atomic_path(path) as temporary:
+        cv2.imwrite(str(temporary), white.astype(np.uint8))
+    return path
