@@ -41,7 +41,8 @@ def build(folder: Path, extras: Path, *, mpp: float | None = None, fractions: Fr
     lines = _lines(_the(folder, POLYGONS))
     meta = read_told(_the(folder, TILES), ["id", "source_wsi", "dataset"]).set_index("id")
     donors = _donors(read_told(_the(folder, SLIDES), ["source_wsi"]))
-    images = by_name(files_below(folder, "*.tif", "*.tiff"))
+    # The download's test/ holds a copy of a training tile, to show the form of the hidden ones.
+    images = by_name(path for path in files_below(folder, "*.tif", "*.tiff") if path.parent.name != "test")
     for what, missing in (
         ("images of annotated tiles are missing", set(lines) - set(images)),
         (f"annotated tiles have no row in {TILES}", set(lines) - set(meta.index)),

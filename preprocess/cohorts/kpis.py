@@ -7,7 +7,7 @@ Slides: ``{train,validation,test}/.../Task2_WSI_level/GROUP/MOUSE_wsi.tiff`` and
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +41,6 @@ _SPLIT = {"train": "train", "valid": "val", "test": "test"}
 _SPLIT_WORD = re.compile(f"(?<![a-z])({'|'.join(_SPLIT)})")
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
-FindMask = Callable[[Path], Path | None]
-
 
 def build_slides(
     folder: Path, extras: Path, *, mpp: float | None = None, fractions: Fractions | None = None
@@ -55,8 +53,8 @@ def build_slides(
     masks = by_name(files_below(folder, "*_mask.tiff", "*_mask.tif"))
     return _build(
         folder,
-        slides,
-        lambda slide: masks.get(slide.stem.removesuffix("_wsi") + "_mask"),
+        {slide: masks.pop(slide.stem.removesuffix("_wsi") + "_mask", None) for slide in slides},
+        masks.values(),
         fractions,
         _check_mask,
         lambda group: None if mpp is None else mpp * (COARSER_BY if group == COARSE else 1),
@@ -71,20 +69,17 @@ def build_patches(
 
     mpp: of all patches. Their masks are JPEG, where an edge is many greys; they are written to ``extras`` as PNG.
     """
-    images = [path for path in files_below(folder, "*_img.*") if path.suffix.lower() in _IMAGE_SUFFIXES]
-    masks = {
-        (path.parent.parent, path.stem): path
-        for path in files_below(folder, "*_mask.*")
-        if path.suffix.lower() in _IMAGE_SUFFIXES
-    }
+    pictures = [path for path in files_below(folder, "*.*") if path.suffix.lower() in _IMAGE_SUFFIXES]
+    images = [path for path in pictures if path.parent.name == "img"]
+    masks = {_patch(path): path for path in pictures if path.parent.name == "mask"}
 
     def converted(mask: Path, slide: Seen) -> Path:
-        return _as_png(mask, extras / f"{mask.stem}.png", slide.size)
+        return _as_png(mask, extras / f"{_patch(mask)[1]}.png", slide.size)
 
     return _build(
         folder,
-        images,
-        lambda image: masks.get((image.parent.parent, image.stem.removesuffix("_img") + "_mask")),
+        {image: masks.pop(_patch(image), None) for image in images},
+        masks.values(),
         fractions,
         converted,
         lambda group: mpp,
@@ -94,24 +89,28 @@ def build_patches(
 
 def _build(
     folder: Path,
-    images: list[Path],
-    mask_of: FindMask,
+    masks: Mapping[Path, Path | None],
+    orphans: Iterable[Path],
     fractions: Fractions | None,
     prepared: Callable[[Path, Seen], Path],
     mpp_of: Callable[[str], float | None],
     *,
     expected: str,
 ) -> CohortTable:
-    if not images:
+    """masks: of each image, None where it has none; orphans: masks of no image."""
+    if not masks:
         raise UserError(f"nothing like {expected}", path=folder, remedy="unpack the archives of the challenge here")
-    by_name(images)
-    where = {image: _place(folder, image) for image in images}
-    bare = _without_mask(images, mask_of, where)
+    for mask in orphans:
+        raise UserError("the image of this mask is missing", path=mask, remedy=DOWNLOAD_AGAIN)
+    by_name(masks)
+    where = {image: _place(folder, image) for image in masks}
+    bare = _without_mask(masks, where)
     rows: list[dict[str, Any]] = []
-    for image in progress([i for i in images if i not in bare], description="looking at slides", unit="slide"):
+    for image, mask in progress(masks.items(), total=len(masks), description="looking at slides", unit="slide"):
+        if mask is None:
+            continue
         split, group, mouse = where[image]
-        seen, mask = look(image, mpp_of(group)), mask_of(image)
-        assert mask is not None
+        seen = look(image, mpp_of(group))
         rows.append(
             {
                 "slide": image,
@@ -125,12 +124,17 @@ def _build(
             }
         )
     if not rows:
-        raise UserError(f"none of the {len(images)} slides has a mask", path=folder, remedy=DOWNLOAD_AGAIN)
+        raise UserError(f"none of the {len(masks)} slides has a mask", path=folder, remedy=DOWNLOAD_AGAIN)
     notes = [f"{len(bare)} slides without a mask are left out: {named_few((i.stem for i in bare), 30)}"] if bare else []
     table = dealt(rows, fractions, "group") if fractions else pd.DataFrame(rows)
     if absent := [name for name in SPLITS if name not in set(table["split"])]:
         notes.append(f"there is no split {' and no split '.join(absent)} here")
     return CohortTable(table, tuple(notes))
+
+
+def _patch(path: Path) -> tuple[Path, str]:
+    """What a patch and its mask have in common: the mouse's folder, and the name without what is shown."""
+    return path.parent.parent, re.sub(r"_(img|mask)$", "", path.stem)
 
 
 def _place(folder: Path, image: Path) -> tuple[str, str, str]:
@@ -151,10 +155,10 @@ def _place(folder: Path, image: Path) -> tuple[str, str, str]:
     return splits.pop(), groups.pop(), f"{number[1]}-{number[2]}" if number else name
 
 
-def _without_mask(images: Iterable[Path], mask_of: FindMask, where: dict[Path, tuple[str, str, str]]) -> list[Path]:
+def _without_mask(masks: Mapping[Path, Path | None], where: Mapping[Path, tuple[str, str, str]]) -> list[Path]:
     """The test images, if none of them has a mask. UserError for any other image without one."""
-    bare = [image for image in images if mask_of(image) is None]
-    annotated = {where[image][0] for image in images if mask_of(image) is not None}
+    bare = [image for image, mask in masks.items() if mask is None]
+    annotated = {where[image][0] for image, mask in masks.items() if mask is not None}
     for image in bare:
         if where[image][0] != "test" or "test" in annotated:
             raise UserError("its mask is missing", path=image, remedy=DOWNLOAD_AGAIN)

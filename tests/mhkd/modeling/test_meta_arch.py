@@ -50,6 +50,34 @@ def test_every_phase_gives_its_own_losses_and_a_gradient(
     assert any(p.grad.abs().sum() > 0 for p in model.student.backbone.parameters() if p.grad is not None)
 
 
+def test_of_several_classes_every_score_teaches_and_the_deltas_of_the_objects_own_class_alone(
+    tiny_cfg: MakeCfg,
+) -> None:
+    model = distiller(tiny_cfg, classes=4)
+    predictor = model.teacher.detector.roi_heads.box_predictor
+    batch = [pair([[4.0, 4, 20, 22]], label=2)]
+
+    def losses(kind: str) -> float:
+        torch.manual_seed(1)
+        with EventStorage(0), torch.no_grad():
+            return float(model(batch)[f"loss_kd_semantic_{kind}"])
+
+    scores, boxes = losses("cls"), losses("box")
+    assert (losses("cls"), losses("box")) == (scores, boxes)
+    for label in range(5):
+        with torch.no_grad():
+            predictor.cls_score.bias[label] += 1
+        assert losses("cls") != pytest.approx(scores), label
+        with torch.no_grad():
+            predictor.cls_score.bias[label] -= 1
+    for label in range(4):
+        with torch.no_grad():
+            predictor.bbox_pred.bias[4 * label : 4 * label + 4] += 0.01
+        assert (losses("box") != pytest.approx(boxes, rel=1e-9)) == (label == 2), label
+        with torch.no_grad():
+            predictor.bbox_pred.bias[4 * label : 4 * label + 4] -= 0.01
+
+
 def test_crosskd_leaves_the_box_branch_of_the_student_alone(tiny_cfg: MakeCfg) -> None:
     model = distiller(tiny_cfg, "MODEL.MHKD.ALIGN", "crosskd", trainable=("roi_heads",))
     with EventStorage(0):

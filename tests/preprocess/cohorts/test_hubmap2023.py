@@ -29,6 +29,7 @@ def folder(tmp_path):
     folder = tmp_path / "hubmap-hacking-the-human-vasculature"
     for i, name in enumerate(TILES):
         write_tiff(folder / "train" / f"{name}.tif", kidney(i), "strips")
+    write_tiff(folder / "test" / "a1.tif", kidney(), "strips")  # the competition's sample is a training tile
     annotated = [name for name in TILES if name != "c9"]
     (folder / "polygons.jsonl").write_text("\n".join(map(line, annotated)) + "\n")
     rows = [f"{name},{slide},{part},512,1024" for name, (slide, part) in TILES.items()]

@@ -77,7 +77,7 @@ def test_from_patches_to_tile_pairs(patches, tmp_path, cut):
         "normal_M1": {"val"},
         "11-362": {"test"},
     }
-    written = cv2.imread(str(tmp_path / "tables" / "annotations" / "11-362_3_0_1024_mask.png"), cv2.IMREAD_UNCHANGED)
+    written = cv2.imread(str(tmp_path / "tables" / "annotations" / "11-362_3_0_1024.png"), cv2.IMREAD_UNCHANGED)
     assert np.unique(written).tolist() == [0, 1]
 
 
@@ -106,6 +106,10 @@ TRAIN = "train/Task2_WSI_level"
     ("spoil", "message"),
     [
         (lambda f: (f / TRAIN / "56Nx/12-116_mask.tiff").unlink(), r"12-116_wsi.tiff: its mask is missing"),
+        (
+            lambda f: (f / TRAIN / "56Nx/12-116_wsi.tiff").unlink(),
+            r"12-116_mask.tiff: the image of this mask is missing",
+        ),
         (lambda f: cut_off(f / TRAIN / "56Nx/12-116_wsi.tiff"), r"12-116_wsi.tiff: "),
         (
             lambda f: cut_off(f / TRAIN / "56Nx/12-116_mask.tiff"),
