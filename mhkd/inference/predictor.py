@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,6 +25,8 @@ from preprocess.tissue import TissueMask
 
 SCORE_FLOOR = 0.05  # weaker detections are not even merged
 BATCHES_AHEAD = 2  # read while the model works; more would only hold more memory
+SIDE_STEP_PX = 32
+"""Sides of tiles that are cut to a small slide are multiples of this, the coarsest stride of a pyramid."""
 OVERLAP_UM = 256.0
 """By how much tiles overlap by default: an object up to this size is whole in one of them."""
 
@@ -31,7 +34,8 @@ OVERLAP_UM = 256.0
 class SlidePredictor:
     """Finds a detector's objects on whole slides.
 
-    tile_px: side of the tiles in the detector's input pixels, by default the one that the detector asks for. overlap:
+    tile_px: side of the tiles in the detector's input pixels, by default the one that the detector asks for; on a slide
+    that is smaller they are cut to it. overlap:
     of neighbouring tiles, as a share of their side; best not less than the largest object, by default OVERLAP_UM but
     not more than a quarter. min_tissue: tiles with a smaller share of tissue are skipped. score_thresh: detections
     below it are left out before merging. merge_rule: see ``mhkd.inference.merge``. A batch that does not fit the
@@ -83,9 +87,18 @@ class SlidePredictor:
         """
         return cls(load_model(model, device=device, backend=backend), **options)
 
+    def tile_size(self, slide: Slide) -> Size:
+        """The size of the tiles of ``slide``, in input pixels: no longer than it takes to show its longer side.
+
+        White all around a small image is nothing that a detector was trained on. Where its normalisation looks at the
+        whole image, it costs most of what there is to find.
+        """
+        side = math.ceil(max(slide.size_um) / self.detector.input_mpp / SIDE_STEP_PX) * SIDE_STEP_PX
+        return Size(min(self.tile_px, side), min(self.tile_px, side))
+
     def plan(self, slide: Slide) -> TilePlan:
         """Which tiles of ``slide`` hold tissue."""
-        wh_l0 = slide.wh_l0(Size(self.tile_px, self.tile_px), self.detector.input_mpp)
+        wh_l0 = slide.wh_l0(self.tile_size(slide), self.detector.input_mpp)
         overlap_l0 = (wh_l0[0] * self.overlap, wh_l0[1] * self.overlap)
         return plan_tiles(TissueMask.of(slide), wh_l0, overlap_l0, self.min_tissue)
 
@@ -124,7 +137,7 @@ class SlidePredictor:
         self, slide: Slide, tiles: Sequence[Region]
     ) -> Generator[tuple[Sequence[Region], list[np.ndarray]], None, None]:
         """Batches of tiles in their order; one thread reads the next ones while the caller uses this one."""
-        size = Size(width=self.tile_px, height=self.tile_px)
+        size = self.tile_size(slide)
         batches = [tiles[i : i + self.batch_size] for i in range(0, len(tiles), self.batch_size)]
         pending: deque[Future[list[np.ndarray]]] = deque()
         reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tile-reader")

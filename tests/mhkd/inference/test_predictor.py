@@ -44,6 +44,28 @@ def test_results_do_not_depend_on_the_batch_size(slide):
     np.testing.assert_array_equal(one.boxes_l0, many.boxes_l0)
 
 
+class Onlooker(BlobDetector):
+    """Remembers the sizes (height, width) of the images that it was shown."""
+
+    def __init__(self):
+        super().__init__()
+        self.sizes_hw = set()
+
+    def model(self, inputs):
+        self.sizes_hw |= {tuple(one["image"].shape[-2:]) for one in inputs}
+        return super().model(inputs)
+
+
+def test_a_detector_is_not_shown_more_white_than_it_takes_to_show_the_slide(slide):
+    small, large = Onlooker(), Onlooker()
+    assert_finds_all(SlidePredictor(small, tile_px=4096).predict(slide))
+    ((height, width),) = small.sizes_hw
+    assert height == width
+    assert 0 <= width - max(slide.size_um) / small.input_mpp < 32
+    SlidePredictor(large, tile_px=64).predict(slide)
+    assert large.sizes_hw == {(64, 64)}
+
+
 class SmallMemory(BlobDetector):
     """Its memory holds ``most`` images; torch's errors are those of a GPU or of the CPU."""
 
