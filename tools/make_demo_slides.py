@@ -7,7 +7,7 @@ from pathlib import Path
 
 from preprocess.console import HelpFormatter, run_main
 from preprocess.errors import UserError
-from preprocess.synthetic.cohort import demo_cohort, make_cohort, summary
+from preprocess.synthetic.cohort import demo_cohort, make_cohort, summary, varied
 
 EXAMPLES = """
 Examples:
@@ -31,6 +31,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--slide-mm", type=float, nargs=2, default=(3.8, 3.3), metavar=("WIDTH", "HEIGHT"), help="size of each slide"
     )
+    parser.add_argument(
+        "--varied", action="store_true", help="every slide from another laboratory: five stains, many looks"
+    )
     return parser
 
 
@@ -44,6 +47,7 @@ def main(argv: list[str] | None = None) -> int:
         raise UserError(f"--slide-mm is {args.slide_mm}", remedy="give 0.6 to 20 mm a side")
     width, height = (round(side * 2000 / 64) * 64 for side in args.slide_mm)
     specs = demo_cohort(args.seed, counts, size_px=(width, height))
+    specs = varied(specs) if args.varied else specs
     print(summary(make_cohort(specs, args.output_dir, args.workers)))
     print(f"cohort table: {args.output_dir / 'slides.csv'}")
     return 0

@@ -8,7 +8,7 @@ import json
 import multiprocessing
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +18,7 @@ import numpy as np
 from preprocess.console import progress
 from preprocess.errors import UserError
 from preprocess.files import write_text
-from preprocess.synthetic.settings import Difficulty, SlideSpec
+from preprocess.synthetic.settings import Difficulty, Look, SlideSpec
 from preprocess.synthetic.slides import annotation_path, make_slide, slide_path
 
 SPLITS = ("train", "val", "test")
@@ -26,6 +26,7 @@ UNSEEN = "unseen"
 _STAINS_AND_KINDS = (("PAS", "wedge"), ("HE", "cores"), ("PAS", "cores"), ("HE", "wedge"))
 _SLIDES_PER_PATIENT = (1, 1, 2)
 _MPPS = (0.4990, 0.5022, 0.4965, 0.5038)
+_VARIED_STAINS = ("PAS", "HE", "TRICHROME_BLUE", "PAS", "SILVER", "HE", "TRICHROME_GREEN")
 _COLUMNS = ("slide", "annotation", "mpp", "patient", "split", "stain")
 
 
@@ -76,6 +77,38 @@ def demo_cohort(
                 )
             )
     return specs
+
+
+def varied(specs: Sequence[SlideSpec]) -> list[SlideSpec]:
+    """The same slides from as many laboratories: any stain of ``stain.DYES``, any look, harder or easier.
+
+    For training what is to work on slides that nobody here has seen.
+    """
+    return [_varied(spec, index) for index, spec in enumerate(specs)]
+
+
+def _varied(spec: SlideSpec, index: int) -> SlideSpec:
+    rng = np.random.default_rng([spec.seed, 1])
+    stain = _VARIED_STAINS[index % len(_VARIED_STAINS)]
+    look = Look(
+        stain_spread=float(rng.uniform(1.0, 3.5)),
+        tubule_spacing_um=float(rng.uniform(40, 62)),
+        wall_scale=float(rng.uniform(0.7, 2.1)),
+        fibrosis=float(rng.uniform(-0.8, 0.9)),
+    )
+    difficulty = Difficulty(
+        distractors_per_glomerulus=float(rng.uniform(0.3, 1.0)),
+        colour_match=float(rng.uniform(0.2, 0.9)),
+        texture_match=float(rng.uniform(0.2, 0.9)),
+        halo_fraction=float(rng.uniform(0.1, 0.7)),
+        bowman_space_um=(0.5, float(rng.uniform(5, 14))),
+        sclerotic_fraction=float(rng.uniform(0.05, 0.25)),
+        contrast_loss=float(rng.uniform(0, 0.3)),
+        noise_levels=float(rng.uniform(1, 5)),
+    )
+    name = f"{spec.name.split('-')[0]}-{stain.lower().replace('_', '-')}-{spec.kind}"
+    name = spec.name if spec.split == UNSEEN else name
+    return replace(spec, name=name, stain=stain, look=look, difficulty=difficulty)
 
 
 def make_cohort(specs: Sequence[SlideSpec], folder: Path, workers: int = 1) -> list[MadeSlide]:

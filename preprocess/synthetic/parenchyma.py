@@ -23,9 +23,9 @@ from preprocess.synthetic.fields import (
 )
 from preprocess.synthetic.nuclei import Nuclei
 from preprocess.synthetic.placement import Placed
+from preprocess.synthetic.settings import Look
 from preprocess.synthetic.tissue import COARSE_UM, Tissue
 
-_CORTEX_SPACING_UM = 47.0
 _STRAIGHT_SPACING_UM = (21.0, 190.0)
 _ROUNDING_UM = 8.0
 _STYLES = 64
@@ -58,7 +58,12 @@ class Ground:
 
 
 def paint_ground(
-    rng: np.random.Generator, tissue: Tissue, structures: list[Placed], shape: tuple[int, int], ground_um: float
+    rng: np.random.Generator,
+    tissue: Tissue,
+    structures: list[Placed],
+    shape: tuple[int, int],
+    ground_um: float,
+    look: Look,
 ) -> Ground:
     """Paint all tissue but the placed structures, for which room is left.
 
@@ -67,27 +72,32 @@ def paint_ground(
     inside = np.zeros(shape, bool)
     for outline in tissue.outlines:
         inside |= fill_outline(shape, outline / ground_um)
-    labels, depth, kinds = _tubule_cells(rng, tissue, structures, shape, ground_um)
+    labels, depth, kinds = _tubule_cells(rng, tissue, structures, shape, ground_um, look)
     # The kind of a tubule and one of _STYLES variants of it in one byte, so that properties are small look-up tables.
     styles = (kinds * _STYLES + rng.integers(_STYLES, size=len(kinds))).astype(np.uint8)[labels]
-    fibrosis = np.maximum(smooth_noise(rng, shape, 420 / ground_um) - 0.7, 0)
+    fibrosis = np.maximum(smooth_noise(rng, shape, 420 / ground_um) - 0.7 + look.fibrosis, 0)
     depth = _rounded(depth * ground_um, ground_um) - (0.9 + 5.0 * fibrosis)
     depth += 0.7 * tiled_noise(rng, shape, 3.0 / ground_um)
-    walls = _wall_heights(rng)
+    walls = _wall_heights(rng, look.wall_scale)
     image = _paint_cells(rng, styles, walls, depth, fibrosis, ground_um)
     _paint_capsule(rng, tissue, image, depth, ground_um)
     return Ground(image, _nuclei(rng, styles, walls, depth, inside, fibrosis, ground_um))
 
 
 def _tubule_cells(
-    rng: np.random.Generator, tissue: Tissue, structures: list[Placed], shape: tuple[int, int], ground_um: float
+    rng: np.random.Generator,
+    tissue: Tissue,
+    structures: list[Placed],
+    shape: tuple[int, int],
+    ground_um: float,
+    look: Look,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Cells around short curved (cortex) and long straight (medulla, rays) axes, with the kind of each cell.
 
     Depths are in px of ``ground_um``.
     """
     width, height = tissue.size_um
-    spots = jittered_points(rng, tissue.size_um, _CORTEX_SPACING_UM)
+    spots = jittered_points(rng, tissue.size_um, look.tubule_spacing_um)
     curved = spots[tissue.at(tissue.mask & ~tissue.straight, spots)]
     heading = smooth_noise(rng, tissue.mask.shape, 260 / COARSE_UM) * 2.2
     axes = _walk(rng, tissue, curved, heading, rng.gamma(1.6, 13.0, len(curved)).clip(0, 60), turn=0.75)
@@ -143,10 +153,10 @@ def _rounded(depth_um: np.ndarray, ground_um: float) -> np.ndarray:
     return np.where(depth_um > _ROUNDING_UM, depth_um, _ROUNDING_UM - beyond)
 
 
-def _wall_heights(rng: np.random.Generator) -> np.ndarray:
+def _wall_heights(rng: np.random.Generator, scale: float) -> np.ndarray:
     """Height of the epithelium in um for each style (kind and variant); a few are flattened."""
     mean, deviation = np.repeat([kind.height_um for kind in KINDS], _STYLES, axis=0).T
-    heights = np.maximum(2.0, mean + deviation * rng.standard_normal(len(mean)))
+    heights = np.maximum(2.0, scale * (mean + deviation * rng.standard_normal(len(mean))))
     return np.where(rng.random(len(mean)) < 0.05, 3.5, heights)
 
 

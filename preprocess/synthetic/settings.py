@@ -39,6 +39,20 @@ class Difficulty:
 
 
 @dataclass(frozen=True)
+class Look:
+    """What sets one laboratory's slides apart from another's, whatever they show."""
+
+    stain_spread: float = 1.0
+    """How far colours stray from the textbook's; 3 is more than laboratories differ."""
+    tubule_spacing_um: float = 47.0
+    """Mean distance of cortical tubules."""
+    wall_scale: float = 1.0
+    """Height of the epithelium; above 1 it closes the lumina, as in tissue that shrank in fixation."""
+    fibrosis: float = 0.0
+    """Added to the fibrosis map, whose deviation is 1: at 0.7 half of the interstitium is widened, at -2 none."""
+
+
+@dataclass(frozen=True)
 class SlideSpec:
     """One demo slide. The same specification always gives the same bytes."""
 
@@ -47,7 +61,7 @@ class SlideSpec:
     split: str
     seed: int
     stain: str = "PAS"
-    """``PAS`` or ``HE``."""
+    """A key of ``stain.DYES``."""
     kind: str = "wedge"
     """``wedge`` (capsule, cortex, medulla) or ``cores`` (needle biopsy)."""
     size_px: tuple[int, int] = (7680, 6656)
@@ -58,6 +72,7 @@ class SlideSpec:
     glomeruli: tuple[int, int] = (15, 35)
     """Fewest and most glomeruli aimed at; fewer where they do not fit."""
     difficulty: Difficulty = field(default_factory=Difficulty)
+    look: Look = field(default_factory=Look)
 
     @property
     def file_name(self) -> str:

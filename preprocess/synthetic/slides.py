@@ -84,7 +84,7 @@ def paint_slide(spec: SlideSpec) -> DemoSlide:
     width, height = spec.size_px
     tissue = make_tissue(layout, spec.kind, (width * spec.mpp, height * spec.mpp))
     structures = place_structures(layout, tissue, spec)
-    ground = paint_ground(ground_rng, tissue, structures, (height // 2, width // 2), 2 * spec.mpp)
+    ground = paint_ground(ground_rng, tissue, structures, (height // 2, width // 2), 2 * spec.mpp, spec.look)
     materials = cv2.resize(ground.image, (width, height), interpolation=cv2.INTER_LINEAR)
     px_per_um = 1 / spec.mpp
     ground.nuclei.draw(materials, px_per_um)
@@ -93,7 +93,7 @@ def paint_slide(spec: SlideSpec) -> DemoSlide:
     artefacts.tear_and_fold(flaw_rng, materials, spec, tissue)
     materials = _cut_out(materials, tissue, px_per_um)
     _add_texture(flaw_rng, materials)
-    image = make_stain(stain_rng, spec.stain).develop(materials)
+    image = make_stain(stain_rng, spec.stain, spec.look.stain_spread).develop(materials)
     artefacts.scan(flaw_rng, image, spec, tissue)
     return DemoSlide(image, tissue, structures)
 
