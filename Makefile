@@ -11,9 +11,11 @@ CONFIGS ?= configs/demo##      folder of the training configs, such as configs/r
 SLIDES ?= data/demo/slides.csv##  the cohort table; the default is made by `make demo-slides`
 OUT ?= output/$(notdir $(CONFIGS))##  where tiles, detectors and tables go; give each cohort and each seed its own
 TILES ?= $(OUT)/tiles##        folder of the tile pairs
-TILE_OPTS ?= $(if $(filter configs/demo configs/retinanet configs/fcos configs/bundled,$(CONFIGS)),--teacher-mpp 2 --student-mpp 8 --tile-px 256 --empty-ratio 0.25)##  options of tools/make_tiles.py
+TILE_OPTS ?= $(if $(filter configs/demo configs/retinanet configs/fcos configs/bundled,$(CONFIGS)),--teacher-mpp 2 --student-mpp 8 --tile-px 256 --empty-ratio 0.25$(if $(filter configs/bundled,$(CONFIGS)), --merge-labels Glomerulus))##  options of tools/make_tiles.py
+INIT ?=##                      weights that teacher and independent baseline begin with; empty: ImageNet's
 SEED ?=##                      seed of training; empty: the tool's default
 BROWSER ?=##                   the browser of `make test-browser`; empty: the first that is found
+REAL ?=##                      table of the real tiles that `make bundled` trains on
 RESULTS ?= output/inference##  the results that `make view` shows, of SLIDES
 DEVICE ?=##                    cpu or cuda; empty: cuda where there is one
 WORKERS ?=##                   processes that read slides; empty: the tool's default
@@ -135,7 +137,7 @@ $(DETECTORS): $(OUT)/%/detector.pth: $(CONFIGS)/%.yaml \
   $(wildcard $(CONFIGS)/Base-*.yaml configs/Base-*.yaml) $(TILES)/manifest.json | $(READY)
 
 $(TEACHER) $(call detector,baseline_independent):
-	$(call train)
+	$(call train,$(if $(INIT),--init $(INIT)))
 
 $(call detector,baseline_strict): $(TEACHER)
 	$(call train,--init $(TEACHER))
@@ -149,6 +151,21 @@ $(call detector,step2): $(CONFIGS)/step2.yaml $(call detector,step1)
 BEFORE_STEP3 := $(call detector,$(if $(filter step2,$(MODELS)),step2,step1))
 $(call detector,step3): $(BEFORE_STEP3)
 	$(call train,--teacher $(TEACHER) --init $(BEFORE_STEP3))
+
+##@ The model that comes with mhkd (docs/model_card.md)
+
+.PHONY: bundled
+BUNDLED := CONFIGS=configs/bundled SLIDES=data/bundled/slides.csv OUT=output/bundled
+
+bundled: | $(READY) ## Train it again, from slides to mhkd/models; REAL is a table of the AIDPATH tiles
+	$(if $(REAL),,$(error give REAL=slides.csv, the table of the AIDPATH tiles: docs/model_card.md))
+	$(MAKE) output/demo/teacher/detector.pth CONFIGS=configs/demo OUT=output/demo SLIDES=data/demo/slides.csv
+	$(PY) tools/make_demo_slides.py --varied --seed 11 --train 36 --val 6 --test 6 --slide-mm 2.6 2.2 \
+	  --output-dir data/bundled/procedural
+	$(PY) tools/mix_tables.py data/bundled/procedural/slides.csv $(REAL) --source aidpath --output data/bundled/slides.csv
+	$(MAKE) train-step3 $(BUNDLED) INIT=output/demo/teacher/detector.pth
+	$(PY) tools/register_model.py output/bundled/step3/detector.pth --name glomeruli-8um --card configs/bundled/card.json \
+	  --score-thresh 0.89 --folder mhkd/models
 
 ##@ Results
 

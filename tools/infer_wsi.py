@@ -14,21 +14,19 @@ from mhkd.inference.key_file import write_key
 from mhkd.inference.slide_job import ModelFile, OutputSpec, SearchOptions, SearchSpec, SlideJob, anonymized, check_names
 from mhkd.models.checkpoint import resolve_device
 from mhkd.models.load import BACKENDS, load_model
-from mhkd.models.registry import find_model
+from mhkd.models.registry import BUNDLED, find_model
 from preprocess.cohort import ENGINES
 from preprocess.console import HelpFormatter, report, run_main
-from preprocess.errors import UserError
 from preprocess.origin import ORIGINS
 from preprocess.outcome import failures
 from preprocess.slide_search import find_slides
 
-DEFAULT_MODEL = "output/demo/step3/detector.pth"
 EXAMPLES = """
 Finished slides are skipped; with other options, another model or a changed slide they are searched again. Other formats
 are written without a search. Files and their columns: docs/inference.md.
 
 Examples:
-  # with the model that `make demo` trained
+  # with the model that comes with mhkd: what it can and cannot do is in docs/model_card.md
   python tools/infer_wsi.py slide.svs
 
   # a file that does not state its pixel size, with a model of your own
@@ -48,7 +46,7 @@ Exit code: 0 all slides done, 1 error, 3 some slides failed (listed in failed.cs
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=HelpFormatter)
     parser.add_argument("slides", nargs="+", metavar="SLIDE", help="slides, images, folders, 'patterns*', slides.csv")
-    parser.add_argument("--model", "--checkpoint", default=DEFAULT_MODEL, help="a detector: its file or its name")
+    parser.add_argument("--model", "--checkpoint", default=BUNDLED, help="a detector: its file or its name")
     parser.add_argument("--backend", choices=BACKENDS, default="auto", help="what runs the model (docs/speed.md)")
     parser.add_argument("--output-dir", type=Path, default=Path("output/inference"), help="folder for the results")
     parser.add_argument(
@@ -76,8 +74,6 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     options = SearchOptions(**{one.name: getattr(args, one.name) for one in fields(SearchOptions)})
-    if args.model == DEFAULT_MODEL and not Path(args.model).is_file():
-        raise UserError("no model yet", path=args.model, remedy="run `make demo`, or give one with --model")
     check_writable(args.output_dir)
     files = find_slides(args.slides, leave_out=args.output_dir)
     if args.anonymize:
@@ -95,6 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     outcomes, num_skipped = search_slides(jobs, workers, engine=args.engine, address=args.address)
     failed = failures(outcomes)
     print(f"{len(jobs) - len(failed) - num_skipped} slides done, {num_skipped} skipped, {len(failed)} failed")
+    print(f"model: {args.model}" + (", which comes with mhkd: docs/model_card.md" if args.model == BUNDLED else ""))
     code = report(result_lines(outcomes), failed, len(outcomes))
     if len(failed) < len(jobs):
         print(f"{total_line(outcomes)}; results in {args.output_dir}")

@@ -18,6 +18,7 @@ from mhkd.inference.formats import DEFAULT_FORMATS, FORMATS
 from mhkd.inference.merge import RULES
 from mhkd.inference.predictor import SCORE_FLOOR, SlidePredictor
 from mhkd.inference.summary import SUFFIX, read_summary
+from mhkd.models.registry import find_entry
 from mhkd.provenance import software
 from preprocess.errors import UserError
 from preprocess.files import sha256_of
@@ -180,7 +181,9 @@ def open_predictor(search: SearchSpec) -> tuple[SlidePredictor, dict[str, Any]]:
         score_thresh=min(SCORE_FLOOR, options.threshold(detector)[0]),
         merge_rule=options.merge_rule,
     )
-    return predictor, {"model": describe_detector(detector), "provenance": software()}
+    entry = find_entry(model.sha256)
+    named = {"name": entry.name, "card": entry.card} if entry else {}
+    return predictor, {"model": describe_detector(detector) | named, "provenance": software()}
 
 
 def anonymized(files: Sequence[SlideFile]) -> list[SlideFile]:

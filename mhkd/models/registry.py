@@ -17,6 +17,8 @@ from preprocess.files import sha256_of
 
 MODELS_VARIABLE = "MHKD_MODELS"
 TABLE = "registry.json"
+BUNDLED = "glomeruli-8um"
+"""The model that comes with the package: docs/model_card.md."""
 _PACKAGED = Path(__file__).parent
 
 
@@ -35,24 +37,34 @@ def read_registry() -> dict[str, Entry]:
     folders = [Path(os.environ[MODELS_VARIABLE])] if os.environ.get(MODELS_VARIABLE) else []
     entries: dict[str, Entry] = {}
     for folder in (_PACKAGED, *folders):
-        table = folder / TABLE
-        try:
-            models = json.loads(table.read_text(encoding="utf-8"))["models"]
-            entries |= {
-                name: Entry(name, folder / row["file"], row["sha256"], row.get("card", {}))
-                for name, row in models.items()
-            }
-        except OSError as error:
-            raise UserError(
-                f"no table of models ({error.strerror})", path=table, remedy=f"check {MODELS_VARIABLE}"
-            ) from None
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(
-                f"not a table of models ({type(error).__name__}: {error})",
-                path=table,
-                remedy='it looks like {"models": {NAME: {"file": ..., "sha256": ..., "card": {...}}}}',
-            ) from None
+        for name, row in read_table(folder / TABLE).items():
+            entries[name] = Entry(name, folder / row["file"], row["sha256"], row["card"])
     return entries
+
+
+def find_entry(sha256: str) -> Entry | None:
+    """The model whose file has this hash, where one with a name has it."""
+    return next((entry for entry in read_registry().values() if entry.sha256 == sha256), None)
+
+
+def read_table(table: Path) -> dict[str, dict[str, Any]]:
+    """The rows of one table by name: file, sha256, card. Raises UserError where it cannot be read."""
+    try:
+        models = json.loads(table.read_text(encoding="utf-8"))["models"]
+        return {
+            name: {"file": row["file"], "sha256": row["sha256"], "card": row.get("card", {})}
+            for name, row in models.items()
+        }
+    except OSError as error:
+        raise UserError(
+            f"no table of models ({error.strerror})", path=table, remedy=f"check {MODELS_VARIABLE}"
+        ) from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"not a table of models ({type(error).__name__}: {error})",
+            path=table,
+            remedy='it looks like {"models": {NAME: {"file": ..., "sha256": ..., "card": {...}}}}',
+        ) from None
 
 
 def find_model(model: str | Path) -> Path:

@@ -53,7 +53,7 @@ def mix(procedural: Path, real: pd.DataFrame, output: Path, *, copies: int, seed
         rows += _copies(row, output.parent / "restained", copies, seed)
     table = pd.DataFrame(rows)[_COLUMNS]
     for column in ("slide", "annotation"):
-        table[column] = [os.path.relpath(path, output.parent.absolute()) for path in table[column]]
+        table[column] = table[column].map(lambda path: os.path.relpath(path, output.parent.absolute()), "ignore")
     write_csv(output, table)
     return table
 

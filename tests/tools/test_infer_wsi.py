@@ -197,9 +197,10 @@ def test_what_cannot_work_is_refused_before_any_work(capsys, slide, tmp_path, mo
     assert "cannot be written to" in run(capsys, slide, "--output-dir", tmp_path / "out")[2]
 
 
-def test_without_any_model_the_way_to_one_is_told(capsys, slide, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit) as exit_info:
-        run_main(lambda: infer_wsi.main([str(slide)]))
-    assert exit_info.value.code == 1
-    assert "make demo" in capsys.readouterr().err
+def test_without_any_model_the_bundled_one_searches_and_is_named(capsys, slide, tmp_path):
+    assert infer_wsi.main([str(slide), "--output-dir", str(tmp_path / "out")]) == 0
+    assert "model: glomeruli-8um, which comes with mhkd: docs/model_card.md" in capsys.readouterr().out
+
+
+def test_a_model_of_ones_own_is_named_too(capsys, slide, tmp_path):
+    assert f"model: {__file__}\n" in run(capsys, slide, "--output-dir", tmp_path / "out")[1]

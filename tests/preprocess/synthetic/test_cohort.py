@@ -10,8 +10,9 @@ import pytest
 
 from preprocess.errors import UserError
 from preprocess.files import sha256_of
-from preprocess.synthetic.cohort import UNSEEN, demo_cohort, make_cohort, summary
+from preprocess.synthetic.cohort import UNSEEN, demo_cohort, make_cohort, summary, varied
 from preprocess.synthetic.settings import SlideSpec
+from preprocess.synthetic.stain import DYES
 
 COUNTS = {"train": 8, "val": 2, "test": 4}
 
@@ -65,6 +66,18 @@ def test_the_table_gives_mpp_only_where_the_slide_does_not(tmp_path: Path) -> No
         assert (tmp_path / row["slide"]).is_file()
         assert (tmp_path / row["annotation"]).is_file()
         assert bool(row["mpp"]) == row["slide"].endswith(".tiff")
+
+
+def test_a_varied_cohort_has_the_same_slides_from_many_laboratories(tmp_path: Path) -> None:
+    specs = demo_cohort(7, {**COUNTS, "train": 14})
+    others = varied(specs)
+    assert [(spec.seed, spec.patient, spec.split) for spec in others] == [(s.seed, s.patient, s.split) for s in specs]
+    assert {spec.stain for spec in others if spec.split == "train"} == set(DYES)
+    assert len({spec.look for spec in others}) == len({spec.difficulty for spec in others}) == len(others)
+    assert len({spec.name for spec in others}) == len(others)
+    assert varied(specs) == others
+    small = [dataclasses.replace(spec, size_px=(1280, 1024), glomeruli=(1, 2)) for spec in others[2:5]]
+    assert all(slide.size_bytes > 50_000 for slide in make_cohort(small, tmp_path))
 
 
 def test_no_workers_is_a_user_error(tmp_path: Path) -> None:

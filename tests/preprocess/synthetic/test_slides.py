@@ -13,7 +13,7 @@ from shapely.geometry import Polygon, shape
 
 from preprocess.files import sha256_of
 from preprocess.synthetic.placement import DISTRACTORS, GLOMERULI
-from preprocess.synthetic.settings import Difficulty, SlideSpec
+from preprocess.synthetic.settings import Difficulty, Look, SlideSpec
 from preprocess.synthetic.slides import DemoSlide, annotation_path, make_slide, outlines_geojson, paint_slide
 
 TINY = SlideSpec("tiny", "P1", "train", seed=3, size_px=(2560, 2048), glomeruli=(4, 5))
@@ -112,3 +112,14 @@ def test_stain_matching_brings_lookalikes_to_the_colour_of_glomeruli() -> None:
         return float(np.abs(np.mean(means[True], axis=0) - np.mean(means[False], axis=0)).max())
 
     assert colour_gap(1.0) < colour_gap(0.0)
+
+
+def test_taller_epithelium_closes_the_lumina() -> None:
+    def share_of_light(look: Look) -> float:
+        slide = paint_slide(dataclasses.replace(TINY, size_px=(1280, 1024), look=look))
+        height, width = slide.image.shape[:2]
+        middle = slide.image[height // 3 : 2 * height // 3, width // 3 : 2 * width // 3]
+        return float((middle.min(axis=2) > 215).mean())
+
+    closed, usual, open_ = (share_of_light(Look(wall_scale=scale)) for scale in (2.0, 1.0, 0.6))
+    assert closed < usual - 0.02 < open_ - 0.04

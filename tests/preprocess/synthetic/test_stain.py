@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from preprocess.synthetic.stain import Stain, make_stain
+from preprocess.synthetic.stain import DYES, Stain, make_stain
 
 
 def test_beer_lambert_by_hand() -> None:
@@ -30,3 +30,15 @@ def test_matrix_is_what_sets_pas_apart() -> None:
     matrix = np.array([[[0, 0, 100]]], np.uint8)
     darkness = {name: make_stain(np.random.default_rng(0), name).develop(matrix).sum() for name in ("HE", "PAS")}
     assert darkness["PAS"] < darkness["HE"]
+
+
+@pytest.mark.parametrize("name", DYES)
+def test_a_wider_spread_moves_colours_further(name: str) -> None:
+    materials = np.array([[[80, 0, 0], [0, 80, 0], [0, 0, 80]]], np.uint8)
+
+    def deviation(spread: float) -> float:
+        images = [make_stain(np.random.default_rng(seed), name, spread).develop(materials) for seed in range(30)]
+        return float(np.std(images, axis=0).mean())
+
+    assert deviation(0.0) < deviation(1.0) < deviation(3.0)
+    assert deviation(3.0) > 2 * deviation(1.0)
