@@ -15,13 +15,14 @@ from mhkd.inference.report.cohort import TABLE, write_cohort_index
 from mhkd.inference.slide_job import SlideJob
 from mhkd.inference.slide_runner import SlideResult, describe, run_job
 from preprocess.cohort import EngineName, run_cohort
-from preprocess.console import note
+from preprocess.console import note, report
 from preprocess.errors import UserError
 from preprocess.files import remove_temporaries, write_text
-from preprocess.outcome import Outcome
+from preprocess.outcome import Outcome, failures
 from preprocess.slide_search import SlideFile
 
 FAILED_FILE = "failed.csv"
+_RESERVED = {FAILED_FILE, TABLE, "evaluation.json"}  # what is about all slides, and what mhkd.evaluation adds
 
 SearchOutcome = Outcome[SlideJob, dict[str, Any]]
 
@@ -66,6 +67,14 @@ def search_slides(
     return outcomes, len(summaries)
 
 
+def report_search(outcomes: Sequence[SearchOutcome], num_skipped: int, folder: Path) -> int:
+    """Print what was found in each slide and in all, and what failed; the exit code that it asks for."""
+    failed = failures(outcomes)
+    head = f"{len(outcomes) - len(failed) - num_skipped} slides done, {num_skipped} skipped, {len(failed)} failed"
+    tail = f"{total_line(outcomes)}; results in {folder}" if len(failed) < len(outcomes) else ""
+    return report(result_lines(outcomes), failed, len(outcomes), head=head, tail=tail)
+
+
 def result_lines(outcomes: Sequence[SearchOutcome]) -> list[str]:
     """What was found in each slide, with its warnings."""
     lines = []
@@ -100,11 +109,11 @@ def check_writable(folder: Path) -> None:
 
 
 def _check_reserved(jobs: Sequence[SlideJob]) -> None:
-    """UserError where a slide's table would have the name of one that is about all slides."""
+    """UserError where a slide's table or summary would have the name of a file that is about all slides."""
     for job in jobs:
-        if job.output_file("csv").name.lower() in (FAILED_FILE, TABLE):
+        if names := _RESERVED & {job.output_file("csv").name.lower(), job.summary_file.name.lower()}:
             raise UserError(
-                f"its table would be called {job.name}.csv, as one of all slides is",
+                f"one of its outputs would be called {names.pop()}, as one of all slides is",
                 path=job.file.path,
                 remedy="rename the slide, or give --anonymize",
             )

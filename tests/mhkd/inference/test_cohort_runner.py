@@ -104,7 +104,7 @@ def test_the_index_has_every_slide_of_the_run_also_those_of_an_earlier_one(slide
 
 
 def test_a_slide_may_not_be_called_as_a_table_of_all_slides(slides, tmp_path):
-    for name in ("cohort.svs", "Failed.svs"):
+    for name in ("cohort.svs", "Failed.svs", "evaluation.svs"):
         with pytest.raises(UserError, match="as one of all slides is"):
             search_slides([job_of(tmp_path / name, tmp_path / "out")])
     assert not (tmp_path / "out").exists()
