@@ -95,7 +95,7 @@ def _drawn(image: Image, square: Region, failure: Failure, score_thresh: float) 
     if failure.weak_l0 is not None:
         _outline(image, square.to_px(failure.weak_l0, size)[0], FOUND_RGB, 1, edge=0)
     for box, colour in sorted(boxes, key=lambda pair: bool((pair[0] == failure.box_l0).all())):
-        thick = 3 if (box == failure.box_l0).all() else 1
+        thick = 4 if (box == failure.box_l0).all() else 2
         _outline(image, square.to_px(box, size)[0], colour, thick, edge=2)
     return image
 

@@ -61,7 +61,7 @@ def brief_table(slides: Mapping[str, Any]) -> str:
         interval = _with_interval(slides, ("by_size_um", size, "F1"), 1, f"F1_{size}_um")
         rows.append([f"F1, {size} um (n = {entry['num_objects']})", *interval])
     heading = f"{slides['num_objects']} objects, {slides['num_slides']} slides, {slides['num_patients']} patients"
-    return _aligned([heading, f"at {slides['score_thresh']:.3g}", "95 % interval"], rows)
+    return _aligned([heading, f"score >= {slides['score_thresh']:.3g}", "95 % interval"], rows)
 
 
 def _with_interval(slides: Mapping[str, Any], keys: tuple[str, ...], decimals: int, key: str) -> tuple[str, str]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -118,7 +119,8 @@ def test_leftovers_of_a_killed_process_are_removed(slides, tmp_path):
 
 
 def real_jobs(slides, folder, teacher, workers):
-    model = ModelFile.of(load_detector, teacher, "cpu", workers)
+    load = partial(load_detector)  # as the tool's: one that came back from another process does not equal it
+    model = ModelFile.of(load, teacher, "cpu", workers)
     spec = SearchSpec(model, SearchOptions(score_thresh=0.0))
     outputs = OutputSpec(folder, ("csv", "geojson", "coco", "overlay"))
     return [SlideJob.of(SlideFile(slide), spec, outputs) for slide in slides]
