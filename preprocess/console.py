@@ -56,12 +56,17 @@ def note(text: str) -> None:
     print(f"note: {text}", file=sys.stderr, flush=True)
 
 
-def report(lines: Iterable[str], failures: Sequence[str], total: int) -> int:
-    """Print the result of ``total`` items, and those that failed on standard error; the exit code they ask for."""
-    for line in lines:
-        print(f"  {line}")
+def report(lines: Iterable[str], failures: Sequence[str], total: int, *, head: str = "", tail: str = "") -> int:
+    """Print the result of ``total`` items, and those that failed on standard error; the exit code they ask for.
+
+    head, tail: lines before and after them, where there are any.
+    """
+    for line in filter(None, (head, *(f"  {line}" for line in lines))):
+        print(line)
     for failure in failures:
         print(f"failed: {failure}", file=sys.stderr)
+    if tail:
+        print(tail)
     if not failures:
         return EXIT_OK
     return EXIT_ERROR if len(failures) == total else EXIT_PARTIAL

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from mhkd.detector import describe_detector
 from mhkd.engine.threshold import store_thresholds
 from mhkd.evaluation.comparison import compare_last
 from mhkd.evaluation.figures import DRAWS, SlideFigures
+from mhkd.evaluation.gallery import COUNT, gallery_columns, write_gallery
 from mhkd.evaluation.plots import write_plots
 from mhkd.evaluation.slide_level import evaluate_slides, evaluated_cohort
 from mhkd.evaluation.tables import markdown_table, write_results
@@ -17,9 +17,9 @@ from mhkd.evaluation.tile_level import evaluate_tiles
 from mhkd.inference.predictor import SlidePredictor
 from mhkd.models.checkpoint import resolve_device
 from mhkd.models.load import load_model
+from mhkd.models.named import name_models
 from mhkd.provenance import software
 from preprocess.console import HelpFormatter, run_main
-from preprocess.errors import UserError
 from preprocess.files import sha256_of
 from preprocess.manifest import Manifest
 from preprocess.splits import SPLITS
@@ -31,7 +31,10 @@ EXAMPLES = """examples:
 
   # whole slides alone, F1 at a score of 0.5
   python tools/evaluate.py --slides data/slides.csv --output-dir output/evaluation --model detector.pth \\
-      --score-thresh 0.5
+      --score-thresh 0.5 --class-map classes.yaml
+
+  # and look at the 20 worst failures of each kind, source and stain
+  python tools/evaluate.py --slides data/slides.csv --output-dir output/evaluation --model detector.pth --gallery 20
 """
 
 
@@ -44,6 +47,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--output-dir", required=True, help="folder for evaluation.md, evaluation.json and plots")
     parser.add_argument("--score-thresh", type=float, help="where F1 is taken (default: best on val, or the model's)")
     parser.add_argument("--store-thresholds", action="store_true", help="write the models with what is best on val")
+    parser.add_argument("--class-map", metavar="YAML", help="annotated classes to the model's (default: as the tiles)")
+    parser.add_argument(
+        "--gallery", type=int, nargs="?", const=COUNT, metavar="N", help="sheets of the N worst failures"
+    )
+    parser.add_argument("--gallery-by", nargs="*", metavar="COLUMN", help="a sheet for each (default: source, stain)")
     parser.add_argument("--draws", type=int, default=DRAWS, help="of the bootstrap by patient; 0 for no intervals")
     parser.add_argument("--tile-px", type=int, help="side of tiles on slides, in pixels (default: 4 x the training's)")
     parser.add_argument("--overlap", type=float, help="of tiles, as a share (default: 256 um, at most 0.25)")
@@ -54,9 +62,10 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
-    checkpoints = _named(args.model)
+    checkpoints = name_models(args.model)
     manifest = Manifest.read(args.tiles) if args.tiles else None
-    slides, classes = evaluated_cohort(args.slides, manifest)
+    slides, classes = evaluated_cohort(args.slides, manifest, args.class_map)
+    by = gallery_columns(slides, args.gallery_by)
     device = resolve_device(args.device)
     models: dict[str, Any] = {}
     figures: dict[str, SlideFigures] = {}
@@ -84,22 +93,13 @@ def main(argv: list[str] | None = None) -> int:
     results = {"split": args.split, "models": models, "differences": compare_last(figures)}
     results |= {"inputs": inputs, "settings": settings, "provenance": software()}
     written = [*write_plots(args.output_dir, figures), *write_results(args.output_dir, results)]
+    if args.gallery is not None:
+        input_mpp = {name: model["input_mpp"] for name, model in models.items()}
+        written += write_gallery(args.output_dir, figures, slides, input_mpp, by=by, count=args.gallery)[:1]
     if args.store_thresholds:
         written += store_thresholds(checkpoints, models, args.output_dir)
     print(markdown_table(models), *written, sep="\n")
     return 0
-
-
-def _named(models: list[str]) -> dict[str, Path]:
-    """NAME=CHECKPOINT -> both; without a name, the checkpoint's folder and stem. UserError where a name comes twice."""
-    named: dict[str, Path] = {}
-    for text in models:
-        name, _, path = text.rpartition("=")
-        name = name or f"{Path(path).parent.name}/{Path(path).stem}".lstrip("/")
-        if name in named:
-            raise UserError(f"two models are named {name!r}", remedy="give each its own name: --model NAME=CHECKPOINT")
-        named[name] = Path(path)
-    return named
 
 
 if __name__ == "__main__":

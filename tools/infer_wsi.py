@@ -8,17 +8,18 @@ from dataclasses import fields
 from functools import partial
 from pathlib import Path
 
-from mhkd.inference.cohort_runner import check_writable, result_lines, search_slides, total_line
+from mhkd.evaluation.annotation_files import annotated_as
+from mhkd.evaluation.searched import evaluate_search
+from mhkd.inference.cohort_runner import check_writable, report_search, search_slides
 from mhkd.inference.formats import DEFAULT_FORMATS, FORMATS, in_order
-from mhkd.inference.key_file import write_key
-from mhkd.inference.slide_job import ModelFile, OutputSpec, SearchOptions, SearchSpec, SlideJob, anonymized, check_names
+from mhkd.inference.key_file import name_slides
+from mhkd.inference.slide_job import ModelFile, OutputSpec, SearchOptions, SearchSpec, SlideJob
 from mhkd.models.checkpoint import resolve_device
 from mhkd.models.load import BACKENDS, load_model
-from mhkd.models.registry import BUNDLED, find_model
+from mhkd.models.registry import BUNDLED, find_model, spoken
 from preprocess.cohort import ENGINES
-from preprocess.console import HelpFormatter, report, run_main
+from preprocess.console import HelpFormatter, run_main
 from preprocess.origin import ORIGINS
-from preprocess.outcome import failures
 from preprocess.slide_search import find_slides
 
 EXAMPLES = """
@@ -35,11 +36,14 @@ Examples:
   # all slides below a folder, for ImageScope and COCO tools, under neutral names
   python tools/infer_wsi.py slides/ --output-dir results --formats imagescope coco --anonymize --key key.csv
 
+  # detections scored against QuPath annotations named like the slides
+  python tools/infer_wsi.py slides/ --output-dir results --evaluate annotations/
+
   # a table with the columns slide, mpp, patient; four slides at a time, or on a Ray cluster
   python tools/infer_wsi.py slides.csv --output-dir results --workers 4
   python tools/infer_wsi.py slides.csv --output-dir results --engine ray --address head:6379 --device cuda
 
-Exit code: 0 all slides done, 1 error, 3 some slides failed (listed in failed.csv), 130 interrupted.
+Exit code: 0 all slides done, 1 error, 3 some failed (slides: failed.csv), 130 interrupted.
 """
 
 
@@ -59,6 +63,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--anonymize", action="store_true", help="neutral names for slides and patients, in all outputs"
     )
     parser.add_argument("--key", type=Path, metavar="CSV", help="with --anonymize: write which name is whose there")
+    parser.add_argument("--evaluate", type=Path, metavar="ANNOTATIONS", help="score by these: file, folder, slides.csv")
+    parser.add_argument("--class-map", type=Path, metavar="YAML", help="with --evaluate: annotated classes to model's")
     parser.add_argument("--mpp", type=float, help="um per level-0 pixel, whatever the slide says; a table goes first")
     for one in fields(SearchOptions):
         parser.add_argument(f"--{one.name.replace('_', '-')}", default=one.default, **one.metadata)
@@ -75,26 +81,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     options = SearchOptions(**{one.name: getattr(args, one.name) for one in fields(SearchOptions)})
     check_writable(args.output_dir)
-    files = find_slides(args.slides, leave_out=args.output_dir)
-    if args.anonymize:
-        files = anonymized(files)
-    check_names(files)
-    if args.key:
-        write_key(args.key, files, args.output_dir)
+    found = find_slides(args.slides, leave_out=args.output_dir)
+    files, classes = annotated_as(found, args.evaluate, args.class_map, args.output_dir)
+    files = name_slides(files, args.output_dir, anonymize=args.anonymize, key=args.key)
     workers = args.workers if args.engine == "ray" else args.workers or 0
     load = partial(load_model, backend=args.backend)
     local_workers = workers or 0 if args.engine == "local" else 0
-    model = ModelFile.of(load, find_model(args.model), resolve_device(args.device), local_workers)
+    path = find_model(args.model)
+    model = ModelFile.of(load, path, resolve_device(args.device), local_workers)
     search = SearchSpec(model, options)
     outputs = OutputSpec(args.output_dir.absolute(), in_order(args.formats), args.origin)
     jobs = [SlideJob.of(file, search, outputs, mpp=args.mpp) for file in files]
     outcomes, num_skipped = search_slides(jobs, workers, engine=args.engine, address=args.address)
-    failed = failures(outcomes)
-    print(f"{len(jobs) - len(failed) - num_skipped} slides done, {num_skipped} skipped, {len(failed)} failed")
-    print(f"model: {args.model}" + (", which comes with mhkd: docs/model_card.md" if args.model == BUNDLED else ""))
-    code = report(result_lines(outcomes), failed, len(outcomes))
-    if len(failed) < len(jobs):
-        print(f"{total_line(outcomes)}; results in {args.output_dir}")
+    code = report_search(outcomes, num_skipped, args.output_dir, spoken(args.model, path))
+    if args.evaluate:
+        code = max(code, evaluate_search(outcomes, args.output_dir, classes=classes).report())
     return code
 
 

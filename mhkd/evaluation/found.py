@@ -22,18 +22,20 @@ def evaluate_found(
     thresh_origin: str,
     split: str = "all slides",
     draws: int = DRAWS,
+    about: Mapping[str, Any] | None = None,
 ) -> tuple[SlideFigures, list[Path]]:
     """The figures of ``cases``, and the files written to ``output_dir``: plots, evaluation.md and evaluation.json.
 
     cases: one or more annotated slides, each once, with all detections, also those below ``score_thresh``, where F1 is
     taken and objects are counted. thresh_origin: where that comes from, such as ``given`` or ``stored with the model``.
     model: as ``mhkd.detector.describe_detector`` gives it. split: what the tables call the slides. draws: see
-    ``SlideFigures.of``.
+    ``SlideFigures.of``. about: plain values that evaluation.json holds, too; the tables name the slides ``left_out``.
     """
     figures = SlideFigures.of(cases, score_thresh, draws=draws)
     seconds = [case.seconds for case in cases if case.seconds is not None]
-    about = {"score_thresh_origin": thresh_origin, "seconds_per_slide": round(median(seconds), 3) if seconds else None}
+    extra = {"score_thresh_origin": thresh_origin, "seconds_per_slide": round(median(seconds), 3) if seconds else None}
     name = str(model.get("file", "model"))
-    models = {name: {**model, "tiles": None, "slides": figures.result | about}}
+    models = {name: {**model, "tiles": None, "slides": figures.result | extra}}
     plots = write_plots(output_dir, {name: figures})
-    return figures, [*plots, *write_results(output_dir, {"split": split, "models": models, "differences": {}})]
+    results = {"split": split, "models": models, "differences": {}, **(about or {})}
+    return figures, [*plots, *write_results(output_dir, results)]

@@ -78,12 +78,17 @@ def thresh_of(cases: Sequence[SlideCase]) -> float | None:
     return best_f1_thresh(match_all(truth, found))
 
 
-def evaluated_cohort(table: str | Path, manifest: Manifest | None) -> tuple[pd.DataFrame, ClassMap]:
-    """The slides of ``table`` and the classes that count, as the tiles that were made from it have them, if any."""
+def evaluated_cohort(
+    table: str | Path, manifest: Manifest | None, class_map: str | Path | None = None
+) -> tuple[pd.DataFrame, ClassMap]:
+    """The slides of ``table`` and the classes that count: as the file ``class_map`` says, or else as the tiles that
+    were made from it have them, if any."""
     slides = read_slides_csv(table)
+    classes = AS_ANNOTATED if class_map is None else ClassMap.read(class_map)
     if manifest is None:
-        return slides, ClassMap()
-    return fill_splits(slides, manifest.tiles), ClassMap.of(manifest.provenance["parameters"]["classes"])
+        return slides, classes
+    made = ClassMap.of(manifest.provenance["parameters"]["classes"])
+    return fill_splits(slides, manifest.tiles), made if class_map is None else classes
 
 
 def fill_splits(slides: pd.DataFrame, tiles: pd.DataFrame) -> pd.DataFrame:

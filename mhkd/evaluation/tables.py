@@ -8,6 +8,8 @@ from typing import Any
 
 from preprocess.files import write_json, write_text
 
+MARKDOWN, DATA = "evaluation.md", "evaluation.json"
+
 Column = tuple[str, tuple[str, ...], int]  # heading, where the number is, decimals
 
 _COLUMNS: tuple[Column, ...] = (
@@ -46,14 +48,30 @@ def slide_table(models: Mapping[str, Mapping[str, Any]]) -> str:
     rows = []
     for name, result in models.items():
         slides = result["slides"]
-        cells = []
-        for _, keys, decimals, key in _SLIDE_COLUMNS:
-            ends = (slides.get("intervals") or {}).get(key)
-            span = f" ({ends[0]:.{decimals}f} to {ends[1]:.{decimals}f})" if ends else ""
-            cells.append(_cell(slides, keys, decimals) + span)
-        limits = " to ".join(_cell(slides, ("counts", end), 1) for end in ("lower", "upper"))
-        rows.append([name, *cells, limits])
+        cells = [" ".join(filter(None, _with_interval(slides, *column[1:]))) for column in _SLIDE_COLUMNS]
+        rows.append([name, *cells, _limits(slides)])
     return _aligned(["model", *(column[0] for column in _SLIDE_COLUMNS), "limits of agreement"], rows)
+
+
+def brief_table(slides: Mapping[str, Any]) -> str:
+    """One model's figures of whole slides for the terminal, one below the other, with 95 % intervals."""
+    rows = [[column[0], *_with_interval(slides, *column[1:])] for column in _SLIDE_COLUMNS]
+    rows.append(["limits of agreement", _limits(slides), ""])
+    for size, entry in slides["by_size_um"].items():
+        interval = _with_interval(slides, ("by_size_um", size, "F1"), 1, f"F1_{size}_um")
+        rows.append([f"F1, {size} um (n = {entry['num_objects']})", *interval])
+    heading = f"{slides['num_objects']} objects, {slides['num_slides']} slides, {slides['num_patients']} patients"
+    return _aligned([heading, f"score >= {slides['score_thresh']:.3g}", "95 % interval"], rows)
+
+
+def _with_interval(slides: Mapping[str, Any], keys: tuple[str, ...], decimals: int, key: str) -> tuple[str, str]:
+    """A figure, and its interval in brackets, or nothing."""
+    ends = (slides.get("intervals") or {}).get(key)
+    return _cell(slides, keys, decimals), f"({ends[0]:.{decimals}f} to {ends[1]:.{decimals}f})" if ends else ""
+
+
+def _limits(slides: Mapping[str, Any]) -> str:
+    return " to ".join(_cell(slides, ("counts", end), 1) for end in ("lower", "upper"))
 
 
 def size_table(models: Mapping[str, Mapping[str, Any]]) -> str:
@@ -111,7 +129,7 @@ def comparison(models: Mapping[str, Any], differences: Mapping[str, Mapping[str,
 
 def write_results(output_dir: str | Path, results: Mapping[str, Any]) -> tuple[Path, Path]:
     """Write ``evaluation.md`` and, last, ``evaluation.json``, atomically; ``results`` holds the models by name."""
-    markdown, data = Path(output_dir) / "evaluation.md", Path(output_dir) / "evaluation.json"
+    markdown, data = Path(output_dir) / MARKDOWN, Path(output_dir) / DATA
     models = results["models"]
     slides = next(iter(models.values()))["slides"]
     thresholds = ", ".join(
@@ -131,6 +149,8 @@ def write_results(output_dir: str | Path, results: Mapping[str, Any]) -> tuple[P
         else "No intervals: they need two patients or more.\n"
     )
     note += f"Score thresholds: {thresholds}.\n{comparison(models, results['differences'])}"
+    if left_out := results.get("left_out"):
+        note += f"Not evaluated: {', '.join(f'{name} ({reason})' for name, reason in left_out.items())}.\n"
     parts = [markdown_table(models), slide_table(models), size_table(models), class_table(models)]
     parts += [confusion_tables(models), note]
     write_text(markdown, "\n".join(part for part in parts if part))

@@ -15,13 +15,14 @@ from mhkd.inference.report.cohort import TABLE, write_cohort_index
 from mhkd.inference.slide_job import SlideJob
 from mhkd.inference.slide_runner import SlideResult, describe, run_job
 from preprocess.cohort import EngineName, run_cohort
-from preprocess.console import note
+from preprocess.console import note, report
 from preprocess.errors import UserError
 from preprocess.files import remove_temporaries, write_text
-from preprocess.outcome import Outcome
+from preprocess.outcome import Outcome, failures
 from preprocess.slide_search import SlideFile
 
 FAILED_FILE = "failed.csv"
+_RESERVED = {FAILED_FILE, TABLE, "evaluation.json"}  # what is about all slides, and what mhkd.evaluation adds
 
 SearchOutcome = Outcome[SlideJob, dict[str, Any]]
 
@@ -55,15 +56,25 @@ def search_slides(
     done: list[Outcome[SlideJob, SlideResult]] = []
     if pending:
         done = run_cohort(run, pending, workers, "searching slides", engine=engine, address=address, num_gpus=gpus)
+    # A job that comes back from another process need not equal the one that was sent: how to load a model may not.
     made = {
-        outcome.item: SearchOutcome(outcome.item, outcome.value.summary if outcome.value else None, outcome.error)
-        for outcome in done
+        job: SearchOutcome(job, outcome.value.summary if outcome.value else None, outcome.error)
+        for job, outcome in zip(pending, done, strict=True)
     }
     outcomes = [made.get(job) or SearchOutcome(job, value=summaries[job]) for job in jobs]
     failed = _failed(outcomes)
     _write_failures(folder / FAILED_FILE, failed)
     write_cohort_index(folder, [outcome.value for outcome in outcomes if outcome.value is not None], failed)
     return outcomes, len(summaries)
+
+
+def report_search(outcomes: Sequence[SearchOutcome], num_skipped: int, folder: Path, model: str) -> int:
+    """Print what was found in each slide and in all, by which model, and what failed; the exit code it asks for."""
+    failed = failures(outcomes)
+    head = f"{len(outcomes) - len(failed) - num_skipped} slides done, {num_skipped} skipped, {len(failed)} failed"
+    head += f"\nmodel: {model}"
+    tail = f"{total_line(outcomes)}; results in {folder}" if len(failed) < len(outcomes) else ""
+    return report(result_lines(outcomes), failed, len(outcomes), head=head, tail=tail)
 
 
 def result_lines(outcomes: Sequence[SearchOutcome]) -> list[str]:
@@ -100,11 +111,11 @@ def check_writable(folder: Path) -> None:
 
 
 def _check_reserved(jobs: Sequence[SlideJob]) -> None:
-    """UserError where a slide's table would have the name of one that is about all slides."""
+    """UserError where a slide's table or summary would have the name of a file that is about all slides."""
     for job in jobs:
-        if job.output_file("csv").name.lower() in (FAILED_FILE, TABLE):
+        if names := _RESERVED & {job.output_file("csv").name.lower(), job.summary_file.name.lower()}:
             raise UserError(
-                f"its table would be called {job.name}.csv, as one of all slides is",
+                f"one of its outputs would be called {names.pop()}, as one of all slides is",
                 path=job.file.path,
                 remedy="rename the slide, or give --anonymize",
             )

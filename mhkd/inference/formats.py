@@ -28,6 +28,9 @@ class Format:
 TABLE = "csv"
 """The format that is always written: the others can be made from it without another search."""
 
+WEAK, WEAK_SUFFIX = "weak", ".weak.csv"
+"""Always written, too, and no output to choose: the same table of what scored below the threshold, for evaluation."""
+
 FORMATS = {
     TABLE: Format(".csv", write_csv),
     "geojson": Format(".geojson", write_geojson),

@@ -1,4 +1,4 @@
-"""Which neutral name is whose: a table to be kept apart from the outputs that it belongs to."""
+"""What slides are called in the outputs, and which neutral name is whose: a table to be kept apart from them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,23 @@ from pathlib import Path
 
 import pandas as pd
 
+from mhkd.inference.slide_job import anonymized, check_names
 from preprocess.errors import UserError
 from preprocess.manifest import write_csv
 from preprocess.slide_search import SlideFile
+
+
+def name_slides(
+    files: Sequence[SlideFile], outputs: Path, *, anonymize: bool = False, key: Path | None = None
+) -> list[SlideFile]:
+    """``files`` as the outputs in the folder ``outputs`` shall call them: by their names or, to ``anonymize``, neutral
+    ones; ``key`` is where to write which is whose. Raises UserError where two would overwrite each other's outputs.
+    """
+    named = anonymized(files) if anonymize else list(files)
+    check_names(named)
+    if key is not None:
+        write_key(key, named, outputs)
+    return named
 
 
 def write_key(path: Path, files: Sequence[SlideFile], outputs: Path) -> None:

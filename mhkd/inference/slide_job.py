@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from mhkd.detector import Detector, choose_threshold, describe_detector
-from mhkd.inference.formats import DEFAULT_FORMATS, FORMATS
+from mhkd.inference.formats import DEFAULT_FORMATS, FORMATS, WEAK_SUFFIX
 from mhkd.inference.merge import RULES
 from mhkd.inference.predictor import SCORE_FLOOR, SlidePredictor
 from mhkd.inference.summary import SUFFIX, read_summary
@@ -27,7 +27,7 @@ from preprocess.slide_files import fingerprint, neutral_name
 from preprocess.slide_search import SlideFile
 
 # One more whenever the same slide, model and options give other detections, or the files other fields.
-_RECIPE = 3
+_RECIPE = 4
 
 
 def _option(help: str, **more: Any) -> dict[str, Any]:
@@ -139,6 +139,11 @@ class SlideJob:
         """Where the output in the format of this name goes."""
         return self.outputs.folder / f"{self.name}{FORMATS[form].suffix}"
 
+    @property
+    def weak_file(self) -> Path:
+        """The table of detections below the score threshold, which no output shows."""
+        return self.outputs.folder / f"{self.name}{WEAK_SUFFIX}"
+
     def key(self) -> dict[str, str]:
         """Hashes of what the detections and of what the other outputs depend on."""
         shown = [self.file.file_name, self.file.patient, self.outputs.formats, self.outputs.qupath_origin]
@@ -154,13 +159,13 @@ class SlideJob:
         summary = read_summary(self.summary_file)
         if summary is None or self.content is None or summary["key"]["search"] != self.key()["search"]:
             return None
-        return summary if self.output_file("csv").is_file() else None
+        return summary if self.output_file("csv").is_file() and self.weak_file.is_file() else None
 
     def remove_outputs(self) -> None:
         """Remove all that an earlier run left of the slide, the summary first."""
         self.summary_file.unlink(missing_ok=True)
-        for form in FORMATS:
-            self.output_file(form).unlink(missing_ok=True)
+        for path in (self.weak_file, *map(self.output_file, FORMATS)):
+            path.unlink(missing_ok=True)
 
     def _is_complete(self, summary: dict[str, Any]) -> bool:
         return all((self.outputs.folder / name).is_file() for name in summary["files"].values())
@@ -204,7 +209,7 @@ def check_names(files: Sequence[SlideFile]) -> None:
     """UserError where two slides would overwrite each other's outputs."""
     owner: dict[str, SlideFile] = {}
     for file in files:
-        for suffix in (SUFFIX, *(form.suffix for form in FORMATS.values())):
+        for suffix in (SUFFIX, WEAK_SUFFIX, *(form.suffix for form in FORMATS.values())):
             output = f"{file.name}{suffix}".lower()  # some file systems take names that differ in case only for one
             if output in owner and owner[output] != file:
                 what = "has the same content as" if file.alias else "has the same name as"

@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from mhkd.inference.export.csv import read_csv
+from mhkd.inference.export.csv import read_csv, write_csv
 from mhkd.inference.export.record import SlideRecord, quantized
-from mhkd.inference.formats import FORMATS, TABLE
+from mhkd.inference.formats import FORMATS, TABLE, WEAK
 from mhkd.inference.fragments import TissueFragments
 from mhkd.inference.predictor import SlidePredictor
 from mhkd.inference.slide_job import SlideJob, open_predictor
@@ -24,6 +24,9 @@ from preprocess.files import write_json
 from preprocess.slide import Slide
 
 _PLURALS = {"glomerulus": "glomeruli"}
+
+Table = tuple[SlideDetections, np.ndarray]
+"""Detections, and (N,) the tissue fragment of each."""
 
 
 @dataclass(frozen=True)
@@ -68,18 +71,19 @@ def search_slide(
 ) -> SlideResult:
     """Search ``job``'s slide and write its outputs in the place of all that an earlier run left of it.
 
-    Detections below the score threshold are left out after merging. about: what the summary tells of the model and
-    the software. The summary is written last: where it lies, the other files are complete and of the same run. Raises
-    UserError or OSError.
+    Detections below the score threshold are parted from the others after merging: they go into a table of their own
+    and no other output. about: what the summary tells of the model and the software. The summary is written last: where
+    it lies, the other files are complete and of the same run. Raises UserError or OSError.
     """
     start = time.perf_counter()
     score_thresh, thresh_origin = job.search.options.threshold(predictor.detector)
-    with _open(job) as slide:
+    with open_slide(job) as slide:
         plan = predictor.plan(slide)
         shown = progress((), total=len(plan.tiles), description=job.name, unit="tile") if bar else nullcontext()
         with shown as tiles:
             found = predictor.predict(slide, plan, advance=tiles.update if tiles is not None else lambda count: None)
-        found = quantized(found.select(found.scores >= score_thresh))
+        is_strong = found.scores >= score_thresh
+        found, weak = (quantized(found.select(which)) for which in (is_strong, ~is_strong))
         unreadable = slide.unreadable_l0 if isinstance(slide, DamagedSlide) else np.empty((0, 4))
         summary = search_summary(
             slide,
@@ -91,24 +95,31 @@ def search_slide(
             unreadable_l0=unreadable,
             seconds=time.perf_counter() - start,
         )
-        fragments = TissueFragments.of(plan.tissue).containing(found.boxes_l0)
-        return _write(job, slide, found, fragments, {**summary, **about})
+        pieces = TissueFragments.of(plan.tissue)
+        strong, rest = ((part, pieces.containing(part.boxes_l0)) for part in (found, weak))
+        return _write(job, slide, strong, rest, {**summary, **about})
 
 
 def write_again(job: SlideJob, summary: Mapping[str, Any]) -> SlideResult:
-    """Write the outputs that ``job`` asks for from what an earlier run found, as its ``summary`` and table say it."""
-    with _open(job) as slide:
-        found, fragments = read_csv(job.output_file(TABLE), tuple(summary["detections"]["by_class"]))
-        return _write(job, slide, found, fragments, summary)
+    """Write the outputs that ``job`` asks for from what an earlier run found, as its ``summary`` and tables say it."""
+    with open_slide(job) as slide:
+        return _write(job, slide, *read_tables(job, summary), summary)
 
 
-def _open(job: SlideJob) -> Slide:
+def read_tables(job: SlideJob, summary: Mapping[str, Any]) -> tuple[Table, Table]:
+    """What a search found, from its files: from the score threshold on, and below it. Raises UserError where a table is
+    missing or damaged."""
+    class_names = tuple(summary["detections"]["by_class"])
+    return read_csv(job.output_file(TABLE), class_names), read_csv(job.weak_file, class_names)
+
+
+def open_slide(job: SlideJob) -> Slide:
+    """The slide as the search reads it. Raises UserError where it cannot be opened."""
     return (DamagedSlide if job.search.options.skip_unreadable else Slide).open(job.file.path, mpp=job.mpp)
 
 
-def _write(
-    job: SlideJob, slide: Slide, found: SlideDetections, fragments: np.ndarray, searched: Mapping[str, Any]
-) -> SlideResult:
+def _write(job: SlideJob, slide: Slide, strong: Table, weak: Table, searched: Mapping[str, Any]) -> SlideResult:
+    found, fragments = strong
     files = {form: job.output_file(form) for form in job.outputs.formats}
     summary = {
         "schema": SCHEMA,
@@ -116,7 +127,7 @@ def _write(
         "slide": job.file.file_name,
         "patient": job.file.patient,
         "anonymized": job.file.alias is not None,
-        "files": {form: path.name for form, path in files.items()},
+        "files": {form: path.name for form, path in (*files.items(), (WEAK, job.weak_file))},
         **{key: value for key, value in searched.items() if key not in _OF_OUTPUTS},
         "key": job.key(),
     }
@@ -140,6 +151,7 @@ def _write(
     job.remove_outputs()
     for form, path in files.items():
         FORMATS[form].write(path, record)
+    write_csv(job.weak_file, replace(record, detections=weak[0], fragments=weak[1]))
     write_json(job.summary_file, summary)
     return SlideResult(job.name, found, summary)
 

@@ -39,3 +39,8 @@ def test_the_exit_code_says_whether_all_went_well(failures, total, code, capfd):
     printed = capfd.readouterr()
     assert printed.out == "  done\n"
     assert printed.err.splitlines() == [f"failed: {failure}" for failure in failures]
+
+
+def test_lines_before_and_after_the_results_are_not_indented(capfd):
+    report(["done"], [], 1, head="1 item", tail="all in all")
+    assert capfd.readouterr().out == "1 item\n  done\nall in all\n"

@@ -75,6 +75,23 @@ def test_slides_alone_are_enough(capsys, cohort, tmp_path):
     assert f"{tmp_path.name}/sharp" in printed
 
 
+def test_the_worst_failures_are_put_on_sheets(capsys, cohort, tmp_path):
+    write_annotations(tmp_path / "test.geojson", DISCS[:-1], label="gs")  # one that is found is no object
+    (tmp_path / "map.yaml").write_text("gs: glomerulus\n")
+    cohort.write_text(cohort.read_text().replace("split\n", "split,stain\n").replace(",test\n", ",test,PAS\n"))
+    models = [argument for name in ("sharp", "blind") for argument in ("--model", f"{name}={tmp_path / name}.pth")]
+    arguments = ("--slides", cohort, "--output-dir", tmp_path / "out", *models, "--class-map", tmp_path / "map.yaml")
+    status, printed, err = run(capsys, *arguments, "--gallery", "2")
+    assert status == 0, err
+    assert str(tmp_path / "out" / "gallery" / "gallery.csv") in printed
+    assert sorted(path.name for path in (tmp_path / "out" / "gallery").iterdir()) == [
+        *("blind.PAS.missed.png", "gallery.csv", "sharp.PAS.false.png")
+    ]
+    status, _, err = run(capsys, *arguments, "--gallery", "--gallery-by", "scanner")
+    assert status == 1
+    assert "no column 'scanner'" in err
+
+
 def test_thresholds_that_were_not_validated_are_not_stored(capsys, cohort, tmp_path):
     arguments = ("--slides", cohort, "--output-dir", tmp_path / "out", "--model", f"a={tmp_path / 'sharp.pth'}")
     status, _, err = run(capsys, *arguments, "--score-thresh", "0.5", "--store-thresholds")

@@ -14,7 +14,7 @@ from mhkd.inference.formats import Format
 from mhkd.inference.report.cohort import INDEX, TABLE
 from mhkd.inference.slide_job import open_predictor
 from preprocess.console import run_main
-from tests.blobs import DISCS, BlobDetector, write_blob_slide
+from tests.blobs import DISCS, BlobDetector, write_annotations, write_blob_slide
 from tools import infer_wsi
 
 OF_ALL = (INDEX, TABLE)
@@ -52,7 +52,10 @@ def test_a_slide_is_searched_and_the_end_says_what_was_found_and_where(capsys, s
     assert len(summary["model"]["sha256"]) == 64
     assert "versions" in summary["provenance"]
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        *(f"blobs{suffix}" for suffix in (".csv", ".geojson", ".overlay.jpg", ".report.html", ".report.json", ".json")),
+        *(
+            f"blobs{suffix}"
+            for suffix in (".csv", ".weak.csv", ".geojson", ".overlay.jpg", ".report.html", ".report.json", ".json")
+        ),
         *OF_ALL,
     }
 
@@ -102,7 +105,7 @@ def test_the_table_gives_mpp_and_patient(capsys, tmp_path):
 def test_formats_are_chosen_and_added_later(capsys, slide, tmp_path):
     out = tmp_path / "out"
     assert run(capsys, slide, "--output-dir", out, "--formats", "coco", "asap")[0] == 0
-    names = {"blobs.csv", "blobs.json", "blobs.coco.json", "blobs.asap.xml", *OF_ALL}
+    names = {"blobs.csv", "blobs.weak.csv", "blobs.json", "blobs.coco.json", "blobs.asap.xml", *OF_ALL}
     assert {path.name for path in out.iterdir()} == names
     seconds = json.loads((out / "blobs.json").read_text())["seconds"]
     assert run(capsys, slide, "--output-dir", out, "--formats", *formats.FORMATS)[0] == 0
@@ -204,3 +207,72 @@ def test_without_any_model_the_bundled_one_searches_and_is_named(capsys, slide, 
 
 def test_a_model_of_ones_own_is_named_too(capsys, slide, tmp_path):
     assert f"model: {__file__}\n" in run(capsys, slide, "--output-dir", tmp_path / "out")[1]
+
+
+def test_detections_are_scored_by_annotations_now_or_later(capsys, slide, tmp_path, monkeypatch):
+    other = write_blob_slide(tmp_path / "other.svs", DISCS[:4])
+    (tmp_path / "truth").mkdir()
+    write_annotations(tmp_path / "truth" / "blobs.svs.geojson", DISCS[:3])  # three more are found
+    slides, out = (slide, other), tmp_path / "out"
+    arguments = (*slides, "--output-dir", out, "--formats", "csv", "--evaluate", tmp_path / "truth")
+    status, printed, err = run(capsys, *arguments)
+    assert status == 0, err
+    assert printed.splitlines()[0] == "2 slides done, 0 skipped, 0 failed"
+    assert f"results in {out}" in printed
+    assert "| F1 " in printed
+    assert "not evaluated: other (no annotation)" in printed
+    first = json.loads((out / "evaluation.json").read_text())
+    figures = first["models"][Path(__file__).name]["slides"]
+    assert (figures["F1"], figures["num_objects"]) == (pytest.approx(100 * 2 * 3 / (6 + 3)), 3)
+    # Finished slides are not searched again to be scored.
+    monkeypatch.setattr(infer_wsi, "load_model", lambda *_, **__: pytest.fail("the model was loaded"))
+    (out / "evaluation.json").unlink()
+    status, printed, err = run(capsys, *arguments)
+    assert status == 0, err
+    assert "0 slides done, 2 skipped" in printed
+    assert json.loads((out / "evaluation.json").read_text()) == first
+    # A table says more: the patient of each slide.
+    write_annotations(tmp_path / "other.geojson", DISCS[:4])
+    table = "slide,annotation,patient\nblobs.svs,truth/blobs.svs.geojson,P 1\nother.svs,other.geojson,P 2\n"
+    (tmp_path / "slides.csv").write_text(table)
+    assert run(capsys, *arguments[:-1], tmp_path / "slides.csv")[0] == 0
+    figures = json.loads((out / "evaluation.json").read_text())["models"][Path(__file__).name]["slides"]
+    assert (sorted(figures["by_patient"]), figures["true_positives"]) == (["P 1", "P 2"], 7)
+    # A slide that fails, an annotation that is damaged: the rest is scored, and the exit code tells that it is not all.
+    monkeypatch.setattr(infer_wsi, "load_model", lambda path, device, backend: BlobDetector(path=Path(__file__)))
+    (tmp_path / "truth" / "other.geojson").write_text("{")
+    status, printed, err = run(capsys, tmp_path / "gone.svs", *arguments)
+    assert status == 3
+    assert "not evaluated: gone (its search failed)" in printed
+    assert "failed: other: " in err
+    assert json.loads((out / "evaluation.json").read_text())["left_out"].keys() == {"gone", "other"}
+
+
+def test_an_evaluation_under_neutral_names_tells_no_name(capsys, slide, tmp_path):
+    secret = slide.rename(tmp_path / "Smith.svs")
+    write_annotations(tmp_path / "Smith.geojson")
+    broken = tmp_path / "Smith 2.svs"
+    broken.write_bytes(b"no slide")
+    (tmp_path / "slides.csv").write_text("slide,annotation,patient\nSmith.svs,Smith.geojson,Smith\n")
+    out = tmp_path / "out"
+    status, printed, _ = run(
+        capsys, secret, broken, "--output-dir", out, "--anonymize", "--evaluate", tmp_path / "slides.csv"
+    )
+    assert status == 3
+    assert "| F1 " in printed
+    assert json.loads((out / "evaluation.json").read_text())["left_out"].popitem()[1] == "its search failed"
+    assert not any(b"Smith" in path.read_bytes() for path in out.iterdir())
+
+
+def test_annotations_that_cannot_be_meant_are_refused_before_any_work(capsys, slide, tmp_path, monkeypatch):
+    monkeypatch.setattr(infer_wsi, "load_model", None)
+    for reason, arguments in {
+        "no such annotations": ["--evaluate", tmp_path / "none"],
+        "no annotation for any of the 1 slides": ["--evaluate", tmp_path],
+        "no readable class map": ["--evaluate", slide, "--class-map", tmp_path / "none.yaml"],
+        "give --evaluate as well": ["--class-map", slide],
+    }.items():
+        status, _, err = run(capsys, slide, *arguments, "--output-dir", tmp_path / "out")
+        assert (status, [line for line in err.splitlines() if not line.startswith("error: ")]) == (1, []), err
+        assert reason in err
+    assert not (tmp_path / "out").exists()

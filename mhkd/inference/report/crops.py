@@ -24,13 +24,21 @@ def crop_detection(
     The square is 1.3 times as wide as the box's longer side in micrometres. Raises UserError where the slide cannot
     be read there.
     """
-    x0, y0, x1, y1 = box_l0
-    mpp_x, mpp_y = slide.mpp_xy
-    side_um = max(_AROUND * max((x1 - x0) * mpp_x, (y1 - y0) * mpp_y), _LEAST_UM)
-    width, height = px_to_l0(side_um, 1.0, mpp_x), px_to_l0(side_um, 1.0, mpp_y)
-    region = Region((x0 + x1 - width) / 2, (y0 + y1 - height) / 2, width, height)
+    region = square_around(box_l0, slide.mpp_xy, around=_AROUND, least_um=_LEAST_UM)
     size = Size(side_px, side_px)
     picture = slide.read(region, size)
     left, top, right, bottom = np.rint(region.to_px(np.array([box_l0]), size)[0]).astype(int).tolist()
     cv2.rectangle(picture, (left, top), (right, bottom), color, 1)
     return picture
+
+
+def square_around(
+    box_l0: Sequence[float] | np.ndarray, mpp_xy: tuple[float, float], *, around: float, least_um: float
+) -> Region:
+    """A square of the glass with the box (xyxy, level-0 px) in its middle, ``around`` times as wide as its longer side
+    in micrometres, and ``least_um`` at least; ``mpp_xy`` in um per level-0 pixel."""
+    x0, y0, x1, y1 = (float(value) for value in box_l0)
+    mpp_x, mpp_y = mpp_xy
+    side_um = max(around * max((x1 - x0) * mpp_x, (y1 - y0) * mpp_y), least_um)
+    width, height = px_to_l0(side_um, 1.0, mpp_x), px_to_l0(side_um, 1.0, mpp_y)
+    return Region((x0 + x1 - width) / 2, (y0 + y1 - height) / 2, width, height)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from mhkd.inference.key_file import write_key
+from mhkd.inference.key_file import name_slides, write_key
 from preprocess.errors import UserError
 from preprocess.slide_search import SlideFile
 
@@ -25,3 +25,17 @@ def test_a_key_among_the_outputs_or_without_neutral_names_is_refused(tmp_path):
     with pytest.raises(UserError, match="--anonymize"):
         write_key(tmp_path / "key.csv", [SlideFile(Path("a.svs"))], tmp_path / "out")
     assert not list(tmp_path.iterdir())
+
+
+def test_slides_are_named_as_they_are_or_neutrally(tmp_path):
+    for name in "ab":
+        (tmp_path / f"{name}.svs").write_text(name)
+    files = [SlideFile(tmp_path / f"{name}.svs") for name in "ab"]
+    assert name_slides(files, tmp_path / "out") == files
+    neutral = name_slides(files, tmp_path / "out", anonymize=True, key=tmp_path / "key.csv")
+    assert all(file.name.startswith("slide-") for file in neutral)
+    assert pd.read_csv(tmp_path / "key.csv")["name"].tolist() == [file.name for file in neutral]
+    with pytest.raises(UserError, match="same name"):
+        name_slides([*files, SlideFile(tmp_path / "deep" / "a.svs")], tmp_path / "out")
+    with pytest.raises(UserError, match="--anonymize"):
+        name_slides(files, tmp_path / "out", key=tmp_path / "other.csv")

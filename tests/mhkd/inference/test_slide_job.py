@@ -50,7 +50,7 @@ def test_other_outputs_of_the_same_search_are_known_as_such(slide, tmp_path):
         assert other.searched() is not None
 
 
-@pytest.mark.parametrize("lost", ["a.json", "a.csv", "a.geojson"])
+@pytest.mark.parametrize("lost", ["a.json", "a.csv", "a.weak.csv", "a.geojson"])
 def test_a_slide_that_lost_a_file_is_not_finished(slide, tmp_path, lost):
     out = tmp_path / "out"
     search(slide, out)

@@ -28,7 +28,7 @@ ALL = tuple(FORMATS)
 def test_a_slide_leaves_files_that_agree(tmp_path):
     result = search(write_blob_slide(tmp_path / "case 1.svs"), tmp_path / "out", formats=ALL)
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names == {"case_1.json", *(f"case_1{form.suffix}" for form in FORMATS.values())}
+    assert names == {"case_1.json", "case_1.weak.csv", *(f"case_1{form.suffix}" for form in FORMATS.values())}
     summary = json.loads((tmp_path / "out" / "case_1.json").read_text())
     assert summary == result.summary
     assert set(summary["files"].values()) == names - {"case_1.json"}
@@ -106,6 +106,20 @@ def test_the_threshold_is_applied_after_merging(tmp_path):
     assert len(search(path, tmp_path, score_thresh=0.875).detections) == len(DISCS)
 
 
+def test_weak_detections_are_kept_apart_from_every_output(tmp_path):
+    path = write_blob_slide(tmp_path / "a.svs")
+    result = search(path, tmp_path / "out", formats=ALL, score_thresh=0.88)
+    assert result.summary["detections"]["total"] == 0
+    assert result.summary["files"]["weak"] == "a.weak.csv"
+    assert len(pd.read_csv(tmp_path / "out" / "a.csv")) == 0
+    assert json.loads((tmp_path / "out" / "a.geojson").read_text())["features"] == []
+    weak = pd.read_csv(tmp_path / "out" / "a.weak.csv")
+    assert (weak["score"].tolist(), weak["fragment"].tolist()) == ([0.875] * len(DISCS), [1] * len(DISCS))
+    # Strong ones are not in it, and no row is lost between the two.
+    search(path, tmp_path / "out", score_thresh=0.5)
+    assert [len(pd.read_csv(tmp_path / "out" / name)) for name in ("a.csv", "a.weak.csv")] == [len(DISCS), 0]
+
+
 def test_no_mpp_is_refused_and_one_that_is_given_is_used(tmp_path):
     path = write_blob_slide(tmp_path / "a.svs", mpp=None)
     with pytest.raises(UserError, match="--mpp"):
@@ -158,7 +172,7 @@ def test_other_outputs_are_made_without_another_search(tmp_path, monkeypatch):
         assert got[name] == expected[name], name
     # Fewer formats leave nothing of the others.
     run_job(job_of(path, tmp_path / "out", formats=()))
-    assert set(contents(tmp_path / "out")) == {"a.csv", "a.json"}
+    assert set(contents(tmp_path / "out")) == {"a.csv", "a.weak.csv", "a.json"}
 
 
 def test_another_search_leaves_nothing_of_the_one_before(tmp_path):
@@ -167,7 +181,9 @@ def test_another_search_leaves_nothing_of_the_one_before(tmp_path):
     job = job_of(path, tmp_path, formats=("coco",), score_thresh=0.9)
     assert job.searched() is None
     assert len(run_job(job).detections) == 0
-    assert {name for name in contents(tmp_path) if name != "a.svs"} == {"a.csv", "a.coco.json", "a.json"}
+    assert {name for name in contents(tmp_path) if name != "a.svs"} == {
+        *("a.csv", "a.weak.csv", "a.coco.json", "a.json")
+    }
 
 
 def test_a_slide_that_ends_before_its_last_tile_is_one_error(tmp_path):
