@@ -14,6 +14,7 @@ import cv2
 import torch
 from detectron2.config import CfgNode
 
+from mhkd.controls.as_is import export_as_is
 from mhkd.controls.table import CONTROLS, TEACHER, Recipe
 from mhkd.engine.phases import phase_configs
 from mhkd.engine.train import DETECTOR_FILE, run_training
@@ -94,9 +95,12 @@ def _carry_out(run: Run) -> dict[str, Any]:
     cv2.setNumThreads(run.threads)
     run.folder.mkdir(parents=True, exist_ok=True)
     with _output_to(run.folder / "output.txt"):
-        detector = run.folder / DETECTOR_FILE
-        if run.control != TEACHER or run.teacher == detector:
-            cfg = run.recipe.config(CONTROLS[run.control], seed=run.seed, output_dir=run.folder, teacher=run.teacher)
+        detector, control = run.folder / DETECTOR_FILE, CONTROLS[run.control]
+        if control.budget == "none":
+            manifest = Manifest.read(run.recipe.tiles)
+            export_as_is(run.teacher, detector, manifest, control.factor(run.recipe.scale))
+        elif run.control != TEACHER or run.teacher == detector:
+            cfg = run.recipe.config(control, seed=run.seed, output_dir=run.folder, teacher=run.teacher)
             run_training(cfg)
             _check_start(run, cfg)
         else:
