@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
 from mhkd.controls.report import SCORES
@@ -76,9 +77,11 @@ def draw(resolution: Resolution) -> Figure:
         panel.tick_params(labelbottom=True)
     for panel in panels[::3]:
         panel.set_ylabel("percent")
-    handles, names = panels[0].get_legend_handles_labels()
     panels[-1].set_axis_off()
-    panels[-1].legend(handles, names, loc="center", frameon=False, handlelength=3.2)
+    handles = [
+        Line2D([], [], label=label(control), **_look(place)) for place, control in enumerate(resolution.controls)
+    ]
+    panels[-1].legend(handles=handles, loc="center", frameon=False, handlelength=3.2)
     return drawing
 
 
@@ -86,16 +89,18 @@ def _draw_curve(
     panel: Axes, resolution: Resolution, control: str, score: str, dodge: float, look: dict[str, Any]
 ) -> None:
     points = resolution.curve(control)
-    drawn = points if control != AS_IS else pd.concat([resolution.curve(TEACHER), points])
     if control == TEACHER:
         panel.axhline(points[score].mean(), color=look["color"], linewidth=0.6, alpha=0.6, linestyle=(0, (1, 2)))
-    # The teacher as it is starts at the teacher: there it is the teacher.
-    panel.plot(drawn["um/px"] * dodge, drawn[score], color=look["color"], linestyle=look["linestyle"], linewidth=1.1)
+    # The teacher as it is starts at the teacher: at that um/px it is the teacher.
+    line = points if control != AS_IS else pd.concat([resolution.curve(TEACHER), points])
+    # Only neighbouring scales are joined: across one that was not run nothing is known.
+    line = line.set_index("um/px")[score].reindex(sorted(resolution.points["um/px"].unique()))
+    panel.plot(line.index * dodge, line, **look | {"marker": ""})
     x, mean = points["um/px"] * dodge, points[score]
     ends = np.array([mean - points[f"{score} low"], points[f"{score} high"] - mean]).clip(min=0)
     panel.errorbar(x, mean, yerr=ends, fmt="none", ecolor=look["color"], elinewidth=0.6, alpha=0.7)
     panel.errorbar(x, mean, yerr=points[f"{score} sd"].fillna(0), fmt="none", ecolor=look["color"], elinewidth=2.2)
-    panel.plot(x, mean, label=label(control), **look, markersize=4.5, markeredgewidth=0.9, linewidth=1.1)
+    panel.plot(x, mean, label=label(control), **look | {"linestyle": ""}, clip_on=False)
 
 
 def _look(place: int) -> dict[str, Any]:
@@ -106,4 +111,6 @@ def _look(place: int) -> dict[str, Any]:
         "marker": _MARKERS[place % len(_MARKERS)],
         "linestyle": _STYLES[place % len(_STYLES)],
         "markerfacecolor": colour if place % 2 == 0 else "white",
+        "markersize": 4.5,
+        "linewidth": 1.1,
     }

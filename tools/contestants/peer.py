@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from detectron2.structures import Boxes, Instances
 
@@ -53,7 +52,7 @@ class Peer:
 def as_output(boxes: Any, scores: Any, labels: Any, size_hw: tuple[int, int]) -> dict[str, Instances]:
     """What Detectron2's detectors give for an image: boxes (N, 4) xyxy in its pixels, scores and classes (N,)."""
     found = Instances(size_hw)
-    found.pred_boxes = Boxes(torch.as_tensor(np.asarray(boxes), dtype=torch.float32).reshape(-1, 4))
-    found.scores = torch.as_tensor(np.asarray(scores), dtype=torch.float32).reshape(-1)
-    found.pred_classes = torch.as_tensor(np.asarray(labels), dtype=torch.int64).reshape(-1)
+    found.pred_boxes = Boxes(torch.as_tensor(boxes, dtype=torch.float32).reshape(-1, 4))
+    found.scores = torch.as_tensor(scores, dtype=torch.float32).reshape(-1)
+    found.pred_classes = torch.as_tensor(labels, dtype=torch.int64).reshape(-1)
     return {"instances": found}

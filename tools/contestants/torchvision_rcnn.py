@@ -36,7 +36,8 @@ class Lite0Pyramid(nn.Module):
         self.fpn = FeaturePyramidNetwork(channels, self.out_channels, extra_blocks=LastLevelMaxPool())
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        return self.fpn(OrderedDict(self.body(images)))
+        # Named as torchvision's RoI pooling looks for them.
+        return self.fpn(OrderedDict(zip("0123", self.body(images).values(), strict=True)))
 
 
 def train(kind: str, manifest: Manifest, iterations: int, seed: int, folder: Path) -> Peer:
