@@ -17,8 +17,8 @@ from preprocess.errors import UserError
 
 TEACHER = "teacher"
 STEPS = ("step1.yaml", "step2.yaml", "step3.yaml")
-# What differs between a phase and the strict baseline but is no part of what the phase distils.
 _WEIGHTS = ("FEATURE", "LOCAL", "SEMANTIC_CLS", "SEMANTIC_BOX")
+# What differs between a phase and the strict baseline but is no part of what the phase distils.
 _NOT_OF_THE_PHASE = ("SOLVER.", "OUTPUT_DIR", "MODEL.META_ARCHITECTURE", "MODEL.MHKD.PHASES", "VERSION")
 
 
@@ -107,6 +107,7 @@ CONTROLS: dict[str, Control] = {
     "alone_crosskd": _alone("CrossKD alone (Wang 2024)", SEMANTIC_CLS=1.0, SEMANTIC_BOX=1.0, ALIGN="crosskd"),
     "alone_scores": _alone("plain soft labels (Hinton 2015)", SEMANTIC_CLS=1.0),
     "strict_half": Control("strict, u = s / 2", phases=0, shift=1),
+    "phases1234_half": Control("phases 1-4, u = s / 2", shift=1),
     "shift_half": _alone(f"{_SHIFT}, u = s / 2", shift=1, FEATURE=2.0, FEATURE_LOSS="mse"),
     "shift_u1": _alone(f"{_SHIFT}, native LR input (u = 1)", upsample=1, FEATURE=2.0, FEATURE_LOSS="mse"),
 }
