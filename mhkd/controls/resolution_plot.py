@@ -31,8 +31,9 @@ _MARKERS = ("*", "v", "s", "o", "D", "^", "P")
 _STYLES = ("-", ":", "--", "-", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (3, 1)))
 _WIDTH_INCHES = 7.1  # two columns of most journals, 180 mm
 _DODGE = 1.025
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.size": 8,
+    "axes.titlesize": 9,
     "pdf.fonttype": 42,
     "svg.hashsalt": "mhkd",
     "axes.spines.top": False,

@@ -29,7 +29,7 @@ PEERS = {
     "sr-photo": "HR teacher behind Real-ESRGAN x4plus (photographs) and bicubic; about a second a tile",
     enlarged.TRAINED: "our strict baseline with a bicubic instead of a bilinear input",
     torchvision_rcnn.SCRATCH: "torchvision's Faster R-CNN MobileNetV3 FPN 320 as it comes",
-    torchvision_rcnn.IMAGENET: "torchvision's Faster R-CNN FPN on EfficientNet-Lite0",
+    torchvision_rcnn.IMAGENET: "torchvision's Faster R-CNN FPN on EfficientNet-Lite0, width and RoIs of configs/demo",
     ultralytics_yolo.NAME: "Ultralytics YOLO11n as it comes (installed beside, AGPL-3.0)",
 }
 FROM_TEACHER = (*enlarged.FILTERS, *enlarged.NETWORKS, enlarged.TRAINED)

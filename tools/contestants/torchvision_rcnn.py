@@ -27,7 +27,7 @@ BATCH, LEARNING_RATE, WEIGHT_DECAY, COLOUR_JITTER = 4, 0.001, 0.0001, 0.15
 class Lite0Pyramid(nn.Module):
     """EfficientNet-Lite0 with packaged ImageNet weights below torchvision's pyramid of five levels, strides 4 to 64."""
 
-    out_channels = 256
+    out_channels = 96
 
     def __init__(self) -> None:
         super().__init__()
@@ -87,7 +87,9 @@ def _build(kind: str, num_classes: int, side: int) -> tuple[nn.Module, str]:
         ), "nothing"
     half = [0.5] * 3
     sizes = {"min_size": side, "max_size": side, "image_mean": half, "image_std": half}
-    return FasterRCNN(Lite0Pyramid(), num_classes + 1, **sizes), "ImageNet"
+    # The demo's; torchvision's 512 RoIs an image take most of an iteration, and a tile has two objects.
+    sampled = {"box_batch_size_per_image": 64, "rpn_post_nms_top_n_train": 150, "rpn_post_nms_top_n_test": 60}
+    return FasterRCNN(Lite0Pyramid(), num_classes + 1, **sizes, **sampled), "ImageNet"
 
 
 def _rate(done: float) -> float:
