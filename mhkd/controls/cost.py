@@ -34,7 +34,7 @@ def measure_costs(recipe: Recipe, names: Sequence[str], teacher: Path, rounds: i
 
     Returns:
         A row a control: ``seconds`` (median), ``ratio`` (median), its quartiles ``low`` and ``high``, and
-        ``cpu_ratio``, that of processor time. A control of several phases costs their mean, weighted by their iterations.
+        ``cpu_ratio``, that of processor time. A control of several phases costs their mean, by their iterations.
 
     Raises:
         UserError: a name that is no control, or one that is not trained.
