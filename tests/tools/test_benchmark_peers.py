@@ -8,8 +8,10 @@ import pandas as pd
 import pytest
 import torch
 from detectron2.structures import Instances
+from fvcore.transforms.transform import TransformList
 
 from mhkd.controls.as_is import export_as_is
+from mhkd.data.mapper import ground_truth
 from mhkd.models.checkpoint import load_detector
 from preprocess.errors import UserError
 from preprocess.manifest import Manifest
@@ -44,7 +46,10 @@ def test_super_resolution_that_is_not_installed_says_so(tile_pairs, teacher):
 
 
 def test_torchvision_counts_classes_from_one_and_takes_tiles_without_objects():
-    tile = {"image": torch.full((3, 4, 4), 255, dtype=torch.uint8), "instances": Instances((4, 4))}
+    tile = {
+        "image": torch.full((3, 4, 4), 255, dtype=torch.uint8),
+        "instances": ground_truth([], TransformList([]), (4, 4)),
+    }
     image, target = _to_torchvision(tile)
     assert image.max() == 1.0
     assert (target["boxes"].shape, target["labels"].shape) == ((0, 4), (0,))

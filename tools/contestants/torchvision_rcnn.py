@@ -99,6 +99,5 @@ def _rate(done: float) -> float:
 
 def _to_torchvision(tile: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
     instances = tile["instances"]
-    boxes = instances.gt_boxes.tensor if len(instances) else torch.zeros(0, 4)
-    labels = instances.gt_classes + 1 if len(instances) else torch.zeros(0, dtype=torch.int64)
-    return tile["image"].float() / 255, {"boxes": boxes.float(), "labels": labels}
+    boxes, labels = instances.gt_boxes.tensor.float(), instances.gt_classes + 1
+    return tile["image"].float() / 255, {"boxes": boxes, "labels": labels}
