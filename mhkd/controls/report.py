@@ -14,19 +14,31 @@ from preprocess.files import atomic_path, write_text
 
 SCORES = ("AP", "AP50", "AP75", "F1", "centre_F1")
 STRICT, INDEPENDENT = "strict", "independent"
-COLUMNS = ("control", "seed", "start", "iterations", "um/px", *SCORES, "s per slide")
+ENDS = tuple(f"{score} {end}" for score in SCORES for end in ("low", "high"))
+COLUMNS = (
+    *("control", "seed", "start", "iterations", "um/px"),
+    *SCORES,
+    *("s per slide", "s per iteration", "slides", "patients", "objects"),
+    *ENDS,
+)
 
 
 def table(results: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """One row a run, in the order of the table of controls; AP and F1 in percent."""
-    rows = [
-        (
-            *(result[key] for key in ("control", "seed", "start", "iterations", "input_mpp")),
-            *(result["scores"][score] for score in SCORES),
-            result["scores"]["seconds_per_slide"],
+    """One row a run, in the order of the table of controls; AP and F1 in percent, with 95 % intervals by patient."""
+    rows = []
+    for result in results:
+        scores = result["scores"]
+        intervals = scores.get("intervals") or {}
+        ends = [end for score in SCORES for end in intervals.get(score) or (None, None)]
+        rows.append(
+            (
+                *(result[key] for key in ("control", "seed", "start", "iterations", "input_mpp")),
+                *(scores[score] for score in SCORES),
+                *(scores["seconds_per_slide"], result.get("seconds_per_iteration")),
+                *(scores["num_slides"], len(scores["by_patient"]), scores["num_objects"]),
+                *ends,
+            )
         )
-        for result in results
-    ]
     order = {name: place for place, name in enumerate(CONTROLS)}
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     return frame.sort_values(["control", "seed"], key=lambda c: c.map(order) if c.name == "control" else c)
@@ -36,7 +48,8 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     """One row a control: means and standard deviations, and AP against strict and independent, seed by seed.
 
     ``recovered`` is the share of the gap between strict and teacher that a control closes, of the means, in percent;
-    ``gain`` its AP over the independent baseline, relative, in percent.
+    ``gain`` its AP over the independent baseline, relative, in percent; ``cost`` its seconds per iteration, as a
+    multiple of strict's.
     """
     groups = frame.groupby("control", sort=False)
     found = groups[["start", "iterations", "um/px"]].first().assign(seeds=groups.size())
@@ -47,6 +60,9 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
         if STRICT in ap and name != STRICT:
             difference = ap[name] - ap[STRICT]
             found.loc[name, ["over strict", "over strict sd"]] = difference.mean(), difference.std()
+    seconds = found["s per iteration"] = groups["s per iteration"].mean()
+    if STRICT in seconds:
+        found["cost"] = seconds / seconds[STRICT]
     means = found["AP"]
     if STRICT in means and TEACHER in means:
         found["recovered"] = 100 * (means - means[STRICT]) / (means[TEACHER] - means[STRICT])
@@ -67,6 +83,8 @@ def markdown(found: pd.DataFrame) -> str:
         "AP over strict",
         "gap recovered",
         "over indep.",
+        "s per iteration",
+        "of strict's",
     ]
     lines = ["| " + " | ".join(heads) + " |", "|---|---|" + "---:|" * (len(heads) - 2)]
     for name, row in found.iterrows():
@@ -76,6 +94,7 @@ def markdown(found: pd.DataFrame) -> str:
         cells.append(_spread(row, "over strict", "+") if compared else "-")
         cells.append(_number(row, "recovered", "{:.0f} %") if compared else "-")
         cells.append(_number(row, "gain", "{:+.1f} %") if name != INDEPENDENT else "-")
+        cells += [_number(row, "s per iteration", "{:.2f}"), _number(row, "cost", "{:.2f}")]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -90,7 +109,8 @@ def write_report(results: Sequence[dict[str, Any]], output_dir: Path) -> list[Pa
     note = (
         f"{scores['num_slides']} slides, {len(scores['by_patient'])} patients, {scores['num_objects']} objects of the "
         f"split {results[0]['inputs']['split']}. Percent on stitched slides, mean +- standard deviation over seeds. "
-        "Every student has the same number of iterations and the weights of the teacher of its seed (but independent)."
+        "Every student has the same number of iterations and the weights of the teacher of its seed (but independent). "
+        "Seconds per iteration are medians of the runs' own logs, and hold whatever else the machine did."
     )
     write_text(paths[1], f"{markdown(found)}\n{note}\n")
     _plot(frame, found, paths[2])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import statistics
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 import torch
 from detectron2.config import CfgNode
 
+from mhkd.controls.as_is import export_as_is
 from mhkd.controls.table import CONTROLS, TEACHER, Recipe
 from mhkd.engine.phases import phase_configs
 from mhkd.engine.train import DETECTOR_FILE, run_training
@@ -94,14 +97,32 @@ def _carry_out(run: Run) -> dict[str, Any]:
     cv2.setNumThreads(run.threads)
     run.folder.mkdir(parents=True, exist_ok=True)
     with _output_to(run.folder / "output.txt"):
-        detector = run.folder / DETECTOR_FILE
-        if run.control != TEACHER or run.teacher == detector:
-            cfg = run.recipe.config(CONTROLS[run.control], seed=run.seed, output_dir=run.folder, teacher=run.teacher)
+        detector, control = run.folder / DETECTOR_FILE, CONTROLS[run.control]
+        if control.budget == "none":
+            manifest = Manifest.read(run.recipe.tiles)
+            export_as_is(run.teacher, detector, manifest, control.factor(run.recipe.scale))
+        elif run.control != TEACHER or run.teacher == detector:
+            cfg = run.recipe.config(control, seed=run.seed, output_dir=run.folder, teacher=run.teacher)
             run_training(cfg)
             _check_start(run, cfg)
         else:
             detector = run.teacher
-        return _score(run, detector)
+        return _score(run, detector) | {"seconds_per_iteration": seconds_per_iteration(detector.parent)}
+
+
+def seconds_per_iteration(folder: Path) -> float | None:
+    """What an iteration took by the logs of the phases in ``folder``: the median of each, weighted by its iterations.
+
+    None where there is no log.
+    """
+    seconds, iterations = [], []
+    for log in sorted(folder.glob("*/metrics.json")):
+        lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+        timed = [line for line in lines if "time" in line]
+        if timed:
+            seconds.append(statistics.median(line["time"] for line in timed))
+            iterations.append(1 + max(line["iteration"] for line in timed))
+    return float(np.average(seconds, weights=iterations)) if seconds else None
 
 
 def _check_start(run: Run, cfg: CfgNode) -> None:

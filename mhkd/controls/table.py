@@ -17,6 +17,7 @@ from preprocess.errors import UserError
 
 TEACHER = "teacher"
 STEPS = ("step1.yaml", "step2.yaml", "step3.yaml")
+_WEIGHTS = ("FEATURE", "LOCAL", "SEMANTIC_CLS", "SEMANTIC_BOX")
 # What differs between a phase and the strict baseline but is no part of what the phase distils.
 _NOT_OF_THE_PHASE = ("SOLVER.", "OUTPUT_DIR", "MODEL.META_ARCHITECTURE", "MODEL.MHKD.PHASES", "VERSION")
 
@@ -26,10 +27,11 @@ class Control:
     """One row of the table.
 
     start: whose weights it begins with, "imagenet" or "teacher". budget: whose iterations it is given, "teacher",
-    "student" or "both". phases: how many of the method's phases it runs (0: none, it is trained alone); joint: all of
-    their losses in one phase; cumulative: each phase keeps the losses of those before. upsample: of the student's
-    input, by default the scale factor. overrides: configuration keys that it sets on top, in every phase where they
-    mean something.
+    "student", "both" or "none" (nothing is trained). phases: how many of the method's phases it runs (0: none, it is
+    trained alone); joint: all of their losses in one phase; cumulative: each phase keeps the losses of those before.
+    losses: weights of MODEL.MHKD.LOSS_WEIGHTS in one phase of its own, in place of the method's. upsample: of the
+    student's input, by default the scale factor; shift: or that divided by two so many times, which shifts the pyramids
+    by as many levels. overrides: configuration keys that it sets on top, in every phase where they mean something.
     """
 
     text: str
@@ -38,8 +40,24 @@ class Control:
     phases: int = 4
     joint: bool = False
     cumulative: bool = False
+    losses: Mapping[str, float] | None = None
     upsample: int | None = None
+    shift: int = 0
     overrides: Mapping[str, Any] | None = None
+
+    @property
+    def distils(self) -> bool:
+        """Whether a teacher is at work in its training."""
+        return bool(self.phases or self.losses)
+
+    def factor(self, scale: int) -> int:
+        """Its u where the student's pixels are ``scale`` times the teacher's. Raises UserError where there is none."""
+        if scale % 2**self.shift:
+            raise UserError(
+                f"{self.text}: a scale factor of {scale} does not divide by {2**self.shift}",
+                remedy="leave the control out, or cut tiles at another scale",
+            )
+        return self.upsample or scale >> self.shift
 
 
 # The weights make each about as large as the task loss at the start, as PKD's is.
@@ -48,6 +66,15 @@ def _feature_loss(name: str, weight: float) -> Control:
     return Control(f"phases 1-4 with {name} as feature loss, weight {weight:g}", overrides=overrides)
 
 
+def _alone(text: str, *, shift: int = 0, upsample: int | None = None, **settings: Any) -> Control:
+    """One loss of others in one phase; ``settings``: its weights, and other keys of MODEL.MHKD."""
+    losses = {name: weight for name, weight in settings.items() if name in _WEIGHTS}
+    overrides = {f"MODEL.MHKD.{name}": value for name, value in settings.items() if name not in _WEIGHTS}
+    return Control(text, phases=0, losses=losses, shift=shift, upsample=upsample, overrides=overrides)
+
+
+_SHIFT = "features alone, pyramids shifted (MSAD-like, Qi 2021)"
+
 CONTROLS: dict[str, Control] = {
     TEACHER: Control("high-resolution teacher", "imagenet", "teacher", 0),
     "independent": Control(
@@ -55,7 +82,7 @@ CONTROLS: dict[str, Control] = {
     ),
     "strict": Control("LR baseline from the teacher's weights", phases=0),
     "bfa": Control("strict with BFA, no distillation", phases=0, overrides={"MODEL.MHKD.BFA.ENABLED": True}),
-    "phase1": Control("phase 1 alone (basic features)", phases=1),
+    "phase1": Control("phase 1 alone (basic features), that is PKD alone (Cao 2022)", phases=1),
     "phases12": Control("phases 1-2 (and adaptive features)", phases=2),
     "phases123": Control("phases 1-3 (and local features)", phases=3),
     "phases1234": Control("phases 1-4 (and semantic information): the whole method"),
@@ -72,6 +99,17 @@ CONTROLS: dict[str, Control] = {
     "feature_cwd": _feature_loss("cwd", 3.0),
     "feature_fgd": _feature_loss("fgd", 10.0),
     "feature_mgd": _feature_loss("mgd", 30.0),
+    "as_is": Control("the teacher on up-sampled LR input, not trained on it", budget="none", phases=0),
+    "alone_cwd": _alone("CWD alone (Shu 2021)", FEATURE=3.0, FEATURE_LOSS="cwd"),
+    "alone_fgd": _alone("FGD alone (Yang 2022)", FEATURE=10.0, FEATURE_LOSS="fgd"),
+    "alone_mgd": _alone("MGD alone (Yang 2022)", FEATURE=30.0, FEATURE_LOSS="mgd"),
+    "alone_roi": _alone("RoI features alone (mimic, Li 2017)", LOCAL=1.0),
+    "alone_crosskd": _alone("CrossKD alone (Wang 2024)", SEMANTIC_CLS=1.0, SEMANTIC_BOX=1.0, ALIGN="crosskd"),
+    "alone_scores": _alone("plain soft labels (Hinton 2015)", SEMANTIC_CLS=1.0),
+    "strict_half": Control("strict, u = s / 2", phases=0, shift=1),
+    "phases1234_half": Control("phases 1-4, u = s / 2", shift=1),
+    "shift_half": _alone(f"{_SHIFT}, u = s / 2", shift=1, FEATURE=2.0, FEATURE_LOSS="mse"),
+    "shift_u1": _alone(f"{_SHIFT}, native LR input (u = 1)", upsample=1, FEATURE=2.0, FEATURE_LOSS="mse"),
 }
 
 
@@ -99,14 +137,14 @@ class Recipe:
             control.budget, "baseline_strict.yaml"
         )
         cfg = self._read(file, [])
-        if control.phases:
+        if control.distils:
             cfg.MODEL.META_ARCHITECTURE = "MHKD"
             cfg.MODEL.MHKD.PHASES = self._phases(control)
             cfg.MODEL.MHKD.TEACHER.WEIGHTS = str(teacher)
         elif control.overrides:
             cfg.merge_from_list([x for pair in control.overrides.items() for x in pair])
         if not is_teacher:
-            _set_input(cfg, control.upsample or self.scale, self.scale)
+            _set_input(cfg, control.factor(self.scale), self.scale)
         cfg.SOLVER.MAX_ITER = self.budget(control)
         cfg.SOLVER.SCHEDULE_LENGTH, cfg.SOLVER.SCHEDULE_START = self.budget(control), 0
         cfg.merge_from_list(list(self.teacher_overrides if is_teacher else self.overrides))
@@ -129,13 +167,17 @@ class Recipe:
             "teacher": self.teacher_iterations,
             "student": self.iterations,
             "both": self.teacher_iterations + self.iterations,
+            "none": 0,
         }[control.budget]
 
     def _read(self, file: str, overrides: Sequence[str]) -> CfgNode:
         return read_config(self.configs / file, list(overrides))
 
     def _phases(self, control: Control) -> list[dict[str, Any]]:
-        """The first phases of the steps, each as its difference from the strict baseline."""
+        """The first phases of the steps, each as its difference from the strict baseline, or the control's own."""
+        if control.losses:
+            weights = {f"MODEL.MHKD.LOSS_WEIGHTS.{name}": weight for name, weight in control.losses.items()}
+            return [{"NAME": "alone", **weights, **(control.overrides or {})}]
         base = dict(_leaves(self._read("baseline_strict.yaml", [])))
         found: list[dict[str, Any]] = []
         for file in STEPS:

@@ -27,6 +27,7 @@ SCORE_FLOOR = 0.05  # weaker detections are not even merged
 BATCHES_AHEAD = 2  # read while the model works; more would only hold more memory
 SIDE_STEP_PX = 32
 """Sides of tiles that are cut to a small slide are multiples of this, the coarsest stride of a pyramid."""
+MIN_TILE_PX = 32
 OVERLAP_UM = 256.0
 """By how much tiles overlap by default: an object up to this size is whole in one of them."""
 
@@ -55,8 +56,9 @@ class SlidePredictor:
     ) -> None:
         self.detector = detector
         self.tile_px = detector.tile_px if tile_px is None else tile_px
-        if self.tile_px < 32:
-            raise UserError(f"a tile of {self.tile_px} px is too small to detect in", remedy="give 32 px or more")
+        smallest = min(MIN_TILE_PX, detector.tile_px)  # far below the teacher's um/px a training tile has 16 px
+        if self.tile_px < smallest:
+            raise UserError(f"a tile of {self.tile_px} px is too small to detect in", remedy=f"give {smallest} or more")
         usual = min(0.25, OVERLAP_UM / (self.tile_px * detector.input_mpp))
         self.overlap = usual if overlap is None else overlap
         self.batch_size = batch_size

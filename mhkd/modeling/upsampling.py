@@ -24,6 +24,9 @@ class Upsampled(nn.Module):
     BFA it is the detector of Detectron2, weights and all.
     """
 
+    interpolation = "bilinear"
+    """How the input is up-sampled: a mode of torch's ``interpolate`` for pictures."""
+
     backbone: Any
     pixel_mean: Any
     pixel_std: Any
@@ -66,7 +69,8 @@ class Upsampled(nn.Module):
         images = [(image - self.pixel_mean) / self.pixel_std for image in images]
         if self.upsample != 1:
             images = [
-                functional.interpolate(image[None], scale_factor=self.upsample, mode="bilinear")[0] for image in images
+                functional.interpolate(image[None], scale_factor=self.upsample, mode=self.interpolation)[0]
+                for image in images
             ]
         batch = ImageList.from_tensors(
             images, self.backbone.size_divisibility, padding_constraints=self.backbone.padding_constraints

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from preprocess.errors import UserError
@@ -36,12 +37,19 @@ def modified(folder: Path) -> dict[str, int]:
 
 def test_controls_make_a_table_and_are_not_run_twice(slides_csv, tiles, tmp_path, capsys):
     output = tmp_path / "controls"
-    assert run(slides_csv, tiles, output, "--controls", "teacher,strict,phases1234") == 0
+    assert run(slides_csv, tiles, output, "--controls", "teacher,as_is,strict,phases1234") == 0
     printed = capsys.readouterr().out
-    for name in ("teacher", "strict", "phases1234"):
+    for name, iterations in {"teacher": 4, "as_is": 0, "strict": 4, "phases1234": 4}.items():
         assert f"| {name} |" in printed
         result = json.loads((output / name / "seed1" / "result.json").read_text())
-        assert (result["iterations"], result["scores"]["num_objects"]) == (4, 5)
+        assert (result["iterations"], result["scores"]["num_objects"]) == (iterations, 5)
+    runs = pd.read_csv(output / "controls.csv").set_index("control")
+    assert runs["s per iteration"].notna().to_dict() == {
+        "teacher": True,
+        "strict": True,
+        "phases1234": True,
+        "as_is": False,
+    }
     assert {path.name for path in (output / "phases1234" / "seed1").glob("*/")} == {
         "basic",
         "adaptive",

@@ -15,7 +15,9 @@ def result(control: str, seed: int, ap: float | None):
         "start": "teacher",
         "iterations": 60,
         "input_mpp": 8.0,
-        "scores": scores | {"num_slides": 4, "by_patient": {"p": {}}, "num_objects": 9},
+        "seconds_per_iteration": {"phases1234": 0.6, "strict": 0.4}.get(control),
+        "scores": scores
+        | {"num_slides": 4, "by_patient": {"p": {}}, "num_objects": 9, "intervals": {"AP": [40.0, 65.0]}},
         "inputs": {"split": "test"},
     }
 
@@ -37,14 +39,24 @@ def test_figures_worked_out_by_hand():
     assert (whole["over strict"], whole["over strict sd"]) == (7.0, pytest.approx(2**0.5))
     assert whole["recovered"] == pytest.approx(100 * 7 / 19)
     assert whole["gain"] == pytest.approx(25.0)
+    assert whole["cost"] == pytest.approx(1.5)
+
+
+def test_a_run_has_its_intervals_and_what_was_scored():
+    row = table([result("strict", 1, 50.0)]).iloc[0]
+    assert (row["AP low"], row["AP high"], row["slides"], row["patients"], row["objects"]) == (40.0, 65.0, 4, 1, 9)
+    assert pd.isna(row["F1 low"])
 
 
 def test_the_table_says_what_is_known():
     lines = markdown(summary(table(RESULTS))).splitlines()
     row = next(line for line in lines if line.startswith("| phases1234"))
-    assert "| 60.0 +- 2.8 | 80.0 +- 0.0 | - | 70.0 +- 0.0 | 75.0 +- 0.0 | +7.0 +- 1.4 | 37 % | +25.0 % |" in row
+    assert (
+        "| 60.0 +- 2.8 | 80.0 +- 0.0 | - | 70.0 +- 0.0 | 75.0 +- 0.0 | +7.0 +- 1.4 | 37 % | +25.0 % | 0.60 | 1.50 |"
+        in row
+    )
     alone = markdown(summary(table([result("phase1", 1, 40.0)])))
-    assert "| 40.0 | 80.0 | - | 70.0 | 75.0 | - | - | - |" in alone
+    assert "| 40.0 | 80.0 | - | 70.0 | 75.0 | - | - | - | - | - |" in alone
 
 
 def test_files_are_written(tmp_path):

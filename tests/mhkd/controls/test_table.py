@@ -21,7 +21,7 @@ def phases(name: str, *overrides: str):
     return phase_configs(cfg)
 
 
-@pytest.mark.parametrize("name", CONTROLS)
+@pytest.mark.parametrize("name", [name for name in CONTROLS if name != "as_is"])
 def test_every_control_is_given_its_budget_and_start(name):
     control, found = CONTROLS[name], phases(name)
     budget = {"teacher": 90, "independent": 150}.get(name, 60)
@@ -30,7 +30,7 @@ def test_every_control_is_given_its_budget_and_start(name):
     assert {phase.SEED for phase in found} == {7}
     assert {phase.INPUT.SIDE for phase in found} == {"teacher" if name == "teacher" else "student"}
     distils = [any(phase.MODEL.MHKD.LOSS_WEIGHTS.values()) for phase in found]
-    assert distils == [control.phases > 0] * len(found)
+    assert distils == [control.distils] * len(found)
 
 
 def test_the_phases_are_those_of_the_steps():
@@ -78,6 +78,38 @@ def test_a_smaller_input_has_smaller_anchors():
     (native,), (strict,) = phases("strict_u1"), phases("strict")
     assert (native.MODEL.MHKD.UPSAMPLE, strict.MODEL.MHKD.UPSAMPLE) == (1, 4)
     assert native.MODEL.ANCHOR_GENERATOR.SIZES == [[8, 12], [16, 24], [32, 48]]
+
+
+@pytest.mark.parametrize(
+    ("name", "weights", "settings"),
+    [
+        ("alone_cwd", {"FEATURE": 3.0}, {"FEATURE_LOSS": "cwd"}),
+        ("alone_roi", {"LOCAL": 1.0}, {"ALIGN": "shared"}),
+        ("alone_crosskd", {"SEMANTIC_CLS": 1.0, "SEMANTIC_BOX": 1.0}, {"ALIGN": "crosskd"}),
+        ("alone_scores", {"SEMANTIC_CLS": 1.0}, {"ALIGN": "shared"}),
+    ],
+)
+def test_another_method_is_one_loss_on_the_strict_baseline(name, weights, settings):
+    (found,), (strict,) = phases(name), phases("strict")
+    assert _weights(found.MODEL.MHKD) == weights
+    assert {key: found.MODEL.MHKD[key] for key in settings} == settings
+    # Nothing else is different: no BFA, the same input, the same schedule.
+    assert found.SOLVER == strict.SOLVER
+    assert (found.MODEL.MHKD.BFA.ENABLED, found.MODEL.MHKD.UPSAMPLE) == (False, 4)
+    assert found.MODEL.META_ARCHITECTURE == "MHKD"
+
+
+def test_shifted_pyramids_go_with_half_the_input():
+    (half,), (native,), (strict,) = phases("shift_half"), phases("shift_u1"), phases("strict_half")
+    assert [x.MODEL.MHKD.UPSAMPLE for x in (half, native, strict)] == [2, 1, 2]
+    assert half.MODEL.ANCHOR_GENERATOR.SIZES == strict.MODEL.ANCHOR_GENERATOR.SIZES == [[16, 24], [32, 48], [64, 96]]
+    with pytest.raises(UserError, match="a scale factor of 3 does not divide by 2"):
+        CONTROLS["shift_half"].factor(3)
+
+
+def test_as_is_has_no_iterations():
+    assert recipe().budget(CONTROLS["as_is"]) == 0
+    assert CONTROLS["as_is"].factor(8) == 8
 
 
 def test_overrides_reach_students_and_may_not_change_the_iterations():

@@ -142,6 +142,15 @@ def test_tiles_overlap_by_256_um_or_a_quarter():
     assert SlidePredictor(BlobDetector(), tile_px=64).overlap == 0.25
 
 
+def test_no_tile_is_smaller_than_32_px_but_those_of_training():
+    with pytest.raises(UserError, match="a tile of 31 px is too small"):
+        SlidePredictor(BlobDetector(), tile_px=31)
+    small = BlobDetector(tile_px=16)
+    assert SlidePredictor(small).tile_px == 16
+    with pytest.raises(UserError, match="a tile of 15 px is too small"):
+        SlidePredictor(small, tile_px=15)
+
+
 def test_glass_is_skipped_and_every_tile_is_counted(slide):
     predictor = SlidePredictor(BlobDetector(), tile_px=32, overlap=0.0)
     plan = predictor.plan(slide)
