@@ -26,7 +26,7 @@ from preprocess.slide_files import fingerprint, neutral_name
 from preprocess.slide_search import SlideFile
 
 # One more whenever the same slide, model and options give other detections, or the files other fields.
-_RECIPE = 3
+_RECIPE = 4
 
 
 def _option(help: str, **more: Any) -> dict[str, Any]:
@@ -50,7 +50,7 @@ class SearchOptions:
     )
     tile_px: int | None = field(
         default=None,
-        metadata=_option("side of the tiles in the model's pixels (default: 4 x the training's)", type=int),
+        metadata=_option("side of the tiles in the model's pixels (default: 4 x the training's, or 448)", type=int),
     )
     overlap: float | None = field(
         default=None, metadata=_option("of tiles, as a share of their side (default: 256 um, at most 0.25)", type=float)
