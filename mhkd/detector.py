@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,7 +25,8 @@ class Detector(Protocol):
     ``model`` takes Detectron2's list of dicts, ``image`` an RGB uint8 (3, h, w) tensor at ``input_mpp`` micrometres
     per pixel, and gives ``[{"instances": Instances}]`` with boxes in the pixels of that image. ``tile_px`` is the side
     that tiles of a slide should have, in input pixels; ``score_thresh`` the score that counts as found, chosen on
-    validation data, None where that was not done.
+    validation data, None where that was not done; ``is_thread_safe``, whether it is worth while and allowed to call
+    ``model`` from several threads at once.
     """
 
     @property
@@ -41,6 +43,8 @@ class Detector(Protocol):
     def provenance(self) -> dict[str, Any]: ...
     @property
     def score_thresh(self) -> float | None: ...
+    @property
+    def is_thread_safe(self) -> bool: ...
 
 
 DEFAULT_SCORE_THRESH = 0.5
@@ -105,9 +109,34 @@ def _is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, own) or "DefaultCPUAllocator: can't allocate memory" in str(error)
 
 
+_quiet_lock = threading.Lock()
+_quiet = ExitStack()
+_quiet_users = 0
+
+
 @contextmanager
 def quiet_torch() -> Iterator[None]:
-    """Without torch's advice to those who call it, here Detectron2: no user can follow it."""
+    """Without torch's advice to those who call it, here Detectron2: no user can follow it.
+
+    Which warnings are shown is decided for the process: the first of several threads that are in here at once sets
+    that, and the last one takes it back.
+    """
+    global _quiet_users
+    with _quiet_lock:
+        if not _quiet_users:
+            _quiet.enter_context(_without_advice())
+        _quiet_users += 1
+    try:
+        yield
+    finally:
+        with _quiet_lock:
+            _quiet_users -= 1
+            if not _quiet_users:
+                _quiet.close()
+
+
+@contextmanager
+def _without_advice() -> Iterator[None]:
     logger = logging.getLogger("torch.fx._symbolic_trace")
     level = logger.level
     logger.setLevel(logging.ERROR)

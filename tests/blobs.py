@@ -33,6 +33,7 @@ class BlobDetector:
     path: Path = Path(__file__)
     provenance: dict[str, Any] = field(default_factory=dict)
     score_thresh: float | None = None
+    is_thread_safe: bool = False
     calls: int = 0
 
     def model(self, inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from tools.contestants.whole_slide import (
     Turn,
     average_precision,
     bytes_read,
+    bytes_stored,
     interleave,
     peak_mb,
     row,
@@ -24,7 +25,8 @@ from tools.contestants.whole_slide import (
 
 EXAMPLES = """
 All contestants take turns in this one process; the figures are medians, after one turn to warm up.
-"whole" is a slide from opening it to merged detections, "model" the same tiles, already in memory, through the model.
+"whole" is a slide from opening it to merged detections, "model" the same tiles, already in memory, through the model,
+"one-by-one" these through the model as Detectron2 runs it, one after another on all threads.
 "sahi" slices the slide, read whole, as SAHI does, with the checkpoint as training exported it and tiles as in training;
 "sahi+" the same through our frozen graphs. The memory is that of tools/infer_wsi.py in a process of its own.
 
@@ -88,6 +90,8 @@ def main(argv: list[str] | None = None) -> int:
         for reader, counts in figures["bytes"].items():
             share = counts["1"] / counts["4"]
             print(f"bytes read by {reader}: {counts['1']:,} at 10x, {counts['4']:,} at 2.5x: 1/{share:.1f}")
+        figures["bytes"]["stored"] = bytes_stored(args.slide)
+        print("bytes of whole levels:", *(f"{n:,} at {mpp} um/px" for mpp, n in figures["bytes"]["stored"].items()))
     if args.memory:
         figures["peak_mb"] = {
             name: peak_mb(args.slide, path, ["--backend", args.backend]) for name, path in models.items()

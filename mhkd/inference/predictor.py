@@ -1,16 +1,17 @@
-"""A detector over a whole slide: tissue, overlapping tiles, batches read ahead, one box per object."""
+"""A detector over a whole slide: tissue, overlapping tiles, several in work at once, one box per object."""
 
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from threading import Semaphore
 from typing import Any
 
 import numpy as np
+import torch
 
 from mhkd.detector import BatchTooLargeError, Detector, detect
 from mhkd.inference.merge import merge_tiles
@@ -24,7 +25,9 @@ from preprocess.slide import Slide
 from preprocess.tissue import TissueMask
 
 SCORE_FLOOR = 0.05  # weaker detections are not even merged
-BATCHES_AHEAD = 2  # read while the model works; more would only hold more memory
+LANES = 2
+"""So many batches are in the model at once, where it allows that: two cores do more with a tile each than sharing one,
+for small convolutions and all that is left of a detector scale badly. Each more would cost its memory."""
 SIDE_STEP_PX = 32
 """Sides of tiles that are cut to a small slide are multiples of this, the coarsest stride of a pyramid."""
 MIN_TILE_PX = 32
@@ -114,12 +117,36 @@ class SlidePredictor:
         """
         tiles = (self.plan(slide) if plan is None else plan).tiles
         found: list[SlideDetections] = []
-        with closing(self._read_ahead(slide, tiles)) as batches:  # ends the reading, whatever ends this
-            for regions, images in batches:
-                found += self._detect(images, regions)
-                advance(len(regions))
+        with closing(self.search(slide, tiles)) as results:  # ends the work, whatever ends this
+            for result in results:
+                found += result
+                advance(len(result))
         merged = merge_tiles(found, tiles, slide.region, self.detector.class_names, rule=self.merge_rule)
         return _clip(merged, slide.region)
+
+    def search(self, slide: Slide, tiles: Sequence[Region]) -> Generator[list[SlideDetections], None, None]:
+        """What is found in each tile, batch by batch in their order; to be closed.
+
+        Each thread reads a batch and, in its turn, runs the model on it. At least two, so that one reads meanwhile.
+        """
+        threads = torch.get_num_threads()
+        lanes = min(LANES, threads) if self.detector.is_thread_safe else 1
+        turns = Semaphore(lanes)
+        workers = ThreadPoolExecutor(max(2, lanes), "tile-lane", torch.set_num_threads, (threads // lanes,))
+        try:
+            batches = (tiles[i : i + self.batch_size] for i in range(0, len(tiles), self.batch_size))
+            pending = [workers.submit(self._read_and_detect, slide, regions, turns) for regions in list(batches)]
+            for future in pending:
+                yield future.result()
+        finally:
+            workers.shutdown(cancel_futures=True)  # waits for what is in hand: the slide is not closed under it
+            torch.set_num_threads(threads)
+
+    def _read_and_detect(self, slide: Slide, regions: Sequence[Region], turns: Semaphore) -> list[SlideDetections]:
+        size = self.tile_size(slide)
+        images = [slide.read(region, size) for region in regions]
+        with turns:
+            return self._detect(images, regions)
 
     def _detect(self, images: Sequence[np.ndarray], regions: Sequence[Region]) -> list[SlideDetections]:
         """What is found in each image, in as many batches as the memory asks for."""
@@ -134,28 +161,6 @@ class SlidePredictor:
                 self.batch_size = max(1, len(images[part]) // 2)
                 note(f"the memory does not hold {len(images[part])} tiles at once: going on with {self.batch_size}")
         return found
-
-    def _read_ahead(
-        self, slide: Slide, tiles: Sequence[Region]
-    ) -> Generator[tuple[Sequence[Region], list[np.ndarray]], None, None]:
-        """Batches of tiles in their order; one thread reads the next ones while the caller uses this one."""
-        size = self.tile_size(slide)
-        batches = [tiles[i : i + self.batch_size] for i in range(0, len(tiles), self.batch_size)]
-        pending: deque[Future[list[np.ndarray]]] = deque()
-        reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tile-reader")
-        try:
-            for index, regions in enumerate(batches):
-                while len(pending) < BATCHES_AHEAD and index + len(pending) < len(batches):
-                    pending.append(reader.submit(_read_batch, slide, batches[index + len(pending)], size))
-                yield regions, pending.popleft().result()
-        finally:
-            reader.shutdown(
-                cancel_futures=True
-            )  # waits for the batch in hand, so that the slide is not closed under it
-
-
-def _read_batch(slide: Slide, regions: Sequence[Region], size: Size) -> list[np.ndarray]:
-    return [slide.read(region, size) for region in regions]
 
 
 def _clip(detections: SlideDetections, region: Region) -> SlideDetections:

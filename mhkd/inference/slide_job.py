@@ -51,7 +51,7 @@ class SearchOptions:
     )
     tile_px: int | None = field(
         default=None,
-        metadata=_option("side of the tiles in the model's pixels (default: 4 x the training's)", type=int),
+        metadata=_option("side of the tiles in the model's pixels (default: 4 x the training's, or 448)", type=int),
     )
     overlap: float | None = field(
         default=None, metadata=_option("of tiles, as a share of their side (default: 256 um, at most 0.25)", type=float)

@@ -10,6 +10,7 @@ torch is needed, no compiler either.
 from __future__ import annotations
 
 import copy
+import threading
 import warnings
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -33,13 +34,15 @@ from mhkd.models.proposals import predict_proposals
 _WARM_UP_CALLS = 3
 _MAX_SHAPES = 4
 _NORMS = (_BatchNorm, FrozenBatchNorm2d)
+_FREEZING = threading.Lock()  # whether graphs are fused is decided for the process
 
 
 class FrozenGraph(nn.Module):
     """Calls ``layers`` (tensors -> tuple of tensors) as a graph: one for each shape, made and warmed up when it comes.
 
     A graph is fused for one shape and would compute another with other roundings, so that what is found in a tile would
-    depend on the tiles before it. The graphs of the _MAX_SHAPES shapes used last are kept.
+    depend on the tiles before it; and it is fused for one number of threads. The graphs of the _MAX_SHAPES shapes used
+    last are kept. Safe to call from several threads.
     """
 
     def __init__(self, layers: nn.Module, dtype: torch.dtype) -> None:
@@ -51,15 +54,16 @@ class FrozenGraph(nn.Module):
             if getattr(module, "inplace", False):
                 cast(Any, module).inplace = False
         self._dtype = dtype
-        self._graphs: OrderedDict[tuple[torch.Size, ...], Any] = OrderedDict()
+        self._graphs: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         inputs = tuple(x.to(self._dtype, memory_format=torch.channels_last) for x in inputs)
-        shapes = tuple(x.shape for x in inputs)
-        graph = self._graphs.pop(shapes, None) or self._freeze(inputs)
-        self._graphs[shapes] = graph
-        if len(self._graphs) > _MAX_SHAPES:
-            self._graphs.popitem(last=False)
+        key = (torch.get_num_threads(), *(x.shape for x in inputs))
+        with _FREEZING:
+            graph = self._graphs.pop(key, None) or self._freeze(inputs)
+            self._graphs[key] = graph
+            if len(self._graphs) > _MAX_SHAPES:
+                self._graphs.popitem(last=False)
         # Inside, nothing is left to decide about the precision.
         with torch.autocast("cpu", enabled=False):
             return graph(*inputs)

@@ -48,6 +48,7 @@ class ExportedDetector:
     provenance: dict[str, Any]
     path: Path
     score_thresh: float | None = None
+    is_thread_safe: bool = False
 
     def model(self, inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """As Detectron2's detectors: one image after another, since the graph takes one."""

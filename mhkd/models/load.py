@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,15 @@ from mhkd.modeling.precision import resolve_bf16
 from mhkd.models.checkpoint import Detector, load_detector, resolve_device
 from mhkd.models.compiled import freeze_convolutions
 from mhkd.models.exported import SUFFIXES, ExportedDetector, load_exported
+from mhkd.models.heap import prepare_heap
 from mhkd.models.registry import find_model
 from preprocess.errors import UserError
 
 BACKENDS = ("auto", "torch", "eager", "onnxruntime", "openvino")
 TILE_FACTOR = 4
 """Tiles of a slide are this many times as wide as those of the training set: fewer seams, and more context."""
+MIN_TILE_PX = 448
+"""Or more times, until the network computes this side: below, what a tile costs whatever its size costs the most."""
 
 
 def load_model(
@@ -29,7 +33,8 @@ def load_model(
     name of the registry. device: "cpu", "cuda" or "auto". backend: "auto" is the fastest that is sure to be there:
     frozen graphs in torch on CPUs ("torch"), Detectron2 as it is on GPUs ("eager"), ONNX Runtime for ONNX files.
     bf16: "auto", "on" or "off" in place of what the checkpoint's configuration says.
-    Its ``tile_px`` is the side that tiles of a slide should have: TILE_FACTOR times that of the training set.
+    Its ``tile_px`` is the side that tiles of a slide should have: TILE_FACTOR times that of the training set, or what
+    makes MIN_TILE_PX after up-sampling.
 
     Raises UserError where the model is unknown, damaged or of the wrong kind for the backend.
     """
@@ -37,6 +42,8 @@ def load_model(
         raise UserError(f"there is no backend {backend!r}", remedy=f"choose one of {', '.join(BACKENDS)}")
     path = find_model(model)
     device = resolve_device(device)
+    if device == "cpu":
+        prepare_heap()
     if path.suffix in SUFFIXES:
         return load_exported(path, device, backend)
     if backend not in ("auto", "torch", "eager"):
@@ -47,12 +54,14 @@ def load_model(
     network: Any = detector.model
     if bf16 is not None:
         network.bf16 = bf16
-    widen_tiles(network, TILE_FACTOR)
-    detector = replace(detector, tile_px=TILE_FACTOR * detector.tile_px)
+    factor = max(TILE_FACTOR, math.ceil(MIN_TILE_PX / (detector.tile_px * getattr(network, "upsample", 1))))
+    widen_tiles(network, factor)
+    detector = replace(detector, tile_px=factor * detector.tile_px)
     if device != "cpu" or backend == "eager":
         return detector
     native = resolve_bf16(getattr(network, "bf16", "off"), "cpu")
-    return replace(detector, model=freeze_convolutions(network, bf16=native))
+    frozen = freeze_convolutions(network, bf16=native)
+    return replace(detector, model=frozen, is_thread_safe=frozen is not network)
 
 
 def widen_tiles(model: Any, factor: int) -> None:

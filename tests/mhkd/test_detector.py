@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
 import numpy as np
 import pytest
 import torch
 from detectron2.structures import Boxes, Instances
 
-from mhkd.detector import describe_detector, detect
+from mhkd.detector import describe_detector, detect, quiet_torch
 from preprocess.errors import UserError
 from preprocess.geometry import Region
 from tests.blobs import BlobDetector
@@ -61,3 +65,27 @@ def test_a_result_names_its_model_by_file_and_hash(tmp_path):
     card = describe_detector(BlobDetector(path=tmp_path / "model.pth"))
     assert card["file"] == "model.pth"
     assert len(card["sha256"]) == 64
+
+
+def test_what_python_warns_of_is_as_before_when_several_threads_were_quiet():
+    """The filters are the process's: those who leave first may not take them from the others."""
+    before, steps = list(warnings.filters), [Barrier(2) for _ in range(3)]
+
+    def first():
+        with quiet_torch():
+            steps[0].wait(10)
+            steps[1].wait(10)
+        steps[2].wait(10)
+
+    def second():
+        steps[0].wait(10)
+        with quiet_torch():
+            steps[1].wait(10)
+            steps[2].wait(10)  # the first has left
+            return list(warnings.filters)
+
+    with ThreadPoolExecutor(2) as pool:
+        futures = [pool.submit(first), pool.submit(second)]
+        inside = futures[1].result(20)
+    assert inside[0][0] == "ignore"
+    assert warnings.filters == before

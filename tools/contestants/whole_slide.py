@@ -9,18 +9,22 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from mhkd.detector import detect
 from mhkd.evaluation.coco import coco_scores
 from mhkd.evaluation.slide_level import read_truth
 from mhkd.inference.predictor import SlidePredictor
 from mhkd.structures import SlideDetections
-from preprocess.geometry import Size
+from preprocess.geometry import Region, Size
 from preprocess.grid import Grid
 from preprocess.manifest import read_slides_csv
+from preprocess.readers.jpeg_level import NotPlainError, read_jpeg_levels
+from preprocess.readers.openslide import OpenSlideReader
 from preprocess.readers.tiff import READER_VARIABLE
 from preprocess.slide import Slide
 from preprocess.tissue import TissueMask
@@ -29,12 +33,24 @@ from tools.contestants.measure import SCRIPTS
 Turn = Callable[[], SlideDetections | None]
 
 
+class TilesInMemory:
+    """Stands for a slide: gives the tiles that were read from it before."""
+
+    def __init__(self, slide: Slide, tiles: Sequence[Region], size: Size) -> None:
+        self.images = {tile: slide.read(tile, size) for tile in tiles}
+
+    def read(self, region: Region, size: Size) -> np.ndarray:
+        return self.images[region]
+
+
 def turns_of(predictor: SlidePredictor, path: Path) -> dict[str, Turn]:
-    """``whole``: the slide from opening to merged detections. ``model``: its tiles, already read, through the model."""
+    """``whole``: the slide from opening to merged detections. ``model``: its tiles, already read, through the model.
+
+    ``one by one``: the same tiles through the model as Detectron2 runs it, each on all threads.
+    """
     with Slide.open(path) as slide:
         tiles = predictor.plan(slide).tiles
-        size = Size(predictor.tile_px, predictor.tile_px)
-        images = [slide.read(tile, size) for tile in tiles]
+        memory: Any = TilesInMemory(slide, tiles, Size(predictor.tile_px, predictor.tile_px))
     step = predictor.batch_size
 
     def whole() -> SlideDetections:
@@ -42,10 +58,15 @@ def turns_of(predictor: SlidePredictor, path: Path) -> dict[str, Turn]:
             return predictor.predict(slide)
 
     def model() -> None:
+        for _ in predictor.search(memory, tiles):
+            pass
+
+    def one_by_one() -> None:
+        images = list(memory.images.values())
         for i in range(0, len(tiles), step):
             detect(predictor.detector, images[i : i + step], tiles[i : i + step], score_thresh=predictor.score_thresh)
 
-    return {"whole": whole, "model": model}
+    return {"whole": whole, "model": model, "one-by-one": one_by_one}
 
 
 def interleave(turns: dict[str, Turn], repeats: int) -> tuple[dict[str, dict[str, float]], dict[str, SlideDetections]]:
@@ -93,6 +114,20 @@ def bytes_read(path: Path, mpp: float, reader: str, tile_px: int = 512) -> int:
             return _read_so_far() - before
     finally:
         del os.environ[READER_VARIABLE]
+
+
+def bytes_stored(path: Path) -> dict[str, int]:
+    """Bytes of each whole level in the file, by its um/px; none where the levels are no plain JPEG tiles."""
+    reference = OpenSlideReader(path)
+    try:
+        with Slide.open(path) as slide:
+            levels = read_jpeg_levels(path, reference.level_sizes)
+            mpps = (f"{slide.mpp * downsample:g}" for downsample in reference.downsamples)
+            return {mpp: int(level.byte_counts.sum()) for mpp, level in zip(mpps, levels, strict=True)}
+    except NotPlainError:
+        return {}
+    finally:
+        reference.close()
 
 
 def peak_mb(path: Path, model: str, options: list[str]) -> float:

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from mhkd.inference.predictor import SCORE_FLOOR, SlidePredictor
+from mhkd.detector import detect
+from mhkd.inference.predictor import LANES, SCORE_FLOOR, SlidePredictor
 from mhkd.models.export import export_graph
 from mhkd.models.load import load_model
 from mhkd.models.parity import compare
 from preprocess.errors import UserError
+from preprocess.geometry import Size
 from preprocess.slide import Slide
 from preprocess.synthetic.svs import write_svs
 from tests.blobs import DISCS, BlobDetector, boxes_of, write_blob_slide
@@ -23,6 +25,14 @@ from tests.blobs import DISCS, BlobDetector, boxes_of, write_blob_slide
 def slide(tmp_path_factory):
     with Slide.open(write_blob_slide(tmp_path_factory.mktemp("slides") / "blobs.svs")) as slide:
         yield slide
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
 
 
 def assert_finds_all(found, discs=DISCS):
@@ -97,6 +107,51 @@ def test_out_of_memory_halves_the_batch_once_and_goes_on(slide, error, capsys):
     assert detector.sizes[:3] == [8, 4, 2]
     assert set(detector.sizes[2:]) <= {1, 2}
     assert "going on with 2" in capsys.readouterr().err
+
+
+class Crowded(BlobDetector):
+    """Counts how many are in its model at once; those who may be wait for each other a moment."""
+
+    def __init__(self, is_thread_safe):
+        super().__init__(is_thread_safe=is_thread_safe)
+        self.inside, self.most, self.lock = 0, 0, threading.Lock()
+        self.met = threading.Event()
+
+    def model(self, inputs):
+        with self.lock:
+            self.inside += 1
+            self.most = max(self.most, self.inside)
+        if self.inside > 1:
+            self.met.set()
+        self.met.wait(0.2 if self.is_thread_safe else 0.002)
+        found = super().model(inputs)
+        with self.lock:
+            self.inside -= 1
+        return found
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_a_model_is_used_by_two_threads_where_that_is_allowed_and_never_by_more(slide, two_threads, threads):
+    torch.set_num_threads(threads)
+    safe, other = Crowded(is_thread_safe=True), Crowded(is_thread_safe=False)
+    found = [SlidePredictor(detector, tile_px=64, overlap=0.3).predict(slide) for detector in (safe, other)]
+    assert torch.get_num_threads() == threads
+    assert (safe.most, other.most) == (min(LANES, threads), 1)
+    np.testing.assert_array_equal(found[0].boxes_l0, found[1].boxes_l0)
+
+
+def test_lanes_find_what_a_detector_finds_tile_by_tile(checkpoint, slide, two_threads):
+    detector = load_model(checkpoint, device="cpu", bf16="on")
+    predictor = SlidePredictor(detector, tile_px=64)
+    tiles = predictor.plan(slide).tiles
+    assert len(tiles) > LANES
+    found = [boxes for batch in predictor.search(slide, tiles) for boxes in batch]
+    torch.set_num_threads(1)  # as each lane has
+    for tile, boxes in zip(tiles, found, strict=True):
+        (expected,) = detect(detector, [slide.read(tile, Size(64, 64))], [tile], score_thresh=SCORE_FLOOR)
+        assert len(expected)
+        np.testing.assert_array_equal(boxes.scores, expected.scores)
+        np.testing.assert_array_equal(boxes.boxes_l0, expected.boxes_l0)
 
 
 def test_memory_for_not_even_one_tile_is_a_clear_error_and_other_errors_are_not_hidden(slide):
@@ -186,7 +241,7 @@ def test_an_error_in_the_model_ends_the_reading_before_it_gets_out(slide):
     detector.model = model
     with pytest.raises(KeyboardInterrupt):
         SlidePredictor(detector, batch_size=1).predict(slide)
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("tile-reader")]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("tile-lane")]
 
 
 @pytest.mark.parametrize("wrong", [{"tile_px": 8}, {"overlap": 0.95}, {"overlap": -0.1}, {"batch_size": 0}])

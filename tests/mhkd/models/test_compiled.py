@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -59,6 +60,19 @@ def test_what_is_found_does_not_depend_on_what_came_before(detector, images):
     frozen = freeze_convolutions(detector.model, bf16=True)
     boxes_and_scores(frozen, [*images, *images[::-1]])
     torch.testing.assert_close(boxes_and_scores(frozen, images[:1]), alone, atol=0, rtol=0)
+
+
+def test_several_threads_find_what_one_finds(detector, images):
+    """Also where they come to a new shape at the same time: only one of them may make its graph."""
+    images = [images[0], images[0].flip(2), *(image[:, :96, :64] for image in images)]
+    alone = freeze_convolutions(detector.model, bf16=True)
+    expected = [boxes_and_scores(alone, [image]) for image in images]
+    shared = freeze_convolutions(detector.model, bf16=True)
+    threads = torch.get_num_threads()
+    with ThreadPoolExecutor(3, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
+        found = list(pool.map(lambda image: boxes_and_scores(shared, [image]), images * 4))
+    for pair, again in zip(expected * 4, found, strict=True):
+        torch.testing.assert_close(again, pair, atol=0, rtol=0)
 
 
 def test_features_of_an_image_are_the_same_in_any_batch(detector, images):
