@@ -39,11 +39,11 @@ class SlidePredictor:
     """Finds a detector's objects on whole slides.
 
     tile_px: side of the tiles in the detector's input pixels, by default the one that the detector asks for; on a slide
-    that is smaller they are cut to it. overlap:
-    of neighbouring tiles, as a share of their side; best not less than the largest object, by default OVERLAP_UM but
-    not more than a quarter. min_tissue: tiles with a smaller share of tissue are skipped. score_thresh: detections
-    below it are left out before merging. merge_rule: see ``mhkd.inference.merge``. A batch that does not fit the
-    memory is halved, for the rest of the predictor's life. Raises UserError where an option is out of its range.
+    that is smaller they are cut to it. overlap: of neighbouring tiles, as a share of their side; best not less than the
+    largest object, by default OVERLAP_UM but not more than a quarter. min_tissue: tiles with a smaller share of tissue
+    are skipped. score_thresh: detections below it are left out before merging. merge_rule: see
+    ``mhkd.inference.merge``. A batch that does not fit the memory is halved, for the rest of the predictor's life.
+    Raises UserError where an option is out of its range.
     """
 
     def __init__(
@@ -134,16 +134,18 @@ class SlidePredictor:
         turns = Semaphore(lanes)
         workers = ThreadPoolExecutor(max(2, lanes), "tile-lane", torch.set_num_threads, (threads // lanes,))
         try:
-            batches = (tiles[i : i + self.batch_size] for i in range(0, len(tiles), self.batch_size))
-            pending = [workers.submit(self._read_and_detect, slide, regions, turns) for regions in list(batches)]
+            size, step = self.tile_size(slide), self.batch_size
+            batches = [tiles[i : i + step] for i in range(0, len(tiles), step)]
+            pending = [workers.submit(self._read_and_detect, slide, regions, size, turns) for regions in batches]
             for future in pending:
                 yield future.result()
         finally:
             workers.shutdown(cancel_futures=True)  # waits for what is in hand: the slide is not closed under it
             torch.set_num_threads(threads)
 
-    def _read_and_detect(self, slide: Slide, regions: Sequence[Region], turns: Semaphore) -> list[SlideDetections]:
-        size = self.tile_size(slide)
+    def _read_and_detect(
+        self, slide: Slide, regions: Sequence[Region], size: Size, turns: Semaphore
+    ) -> list[SlideDetections]:
         images = [slide.read(region, size) for region in regions]
         with turns:
             return self._detect(images, regions)

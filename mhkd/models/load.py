@@ -20,7 +20,7 @@ from preprocess.errors import UserError
 BACKENDS = ("auto", "torch", "eager", "onnxruntime", "openvino")
 TILE_FACTOR = 4
 """Tiles of a slide are this many times as wide as those of the training set: fewer seams, and more context."""
-MIN_TILE_PX = 448
+MIN_SIDE_PX = 448
 """Or more times, until the network computes this side: below, what a tile costs whatever its size costs the most."""
 
 
@@ -34,7 +34,7 @@ def load_model(
     frozen graphs in torch on CPUs ("torch"), Detectron2 as it is on GPUs ("eager"), ONNX Runtime for ONNX files.
     bf16: "auto", "on" or "off" in place of what the checkpoint's configuration says.
     Its ``tile_px`` is the side that tiles of a slide should have: TILE_FACTOR times that of the training set, or what
-    makes MIN_TILE_PX after up-sampling.
+    makes MIN_SIDE_PX after up-sampling.
 
     Raises UserError where the model is unknown, damaged or of the wrong kind for the backend.
     """
@@ -54,7 +54,7 @@ def load_model(
     network: Any = detector.model
     if bf16 is not None:
         network.bf16 = bf16
-    factor = max(TILE_FACTOR, math.ceil(MIN_TILE_PX / (detector.tile_px * getattr(network, "upsample", 1))))
+    factor = max(TILE_FACTOR, math.ceil(MIN_SIDE_PX / (detector.tile_px * getattr(network, "upsample", 1))))
     widen_tiles(network, factor)
     detector = replace(detector, tile_px=factor * detector.tile_px)
     if device != "cpu" or backend == "eager":

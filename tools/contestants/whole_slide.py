@@ -37,6 +37,7 @@ class TilesInMemory:
     """Stands for a slide: gives the tiles that were read from it before."""
 
     def __init__(self, slide: Slide, tiles: Sequence[Region], size: Size) -> None:
+        self.size_um = slide.size_um
         self.images = {tile: slide.read(tile, size) for tile in tiles}
 
     def read(self, region: Region, size: Size) -> np.ndarray:
@@ -50,7 +51,7 @@ def turns_of(predictor: SlidePredictor, path: Path) -> dict[str, Turn]:
     """
     with Slide.open(path) as slide:
         tiles = predictor.plan(slide).tiles
-        memory: Any = TilesInMemory(slide, tiles, Size(predictor.tile_px, predictor.tile_px))
+        memory: Any = TilesInMemory(slide, tiles, predictor.tile_size(slide))
     step = predictor.batch_size
 
     def whole() -> SlideDetections:

@@ -104,8 +104,9 @@ def test_out_of_memory_halves_the_batch_once_and_goes_on(slide, error, capsys):
     found = SlidePredictor(detector, tile_px=64, overlap=0.3, batch_size=8).predict(slide)
     expected = SlidePredictor(BlobDetector(), tile_px=64, overlap=0.3).predict(slide)
     np.testing.assert_array_equal(found.boxes_l0, expected.boxes_l0)
-    assert detector.sizes[:3] == [8, 4, 2]
-    assert set(detector.sizes[2:]) <= {1, 2}
+    failed = [size for size in detector.sizes if size > 2]
+    assert failed in ([8, 4], [4])  # the last batch of the slide has four tiles, and may come first
+    assert detector.sizes[: len(failed)] == failed
     assert "going on with 2" in capsys.readouterr().err
 
 

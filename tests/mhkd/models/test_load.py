@@ -9,7 +9,7 @@ from torch import nn
 from mhkd.models.compiled import FrozenBackbone
 from mhkd.models.export import export_graph
 from mhkd.models.exported import ExportedDetector
-from mhkd.models.load import MIN_TILE_PX, TILE_FACTOR, load_model, widen_tiles
+from mhkd.models.load import MIN_SIDE_PX, TILE_FACTOR, load_model, widen_tiles
 from preprocess.errors import UserError
 from tests.detectors import write_detector
 
@@ -23,8 +23,8 @@ def test_a_checkpoint_becomes_frozen_graphs_on_the_cpu_and_stays_itself_on_reque
 
 def test_tiles_of_a_student_without_up_sampling_are_not_tiny(checkpoint, tmp_path):
     native = load_model(write_detector(tmp_path / "native.pth", "MODEL.MHKD.UPSAMPLE", 1), device="cpu")
-    assert native.tile_px == MIN_TILE_PX
-    factor = MIN_TILE_PX // 32
+    assert native.tile_px == MIN_SIDE_PX
+    factor = MIN_SIDE_PX // 32
     usual = load_model(checkpoint, device="cpu").model.proposal_generator.post_nms_topk[False] // TILE_FACTOR
     assert native.model.proposal_generator.post_nms_topk[False] == factor * usual
 
