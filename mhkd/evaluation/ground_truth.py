@@ -29,17 +29,22 @@ class GroundTruth:
     def of(
         cls, boxes_l0: object, names: Sequence[str], class_names: Sequence[str], ignore: Sequence[bool] | None = None
     ) -> GroundTruth:
-        """From boxes, (M, 4) or empty, and their class names; UserError where the model does not know a name."""
-        unknown = sorted(set(names) - set(class_names))
+        """From boxes, (M, 4) or empty, and their class names; UserError where the model does not know a name.
+
+        Names that differ in case alone are one, unless the model tells such classes apart.
+        """
+        index = {name.casefold(): i for i, name in enumerate(class_names)}
+        key = str.casefold if len(index) == len(class_names) else str
+        index = {key(name): i for i, name in enumerate(class_names)}
+        unknown = sorted({name for name in names if key(name) not in index})
         if unknown:
             known = ", ".join(map(repr, class_names))
             raise UserError(
                 f"annotated as {', '.join(map(repr, unknown))}, but the model knows {known}",
-                remedy="evaluate with the labels that the model was trained on",
+                remedy="map them to what it was trained on: --class-map with lines like 'glom: Glomerulus'",
             )
-        index = {name: i for i, name in enumerate(class_names)}
         return cls(
             np.asarray(boxes_l0, dtype=np.float64).reshape(-1, 4),
-            np.array([index[name] for name in names], dtype=np.int64),
+            np.array([index[key(name)] for name in names], dtype=np.int64),
             np.zeros(len(names), dtype=bool) if ignore is None else np.asarray(ignore, dtype=bool),
         )
