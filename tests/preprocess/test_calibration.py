@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from preprocess.calibration import calibrate
 from preprocess.errors import UserError
+from preprocess.geometry import MAX_MPP, MIN_MPP
 
 SLIDE = Path("slide.svs")
 VENDOR = {"openslide.mpp-x": "0.25", "openslide.mpp-y": "0.25"}
@@ -76,5 +77,5 @@ def test_whatever_a_file_says_the_result_is_plausible_or_refused(properties):
         found = calibrate(SLIDE, properties)
     except UserError:
         return
-    assert 0.05 <= found.mpp_x <= 40
-    assert 0.05 <= found.mpp_y <= 40
+    assert MIN_MPP <= found.mpp_x <= MAX_MPP
+    assert MIN_MPP <= found.mpp_y <= MAX_MPP

@@ -29,6 +29,7 @@ class Peer:
     seconds: float = 0.0
     cpu_s: float = 0.0
     score_thresh: float | None = None
+    is_thread_safe: bool = False
     provenance: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
