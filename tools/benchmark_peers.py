@@ -6,7 +6,6 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from mhkd.config import read_config
 from mhkd.controls.runner import run_folder
 from mhkd.controls.table import TEACHER, Recipe
 from mhkd.engine.train import DETECTOR_FILE
@@ -14,7 +13,6 @@ from mhkd.models.checkpoint import resolve_device
 from preprocess.console import HelpFormatter, describe_error, report, run_main
 from preprocess.errors import UserError
 from preprocess.files import write_text
-from preprocess.manifest import Manifest
 from preprocess.splits import SPLITS
 from tools.contestants.peer_runs import FROM_TEACHER, PEERS, Job, markdown, table
 
@@ -56,13 +54,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     names, seeds = args.peers.split(","), [int(seed) for seed in args.seeds.split(",")]
     if unknown := [name for name in names if name not in PEERS]:
         raise UserError(f"no peer is called {', '.join(unknown)}", remedy=f"there are {', '.join(PEERS)}")
-    manifest = Manifest.read(args.tiles)
-    recipe = Recipe(
-        configs=args.configs,
-        tiles=args.tiles,
-        teacher_iterations=args.teacher_iterations or _iterations(args.configs / "teacher.yaml"),
-        iterations=args.iterations or _iterations(args.configs / "baseline_strict.yaml"),
-        scale=round(manifest.student_mpp / manifest.teacher_mpp),
+    recipe = Recipe.of(
+        args.configs,
+        args.tiles,
+        teacher_iterations=args.teacher_iterations,
+        iterations=args.iterations,
         overrides=tuple(args.overrides),
         device=resolve_device(args.device),
     )
@@ -84,10 +80,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         write_text(args.output_dir / "peers.md", markdown(frame))
         lines = [markdown(frame), str(args.output_dir / "peers.csv"), str(args.output_dir / "peers.md")]
     return report(lines, failed, len(names) * len(seeds) + len(ours))
-
-
-def _iterations(config: Path) -> int:
-    return int(read_config(config).SOLVER.MAX_ITER)
 
 
 if __name__ == "__main__":

@@ -6,14 +6,12 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from mhkd.config import read_config
 from mhkd.controls.report import write_report
 from mhkd.controls.runner import run_controls
 from mhkd.controls.table import CONTROLS, Recipe
 from mhkd.models.checkpoint import resolve_device
 from preprocess.console import HelpFormatter, report, run_main
 from preprocess.errors import UserError
-from preprocess.manifest import Manifest
 from preprocess.outcome import failures
 from preprocess.splits import SPLITS
 
@@ -59,13 +57,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
-    manifest = Manifest.read(args.tiles)
-    recipe = Recipe(
-        configs=args.configs,
-        tiles=args.tiles,
-        teacher_iterations=args.teacher_iterations or _iterations(args.configs / "teacher.yaml"),
-        iterations=args.iterations or _iterations(args.configs / "baseline_strict.yaml"),
-        scale=round(manifest.student_mpp / manifest.teacher_mpp),
+    recipe = Recipe.of(
+        args.configs,
+        args.tiles,
+        teacher_iterations=args.teacher_iterations,
+        iterations=args.iterations,
         overrides=tuple(args.overrides),
         teacher_overrides=tuple(args.teacher_opts.split()),
         device=resolve_device(args.device),
@@ -93,10 +89,6 @@ def _seeds(text: str) -> list[int]:
         return [int(seed) for seed in text.split(",")]
     except ValueError:
         raise UserError(f"--seeds {text!r} are no numbers", remedy="give them like 1,2,3") from None
-
-
-def _iterations(config: Path) -> int:
-    return int(read_config(config).SOLVER.MAX_ITER)
 
 
 if __name__ == "__main__":

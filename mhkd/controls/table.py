@@ -14,10 +14,11 @@ from detectron2.config import CfgNode
 from mhkd.config import read_config
 from mhkd.engine.phases import phase_configs
 from preprocess.errors import UserError
+from preprocess.manifest import Manifest
 
 TEACHER = "teacher"
 STEPS = ("step1.yaml", "step2.yaml", "step3.yaml")
-_WEIGHTS = ("FEATURE", "LOCAL", "SEMANTIC_CLS", "SEMANTIC_BOX")
+_WEIGHTS = ("FEATURE", "LOCAL", "SEMANTIC_CLS", "SEMANTIC_BOX")  # those of MODEL.MHKD.LOSS_WEIGHTS that controls set
 # What differs between a phase and the strict baseline but is no part of what the phase distils.
 _NOT_OF_THE_PHASE = ("SOLVER.", "OUTPUT_DIR", "MODEL.META_ARCHITECTURE", "MODEL.MHKD.PHASES", "VERSION")
 
@@ -129,6 +130,27 @@ class Recipe:
     overrides: tuple[str, ...] = ()
     teacher_overrides: tuple[str, ...] = ()
     device: str = "cpu"
+
+    @classmethod
+    def of(
+        cls,
+        configs: Path,
+        tiles: Path,
+        *,
+        teacher_iterations: int | None = None,
+        iterations: int | None = None,
+        **shared: Any,
+    ) -> Recipe:
+        """For the scale factor of ``tiles``; iterations that are not given are those of ``configs``."""
+        manifest = Manifest.read(tiles)
+        return cls(
+            configs=configs,
+            tiles=tiles,
+            teacher_iterations=teacher_iterations or int(read_config(configs / "teacher.yaml").SOLVER.MAX_ITER),
+            iterations=iterations or int(read_config(configs / "baseline_strict.yaml").SOLVER.MAX_ITER),
+            scale=round(manifest.student_mpp / manifest.teacher_mpp),
+            **shared,
+        )
 
     def config(self, control: Control, *, seed: int, output_dir: Path, teacher: Path | None) -> CfgNode:
         """The complete configuration of one run. Raises UserError where its phases do not add up to its budget."""
