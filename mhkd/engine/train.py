@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from mhkd.engine.trainer import Trainer, detector_traits
 from mhkd.models.checkpoint import load_strictly, read_checkpoint
 from mhkd.provenance import software
 from preprocess.errors import UserError
-from preprocess.files import atomic_path, sha256_of, write_json
+from preprocess.files import atomic_path, exclusive_use, sha256_of, write_json
 from preprocess.manifest import Manifest
 
 logger = logging.getLogger(__name__)
@@ -41,8 +42,13 @@ def run_training(cfg: CfgNode) -> Path:
 
     Raises:
         UserError: missing tiles, weights or previous step; a folder that holds a run of another
-            configuration; a loss that is not finite.
+            configuration, or that another process trains in; a loss that is not finite.
     """
+    with exclusive_use(cfg.OUTPUT_DIR) if comm.is_main_process() else nullcontext():
+        return _run_phases(cfg)
+
+
+def _run_phases(cfg: CfgNode) -> Path:
     manifest = Manifest.read(cfg.DATASETS.TILES)
     _check_split(manifest)
     cfg = resolve_init(cfg)

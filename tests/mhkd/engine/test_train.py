@@ -16,6 +16,7 @@ from mhkd.engine.train import launch_training, run_training
 from mhkd.engine.trainer import Trainer
 from mhkd.models.checkpoint import load_detector, read_checkpoint
 from preprocess.errors import UserError
+from preprocess.files import exclusive_use
 from tests.mhkd.modeling.pairs import CASCADE
 
 MakeCfg = Callable[..., CfgNode]
@@ -191,6 +192,13 @@ def test_a_finished_run_is_not_repeated_and_another_is_not_mixed_in(tiny_cfg: Ma
     assert (teacher.parent / "train" / "detector.pth").stat().st_mtime_ns == first
     with pytest.raises(UserError, match="other config"):
         run_training(tiny_cfg("teacher", "SOLVER.BASE_LR", 0.5))
+
+
+def test_two_runs_do_not_share_a_folder(tiny_cfg: MakeCfg) -> None:
+    cfg = tiny_cfg("teacher")
+    with exclusive_use(cfg.OUTPUT_DIR), pytest.raises(UserError, match="another process is at work here"):
+        run_training(cfg)
+    assert run_training(cfg).is_file()
 
 
 def test_where_a_student_starts_can_stand_in_the_config(tiny_cfg: MakeCfg, teacher: Path, tmp_path: Path) -> None:
