@@ -296,7 +296,7 @@ def test_missing_steps_are_named_with_the_remedy(tiny_cfg: MakeCfg, teacher: Pat
 
 
 def test_divergence_is_one_clear_error(tiny_cfg: MakeCfg) -> None:
-    with pytest.raises(UserError, match=r"diverged.*iteration=\d+! \(loss_\w+.*BASE_LR"):
+    with pytest.raises(UserError, match=r"diverged.*BASE_LR"):
         run_training(tiny_cfg("teacher", "SOLVER.BASE_LR", 1e12, "SOLVER.CLIP_GRADIENTS.ENABLED", False))
 
 
