@@ -18,7 +18,8 @@ from preprocess.splits import SPLITS
 EXAMPLES = f"""
 Every student gets the same iterations and starts from the teacher of its seed (independent: from ImageNet weights, with
 the iterations of teacher and student together). All share one learning-rate schedule over their phases. Both are
-checked, and a run is never done twice. Tune on --split val; look at test once.
+checked, and a run is never done twice: a finished one is read, or refused where iterations, overrides or teacher are
+others now. Tune on --split val; look at test once.
 
 controls:
 {chr(10).join(f"  {name:14} {control.text}" for name, control in CONTROLS.items())}
@@ -28,9 +29,12 @@ examples:
   python tools/run_controls.py --tiles output/demo/tiles --slides data/demo/slides.csv --output-dir output/controls \\
       --jobs 2
 
-  # does a larger feature weight help? scored on the validation slides
-  python tools/run_controls.py --tiles output/demo/tiles --slides data/demo/slides.csv --output-dir output/heavier \\
-      --controls strict,phases12 --split val --teachers output/controls MODEL.MHKD.LOSS_WEIGHTS.LOCAL 5.0
+  # does another learning rate help? scored on the validation slides, with the teachers of the table above
+  python tools/run_controls.py --tiles output/demo/tiles --slides data/demo/slides.csv --output-dir output/faster \\
+      --controls strict,phases12 --split val --teachers output/controls SOLVER.BASE_LR 0.001
+
+  # weights of the losses stand in the steps: name a folder of your own, a copy of configs/demo with other numbers
+  python tools/run_controls.py --configs configs/mine ...
 """
 
 
@@ -47,9 +51,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--iterations", type=int, help="of every student (default: baseline_strict.yaml's)")
     parser.add_argument("--teacher-iterations", type=int, help="of the teacher (default: teacher.yaml's)")
     parser.add_argument("--teacher-opts", default="", metavar='"KEY VALUE"', help="overrides for the teacher")
-    parser.add_argument("--teachers", type=Path, help="take the teachers from this output folder of other controls")
+    parser.add_argument("--teachers", type=Path, help="take the teachers, of the same making, from this output folder")
     parser.add_argument("--split", choices=SPLITS, default="test", help="what to score")
-    parser.add_argument("--jobs", type=int, default=1, help="processes that train at once; each takes 1 to 2 GB")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at once, 1 to 2 GB each; OMP_NUM_THREADS is for each")
     parser.add_argument("--device", default="auto", help="cpu, cuda, or auto: cuda where there is one")
     parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="overrides for independent and students")
     return parser

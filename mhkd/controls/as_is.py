@@ -15,12 +15,15 @@ from preprocess.manifest import Manifest
 def export_as_is(teacher: Path, path: Path, manifest: Manifest, upsample: int) -> None:
     """Write the detector ``teacher`` to ``path`` with an input of the student's um/px that it up-samples itself.
 
-    Not one weight is another. A file that is there already and was made of this teacher stays as it is. Raises
-    UserError where ``teacher`` up-samples already: it is no high-resolution teacher then.
+    Not one weight is another. A file that is there already stays as it is, unless it was made of another teacher or for
+    other tiles. Raises UserError where ``teacher`` up-samples already: it is no high-resolution teacher then.
     """
-    weights = sha256_of(teacher)
-    if path.is_file() and load_detector(path).provenance["inputs"] == {"weights": weights}:
-        return
+    weights, tile_px = sha256_of(teacher), int(manifest.tiles["student_width"].iloc[0])
+    if path.is_file():
+        before = load_detector(path)
+        made = before.provenance["inputs"], before.cfg.MODEL.MHKD.UPSAMPLE, before.input_mpp, before.tile_px
+        if made == ({"weights": weights}, upsample, manifest.student_mpp, tile_px):
+            return
     detector = load_detector(teacher)
     cfg = detector.cfg.clone()
     cfg.defrost()
@@ -32,7 +35,7 @@ def export_as_is(teacher: Path, path: Path, manifest: Manifest, upsample: int) -
         detector.model,
         cfg,
         input_mpp=manifest.student_mpp,
-        tile_px=int(manifest.tiles["student_width"].iloc[0]),
+        tile_px=tile_px,
         class_names=detector.class_names,
         provenance={**software(), "inputs": {"weights": weights}, "seed": cfg.SEED, "iterations": 0},
     )

@@ -17,6 +17,7 @@ import torch
 from detectron2.config import CfgNode
 
 from mhkd.controls.as_is import export_as_is
+from mhkd.controls.foreign_teacher import check_teacher
 from mhkd.controls.table import CONTROLS, TEACHER, Recipe
 from mhkd.engine.phases import phase_configs
 from mhkd.engine.train import DETECTOR_FILE, run_training
@@ -65,12 +66,13 @@ def run_controls(
 ) -> list[Outcome[Run, dict[str, Any]]]:
     """Train and score the controls ``names`` with every one of ``seeds``, ``jobs`` at once.
 
-    The teachers come first, one a seed, unless ``teachers`` is the output folder of other controls that had them. A
-    run that fails does not stop the others. Raises UserError for a name that is no control.
+    The teachers come first, one a seed, unless ``teachers`` is the output folder of other controls that had them. What
+    is there already, finished or interrupted, must be what ``recipe`` describes. A run that fails does not stop the
+    others. Raises UserError for a name that is no control.
     """
     if unknown := [name for name in names if name not in CONTROLS]:
         raise UserError(f"no control is called {', '.join(unknown)}", remedy=f"there are {', '.join(CONTROLS)}")
-    threads = max(1, (os.cpu_count() or 1) // max(1, jobs))
+    threads = threads_of_a_run(jobs)
 
     def runs(names: Sequence[str]) -> list[Run]:
         return [
@@ -86,6 +88,14 @@ def run_controls(
     return done + run_cohort(_carry_out, rest, jobs, "students", unit="run")
 
 
+def threads_of_a_run(jobs: int) -> int:
+    """OMP_NUM_THREADS where the user says so, else the share that one of ``jobs`` has of the processors at hand."""
+    wanted = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    if wanted.isdecimal() and int(wanted):
+        return int(wanted)
+    return max(1, len(os.sched_getaffinity(0)) // max(1, jobs))
+
+
 def run_folder(output_dir: Path, control: str, seed: int) -> Path:
     """Where a run has its checkpoints, its log and its result."""
     return output_dir / control / f"seed{seed}"
@@ -98,16 +108,21 @@ def _carry_out(run: Run) -> dict[str, Any]:
     run.folder.mkdir(parents=True, exist_ok=True)
     with _output_to(run.folder / "output.txt"):
         detector, control = run.folder / DETECTOR_FILE, CONTROLS[run.control]
+        manifest = Manifest.read(run.recipe.tiles)
         if control.budget == "none":
-            manifest = Manifest.read(run.recipe.tiles)
             export_as_is(run.teacher, detector, manifest, control.factor(run.recipe.scale))
-        elif run.control != TEACHER or run.teacher == detector:
-            cfg = run.recipe.config(control, seed=run.seed, output_dir=run.folder, teacher=run.teacher)
+        elif run.control == TEACHER and run.teacher != detector:
+            detector = run.teacher
+            check_teacher(detector, _config(run), manifest)
+        else:
+            cfg = _config(run)
             run_training(cfg)
             _check_start(run, cfg)
-        else:
-            detector = run.teacher
         return _score(run, detector) | {"seconds_per_iteration": seconds_per_iteration(detector.parent)}
+
+
+def _config(run: Run) -> CfgNode:
+    return run.recipe.config(CONTROLS[run.control], seed=run.seed, output_dir=run.folder, teacher=run.teacher)
 
 
 def seconds_per_iteration(folder: Path) -> float | None:
@@ -128,7 +143,8 @@ def seconds_per_iteration(folder: Path) -> float | None:
 def _check_start(run: Run, cfg: CfgNode) -> None:
     """Equal initial weights: the record of the first phase must name the very file."""
     record = Path(phase_configs(cfg)[0].OUTPUT_DIR) / "run.json"
-    expected = sha256_of(run.teacher) if CONTROLS[run.control].start == TEACHER else None
+    start = str(run.teacher) if CONTROLS[run.control].start == TEACHER else cfg.MODEL.WEIGHTS
+    expected = sha256_of(start) if start and "://" not in start else None
     if json.loads(record.read_text(encoding="utf-8")).get("weights") != expected:
         raise UserError("did not start from the weights that its control says", path=record)
 

@@ -12,6 +12,7 @@ from typing import Any
 from detectron2.config import CfgNode
 
 from mhkd.config import read_config
+from mhkd.engine.initialisation import is_backbone_file
 from mhkd.engine.phases import phase_configs
 from preprocess.errors import UserError
 from preprocess.manifest import Manifest
@@ -153,7 +154,11 @@ class Recipe:
         )
 
     def config(self, control: Control, *, seed: int, output_dir: Path, teacher: Path | None) -> CfgNode:
-        """The complete configuration of one run. Raises UserError where its phases do not add up to its budget."""
+        """The complete configuration of one run.
+
+        Raises:
+            UserError: its phases do not add up to its budget, or an override names other weights.
+        """
         is_teacher = control.budget == "teacher"
         file = {"teacher": "teacher.yaml", "both": "baseline_independent.yaml"}.get(
             control.budget, "baseline_strict.yaml"
@@ -172,8 +177,18 @@ class Recipe:
         cfg.merge_from_list(list(self.teacher_overrides if is_teacher else self.overrides))
         cfg.DATASETS.TILES, cfg.OUTPUT_DIR, cfg.SEED = str(self.tiles), str(output_dir), seed
         cfg.MODEL.DEVICE = self.device
+        if control.distils and str(teacher) != cfg.MODEL.MHKD.TEACHER.WEIGHTS:
+            raise UserError(
+                f"{control.text}: another teacher, {cfg.MODEL.MHKD.TEACHER.WEIGHTS}",
+                remedy="leave MODEL.MHKD.TEACHER.WEIGHTS to the controls: a student has the teacher of its seed",
+            )
         if control.start == "teacher":
             cfg.MODEL.WEIGHTS = str(teacher)
+        elif cfg.MODEL.WEIGHTS and not is_backbone_file(cfg.MODEL.WEIGHTS):
+            raise UserError(
+                f"{control.text}: it would start from {cfg.MODEL.WEIGHTS}",
+                remedy="leave MODEL.WEIGHTS out, or name a model-zoo backbone (.pkl)",
+            )
         cfg.freeze()
         total = sum(phase.SOLVER.MAX_ITER for phase in phase_configs(cfg))
         if total != self.budget(control):
@@ -200,11 +215,11 @@ class Recipe:
         if control.losses:
             weights = {f"MODEL.MHKD.LOSS_WEIGHTS.{name}": weight for name, weight in control.losses.items()}
             return [{"NAME": "alone", **weights, **(control.overrides or {})}]
-        base = dict(_leaves(self._read("baseline_strict.yaml", [])))
+        base = dict(leaves(self._read("baseline_strict.yaml", [])))
         found: list[dict[str, Any]] = []
         for file in STEPS:
             for phase in phase_configs(self._read(file, [])):
-                changed = {k: v for k, v in _leaves(phase) if base.get(k) != v and not k.startswith(_NOT_OF_THE_PHASE)}
+                changed = {k: v for k, v in leaves(phase) if base.get(k) != v and not k.startswith(_NOT_OF_THE_PHASE)}
                 found.append({"NAME": Path(phase.OUTPUT_DIR).name, **changed})
         if len(found) < control.phases:
             raise UserError(f"{len(found)} phases where a control wants {control.phases}", path=self.configs)
@@ -234,9 +249,10 @@ def _set_input(cfg: CfgNode, upsample: int, scale: int) -> None:
     cfg.MODEL.ANCHOR_GENERATOR.SIZES = [[side * upsample / scale for side in level] for level in sizes]
 
 
-def _leaves(cfg: CfgNode, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(cfg: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The full names and values of the keys of a configuration."""
     for key, value in cfg.items():
-        if isinstance(value, CfgNode):
-            yield from _leaves(value, f"{prefix}{key}.")
+        if isinstance(value, dict):  # so is a CfgNode
+            yield from leaves(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value

@@ -6,6 +6,7 @@ the configuration that builds it, and what a caller must know to feed it.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,11 @@ class SafeCheckpointer(DetectionCheckpointer):
         if Path(filename).suffix == ".pkl" and "__author__" not in loaded:
             return {"model": loaded, "__author__": "Caffe2", "matching_heuristics": True}
         return loaded if "model" in loaded else {"model": loaded}
+
+    def _load_model(self, checkpoint: Any) -> Any:
+        """Keeps what did not fit as ``incompatible``, which Detectron2 only logs."""
+        self.incompatible = super()._load_model(checkpoint)
+        return self.incompatible
 
     def save(self, name: str, **kwargs: Any) -> None:
         """Save atomically, so that an interrupted run never resumes from half a file."""
@@ -103,7 +109,16 @@ def load_initial_weights(model: GeneralizedRCNN, path: str) -> None:
         content = read_checkpoint(path)
         load_strictly(model, content.get("model", content), path, may_be_missing=("bfa.",))
         return
-    incompatible = SafeCheckpointer(model).load(path)
-    wrong = [k for k in incompatible["missing_keys"] if k.startswith("backbone.bottom_up.")] if incompatible else []
-    if wrong:
-        raise UserError(f"the backbone weights lack {', '.join(wrong[:3])}", path=path, remedy="check MODEL.RESNETS")
+    checkpointer = SafeCheckpointer(model)
+    checkpointer.load(path)
+    missing = [key for key in checkpointer.incompatible.missing_keys if key.startswith("backbone.bottom_up.")]
+    # Beside its stages a backbone file has a classifier, which nothing here reads.
+    unknown = [key for key in checkpointer.incompatible.unexpected_keys if re.search(r"\bres\d", key)]
+    for problem, keys in (("lack", missing), ("have unknown", unknown)):
+        if keys := [key for key in keys if not key.endswith("num_batches_tracked")]:
+            more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+            raise UserError(
+                f"the backbone weights {problem} {', '.join(keys[:3])}{more}",
+                path=path,
+                remedy="check MODEL.BACKBONE and MODEL.RESNETS",
+            )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
 import shutil
 from contextlib import nullcontext
 from pathlib import Path
@@ -109,7 +110,7 @@ def _run_phase(cfg: CfgNode, manifest: Manifest, inputs: dict[str, str], exporte
                 trainer.train()
     except FloatingPointError as error:
         raise UserError(
-            f"training diverged: {error}".split("\n")[0],
+            f"training diverged: {_what_diverged(str(error))}",
             path=cfg.OUTPUT_DIR,
             remedy="lower SOLVER.BASE_LR or the loss weights",
         ) from None
@@ -127,6 +128,13 @@ def _run_phase(cfg: CfgNode, manifest: Manifest, inputs: dict[str, str], exporte
     if thresh is not None:
         provenance["score_thresh_origin"] = "best F1 on the validation tiles"
     export_detector(exported, detector, cfg, **traits, provenance=provenance, score_thresh=thresh)
+
+
+def _what_diverged(message: str) -> str:
+    """The first line of the trainer's message, with the names of the losses that are not finite."""
+    first, _, losses = message.partition("\n")
+    names = re.findall(r"'(\w+)': (?:np\.float64\()?-?(?:nan|inf)\b", losses)
+    return first + (f" ({', '.join(names)})" if names else "")
 
 
 def fit_to_data(cfg: CfgNode, manifest: Manifest) -> CfgNode:

@@ -21,12 +21,12 @@ def tiles(slides_csv, tmp_path_factory):
     return folder
 
 
-def run(slides_csv, tiles, output, *options):
+def run(slides_csv, tiles, output, *options, overrides=()):
     return run_controls.main(
         [
             *("--configs", str(DEMO), "--tiles", str(tiles), "--slides", str(slides_csv), "--output-dir", str(output)),
             *("--iterations", "4", "--teacher-iterations", "4", "--seeds", "1", "--device", "cpu"),
-            *("--jobs", "0", "--teacher-opts", " ".join(OVERRIDES), *options, *OVERRIDES),
+            *("--jobs", "0", "--teacher-opts", " ".join(OVERRIDES), *options, "--", *OVERRIDES, *overrides),
         ]
     )
 
@@ -65,6 +65,30 @@ def test_controls_make_a_table_and_are_not_run_twice(slides_csv, tiles, tmp_path
     capsys.readouterr()
     assert run(slides_csv, tiles, tmp_path / "c", "--controls", "strict", "--teachers", str(tmp_path)) == 1
     assert "failed: teacher, seed 1: " in capsys.readouterr().err
+    check_that_other_rows_are_not_mixed_in(slides_csv, tiles, output, capsys)
+
+
+def check_that_other_rows_are_not_mixed_in(slides_csv, tiles, output, capsys):
+    """A row that is added with other settings fails, and so do the finished ones; nothing of theirs changes."""
+    before, table = modified(output), (output / "controls.csv").read_bytes()
+
+    def failures(*options, overrides=()) -> str:
+        assert run(slides_csv, tiles, output, *options, overrides=overrides) in {1, 3}  # of none, of some
+        return capsys.readouterr().err
+
+    assert "failed: strict, seed 1: " in (said := failures("--controls", "strict", "--iterations", "6"))
+    assert "holds a run with other config" in said
+    assert "strict/seed1/train: holds a run" in failures("--controls", "strict", overrides=("SOLVER.BASE_LR", "0.25"))
+    # The teacher of this very folder, and that folder's as the teacher of others: without it no student is trained.
+    other = ("--controls", "strict,joint", "--teacher-iterations", "6")
+    assert "teacher/seed1/train: holds a run with other config" in failures(*other)
+    elsewhere = output.parent / "d"
+    assert run(slides_csv, tiles, elsewhere, *other, "--teachers", str(output)) == 1
+    assert "trained with SOLVER.MAX_ITER 4 (here 6)" in capsys.readouterr().err
+    assert not (elsewhere / "joint").exists()
+    assert not (output / "joint").exists()
+    assert modified(output) == before
+    assert (output / "controls.csv").read_bytes() != table
 
 
 def test_unknown_controls_and_seeds_are_refused(slides_csv, tiles, tmp_path):

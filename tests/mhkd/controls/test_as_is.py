@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -27,3 +29,11 @@ def test_the_teacher_sees_low_magnification_with_its_own_weights(tile_pairs, tea
     assert path.stat().st_mtime_ns == before
     with pytest.raises(UserError, match="up-samples its input"):
         export_as_is(path, tmp_path / "again.pth", manifest, 4)
+
+
+def test_other_tiles_make_another_file(tile_pairs, teacher, tmp_path):
+    manifest, path = Manifest.read(tile_pairs), tmp_path / "detector.pth"
+    export_as_is(teacher, path, manifest, 4)
+    export_as_is(teacher, path, replace(manifest, student_mpp=16.0), 8)
+    found = load_detector(path)
+    assert (found.input_mpp, found.model.upsample) == (16.0, 8)

@@ -120,5 +120,14 @@ def test_overrides_reach_students_and_may_not_change_the_iterations():
         phases("strict", "SOLVER.MAX_ITER", "61", "SOLVER.SCHEDULE_LENGTH", "61")
 
 
+def test_overrides_name_neither_a_teacher_nor_weights_to_start_from():
+    with pytest.raises(UserError, match=r"phases 1-2.*another teacher, other\.pth.*the teacher of its seed"):
+        phases("phases12", "MODEL.MHKD.TEACHER.WEIGHTS", "other.pth")
+    with pytest.raises(UserError, match=r"ImageNet.*start from other\.pth"):
+        phases("independent", "MODEL.WEIGHTS", "other.pth")
+    assert phases("independent", "MODEL.WEIGHTS", "R-50.pkl")[0].MODEL.WEIGHTS == "R-50.pkl"
+    assert phases("strict", "MODEL.WEIGHTS", "other.pth")[0].MODEL.WEIGHTS == "teacher.pth"
+
+
 def _weights(settings):
     return {name: weight for name, weight in settings.LOSS_WEIGHTS.items() if weight}

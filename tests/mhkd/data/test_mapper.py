@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import cv2
 import numpy as np
+import pytest
 from detectron2.structures import BoxMode
 from fvcore.transforms.transform import TransformList
 
 from mhkd.data.augmentation import ZoomTransform
-from mhkd.data.mapper import ground_truth
+from mhkd.data.datasets import tile_dicts
+from mhkd.data.mapper import TilePairMapper, ground_truth
+from preprocess.manifest import Manifest
 
 
 def annotation(*box: float, iscrowd: int = 0) -> dict[str, object]:
@@ -24,3 +28,21 @@ def test_boxes_follow_a_zoom_and_mostly_cut_ones_are_left_out() -> None:
     ]
     found = ground_truth(boxes, zoom, (100, 100))
     np.testing.assert_allclose(found.gt_boxes.tensor.numpy(), [[10, 30, 50, 70], [0, 30, 40, 70]])
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_both_images_of_a_pair_and_the_boxes_have_one_draw(tile_pairs, seed: int) -> None:
+    """The dark disc lies where its box says, at both sizes, and in one colour."""
+    tile = tile_dicts(Manifest.read(tile_pairs), "train", "student")[0]
+    mapped = TilePairMapper(with_teacher=True, color_jitter=0.3, zoom=0.3)(tile, np.random.default_rng(seed))
+    image, teacher = (mapped[name].numpy().transpose(1, 2, 0) for name in ("image", "teacher_image"))
+    assert (image.shape, teacher.shape) == ((32, 32, 3), (128, 128, 3))
+    assert (mapped["height"], mapped["width"]) == (32, 32)
+    apart = cv2.resize(teacher, (32, 32), interpolation=cv2.INTER_AREA).astype(int) - image
+    assert np.abs(apart).mean() < 5
+    (box,) = mapped["instances"].gt_boxes.tensor.numpy()
+    for pixels, scale in ((image, 1), (teacher, 4)):
+        left, top, right, bottom = (box * scale).round().astype(int)
+        inside = pixels[top:bottom, left:right].mean()
+        assert inside < pixels.mean() - 5
+    assert "teacher_image" not in TilePairMapper(with_teacher=False, color_jitter=0.0)(tile, np.random.default_rng(0))

@@ -2,13 +2,18 @@ from __future__ import annotations
 
 import collections
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from detectron2.config import CfgNode
+from detectron2.modeling import build_model
 from torch import nn
 
+from mhkd.engine.checkpoint import load_initial_weights
+from mhkd.engine.train import run_training
 from mhkd.models.checkpoint import load_detector, load_strictly, read_checkpoint
 from preprocess.errors import UserError
 
@@ -69,3 +74,56 @@ def test_wrong_weights_are_refused_with_the_key_names() -> None:
         with pytest.raises(UserError, match=message):
             load_strictly(model, weights, "w.pth")
     load_strictly(model, {"weight": good["weight"]}, "w.pth", may_be_missing=("bias",))
+
+
+STAGES = ["res3", "res4", "res5"]
+RESNET = (
+    *("MODEL.BACKBONE.NAME", "build_resnet_fpn_backbone", "MODEL.RESNETS.RES2_OUT_CHANNELS", 64),
+    *("MODEL.RESNETS.OUT_FEATURES", STAGES, "MODEL.FPN.IN_FEATURES", STAGES, "MODEL.RESNETS.DEPTH"),
+)
+PREFIX = "backbone.bottom_up."
+
+
+def zoo_file(path: Path, detector: nn.Module, **changes: np.ndarray | None) -> Path:
+    """The backbone of ``detector`` as Detectron2's model zoo has them: arrays by short names, and a classifier."""
+    weights = {k.removeprefix(PREFIX): v.numpy() for k, v in detector.state_dict().items() if k.startswith(PREFIX)}
+    weights |= {
+        "stem.fc.weight": np.zeros((10, 512), np.float32),
+        **{k.replace("__", "."): v for k, v in changes.items()},
+    }
+    content = {"model": {k: v for k, v in weights.items() if v is not None}, "__author__": "torchvision"}
+    path.write_bytes(pickle.dumps({**content, "matching_heuristics": True}))
+    return path
+
+
+def test_training_starts_from_a_backbone_of_the_model_zoo(tiny_cfg: Callable[..., CfgNode], tmp_path: Path) -> None:
+    source = build_model(tiny_cfg("teacher", *RESNET, 18))
+    path = zoo_file(tmp_path / "R-18.pkl", source)
+    found = build_model(tiny_cfg("teacher", *RESNET, 18))
+    load_initial_weights(found, str(path))
+    expected = {k: v for k, v in source.state_dict().items() if k.startswith(PREFIX)}
+    assert len(expected) > 50
+    assert all(torch.equal(found.state_dict()[k], v) for k, v in expected.items())
+    # Stages up to res2 are frozen: they are the file's after training, too.
+    trained = run_training(tiny_cfg("teacher", *RESNET, 18, "MODEL.WEIGHTS", str(path), "SOLVER.MAX_ITER", 1))
+    key = f"{PREFIX}res2.0.conv1.weight"
+    assert torch.equal(read_checkpoint(trained)["model"][key], expected[key])
+
+
+def test_a_backbone_that_does_not_fit_is_refused_with_the_key_names(
+    tiny_cfg: Callable[..., CfgNode], tmp_path: Path
+) -> None:
+    small, large = (build_model(tiny_cfg("teacher", *RESNET, depth)) for depth in (18, 34))
+    path = tmp_path / "backbone.pkl"
+    with pytest.raises(
+        UserError, match=r"backbone\.pkl: the backbone weights lack backbone\.bottom_up\.res2\.2\.conv1"
+    ):
+        load_initial_weights(large, str(zoo_file(path, small)))
+    with pytest.raises(UserError, match=r"have unknown res2\.2\.conv1.* and \d+ more .*MODEL\.RESNETS"):
+        load_initial_weights(small, str(zoo_file(path, large)))
+    with pytest.raises(UserError, match=r"lack backbone\.bottom_up\.res4\.1\.conv2\.weight \("):
+        load_initial_weights(small, str(zoo_file(path, small, res4__1__conv2__weight=None)))
+    with pytest.raises(UserError, match=r"lack backbone\.bottom_up\.res5\.0\.conv1\.weight \("):
+        load_initial_weights(
+            small, str(zoo_file(path, small, res5__0__conv1__weight=np.zeros((4, 4, 3, 3), np.float32)))
+        )

@@ -11,6 +11,7 @@ import pytest
 import torch
 from detectron2.config import CfgNode
 from detectron2.engine import HookBase
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mhkd.engine.train import launch_training, run_training
 from mhkd.engine.trainer import Trainer
@@ -171,13 +172,17 @@ def test_the_best_student_on_the_validation_tiles_is_exported(
 
 
 def test_losses_and_their_shares_are_logged(tiny_cfg: MakeCfg, teacher: Path) -> None:
-    step3 = distil(tiny_cfg, "step3", teacher, teacher, "TEST.EVAL_PERIOD", 4)
+    pictures = ("VIS_PERIOD", 1, "MODEL.MHKD.LOSS_WEIGHTS.FEATURE", 1.0)
+    step3 = distil(tiny_cfg, "step3", teacher, teacher, "TEST.EVAL_PERIOD", 4, *pictures)
     lines = (step3.parent / "semantic" / "metrics.json").read_text().splitlines()
     logged = {key: value for line in lines for key, value in json.loads(line).items()}
-    for name in ("local", "semantic_cls", "semantic_box"):
+    for name in ("feature", "local", "semantic_cls", "semantic_box"):
         task = sum(v for k, v in logged.items() if k.startswith("loss_") and not k.startswith("loss_kd_"))
         assert logged[f"kd_ratio/{name}"] == pytest.approx(logged[f"loss_kd_{name}"] / task, rel=0.5)
     assert 0 <= logged["val/AP"] <= 100
+    board = EventAccumulator(str(step3.parent / "semantic")).Reload()
+    assert {"loss_kd_feature", "kd_ratio/feature", "kd_ratio/local", "total_loss", "lr"} <= {*board.Tags()["scalars"]}
+    assert {f"features/{p}: f_H, f_L, f_L'" for p in ("p3", "p4", "p5")} <= {*board.Tags()["images"]}
 
 
 def test_a_weight_that_no_loss_reads_is_refused(tiny_cfg: MakeCfg, teacher: Path) -> None:
@@ -206,6 +211,30 @@ def test_where_a_student_starts_can_stand_in_the_config(tiny_cfg: MakeCfg, teach
     overrides = ("MODEL.MHKD.INIT", "teacher", "OUTPUT_DIR", str(tmp_path / "other"), "SOLVER.MAX_ITER", 1)
     chosen = run_training(tiny_cfg("step2", "MODEL.MHKD.TEACHER.WEIGHTS", str(teacher), *overrides))
     assert all(torch.equal(v, weights_of(named)[k]) for k, v in weights_of(chosen).items())
+
+
+def test_phases_can_be_left_out_put_in_another_order_and_merged(tiny_cfg: MakeCfg, teacher: Path) -> None:
+    """The last phase of the method without its local loss, first; then features and RoI features at once."""
+    weight = "MODEL.MHKD.LOSS_WEIGHTS."
+    phases = [
+        {"NAME": "scores", f"{weight}SEMANTIC_CLS": 1.0},
+        {"NAME": "merged", "SHARE": 3, f"{weight}FEATURE": 1.0, f"{weight}LOCAL": 1.0, "MODEL.BACKBONE.FREEZE_AT": 5},
+    ]
+    short = ("MODEL.MHKD.BFA.ENABLED", False, "MODEL.MHKD.PHASES", phases)
+    student = distil(tiny_cfg, "step1", teacher, teacher, *short)
+    logged = {}
+    for phase in student.parent.glob("*/metrics.json"):
+        last = json.loads(phase.read_text().splitlines()[-1])
+        logged[phase.parent.name] = (last["iteration"], {key for key in last if key.startswith("loss_kd_")})
+    assert logged == {
+        "scores": (0, {"loss_kd_semantic_cls"}),
+        "merged": (2, {"loss_kd_feature", "loss_kd_local"}),
+    }
+    # What is trainable is part of a phase: the second one froze the backbone.
+    first, last = (weights_of(student.parent / name / "detector.pth") for name in ("scores", "merged"))
+    changed = {key for key, value in last.items() if not torch.equal(value, first[key])}
+    assert any(key.startswith("roi_heads.") for key in changed)
+    assert not any(key.startswith("backbone.bottom_up.") for key in changed)
 
 
 def test_a_cascade_goes_through_all_phases(tiny_cfg: MakeCfg) -> None:
@@ -269,6 +298,14 @@ def test_missing_steps_are_named_with_the_remedy(tiny_cfg: MakeCfg, teacher: Pat
 def test_divergence_is_one_clear_error(tiny_cfg: MakeCfg) -> None:
     with pytest.raises(UserError, match=r"diverged.*BASE_LR"):
         run_training(tiny_cfg("teacher", "SOLVER.BASE_LR", 1e12, "SOLVER.CLIP_GRADIENTS.ENABLED", False))
+
+
+def test_the_loss_that_is_no_number_is_named_at_once(
+    tiny_cfg: MakeCfg, teacher: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mhkd.modeling.roi_outputs.local_loss", lambda ours, *_: ours.sum() * float("nan"))
+    with pytest.raises(UserError, match=r"NaN at iteration=0! \(loss_kd_local\)"):
+        distil(tiny_cfg, "step2", teacher, teacher)
 
 
 def test_a_damaged_tile_is_named(tiny_cfg: MakeCfg, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,6 +37,16 @@ def test_pkd_ignores_scale_and_offset() -> None:
     assert PKD(3)(3 * features(0) + 5, features(0), NO_BOXES).item() == pytest.approx(0, abs=1e-6)
 
 
+def test_pkd_by_hand() -> None:
+    """Half the squared distance of standardised channels: 1 - correlation, times 3/4 as the deviation is unbiased."""
+    teacher = torch.tensor([[[[0.0, 0.0, 8.0, 8.0]]]])
+    opposite, unrelated = torch.tensor([[[[1.0, 1.0, 0.0, 0.0]]]]), torch.tensor([[[[0.0, 1.0, 0.0, 1.0]]]])
+    assert PKD(1)(opposite, teacher, NO_BOXES).item() == pytest.approx(2 * 3 / 4, rel=1e-5)
+    assert PKD(1)(unrelated, teacher, NO_BOXES).item() == pytest.approx(3 / 4, rel=1e-5)
+    both = PKD(2)(torch.cat([opposite, unrelated], 1), teacher.expand(1, 2, 1, 4), NO_BOXES)
+    assert both.item() == pytest.approx((2 + 1) / 2 * 3 / 4, rel=1e-5)
+
+
 def test_mse_by_hand() -> None:
     assert MSE(1)(torch.zeros(1, 1, 1, 2), torch.tensor([[[[1.0, 3.0]]]]), NO_BOXES).item() == 5.0
 

@@ -26,6 +26,25 @@ def test_mgd_agrees_with_the_reference(foreground_only: bool) -> None:
     assert loss(student, teacher, BOXES).item() == pytest.approx(expected, rel=1e-9)
 
 
+def test_mgd_by_hand() -> None:
+    """A generator that says 2, and one that says what it sees: squared errors per image."""
+    loss = MGD(1)
+    for parameter in loss.parameters():
+        torch.nn.init.zeros_(parameter)
+    torch.nn.init.constant_(loss.generator[2].bias, 2.0)
+    teacher = torch.tensor([1.0, 5.0]).view(1, 1, 1, 2).expand(2, 1, 1, 2)
+    assert loss(torch.zeros(2, 1, 1, 2), teacher, []).item() == pytest.approx(5e-7 * (1 + 9))
+    for layer in (loss.generator[0], loss.generator[2]):  # the identity
+        torch.nn.init.zeros_(layer.bias)
+        torch.nn.init.constant_(layer.weight[0, 0, 1, 1], 1.0)
+    torch.manual_seed(0)
+    hidden = int((torch.rand(1, 1, 8, 8) < 0.45).sum())
+    assert 0 < hidden < 64
+    torch.manual_seed(0)
+    ones = torch.ones(1, 1, 8, 8)
+    assert loss(ones, ones, []).item() == pytest.approx(5e-7 * hidden)
+
+
 def test_the_masked_share_is_the_stated_one() -> None:
     torch.manual_seed(0)
     loss = MGD(1)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from detectron2.config import CfgNode
 from detectron2.utils.events import EventStorage
+from torch.nn import functional
 
 from mhkd.modeling.student import UpsampledRCNN
 from preprocess.errors import UserError
@@ -17,6 +18,8 @@ RESNET = (
     *("MODEL.BACKBONE.NAME", "build_resnet_fpn_backbone", "MODEL.RESNETS.RES2_OUT_CHANNELS", 64),
     *("MODEL.RESNETS.OUT_FEATURES", ["res3", "res4", "res5"]),
 )
+DEEP = (*RESNET, "MODEL.RESNETS.RES2_OUT_CHANNELS", 256)
+TASK = {"loss_rpn_cls", "loss_rpn_loc", "loss_cls", "loss_box_reg"}
 
 
 @pytest.mark.parametrize(
@@ -32,6 +35,7 @@ RESNET = (
         (("MODEL.FPN.OUT_CHANNELS", 64, "MODEL.MHKD.FEATURE_LOSS", "fgd"), {}),
         (("MODEL.TIMM.NAME", "resnet18", "MODEL.MHKD.FEATURE_LOSS", "mgd"), {}),
         ((*RESNET, "MODEL.RESNETS.DEPTH", 34), {"teacher": (*RESNET, "MODEL.RESNETS.DEPTH", 18)}),
+        ((*DEEP, "MODEL.RESNETS.DEPTH", 50), {"teacher": (*DEEP, "MODEL.RESNETS.DEPTH", 101)}),
         (("MODEL.MHKD.FEATURE_LOSS", "cwd", "MODEL.MHKD.FEATURE_FOREGROUND", True), {"classes": 5}),
     ],
     ids=lambda value: "-".join(str(x).rpartition(".")[2] for x in value) or "default",
@@ -48,6 +52,79 @@ def test_every_phase_gives_its_own_losses_and_a_gradient(
     # Distributed training waits for the gradient of every parameter that wants one.
     assert [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
     assert any(p.grad.abs().sum() > 0 for p in model.student.backbone.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize(
+    "losses",
+    [(), ("FEATURE",), ("LOCAL",), ("SEMANTIC_CLS",), ("SEMANTIC_BOX",), ("LOCAL", "SEMANTIC_CLS", "SEMANTIC_BOX")],
+    ids="-".join,
+)
+def test_a_loss_is_there_by_its_weight_beside_those_of_the_task(tiny_cfg: MakeCfg, losses: tuple[str, ...]) -> None:
+    found = []
+    for weight in (1.0, 3.0):
+        weights = [x for name in losses for x in (f"MODEL.MHKD.LOSS_WEIGHTS.{name}", weight)]
+        model = distiller(tiny_cfg, *weights, "SOLVER.WARMUP_ITERS", 0, losses=losses)
+        asked: list[bool] = []
+        model.teacher.detector.backbone.register_forward_pre_hook(lambda *_, asked=asked: asked.append(True))
+        torch.manual_seed(1)
+        with EventStorage(0):
+            found.append(model([pair([[4.0, 4, 20, 22]]), pair([])]))
+        assert len(asked) == bool(losses)
+    once, thrice = found
+    assert set(once) == TASK | {f"loss_kd_{name.lower()}" for name in losses}
+    for name in once:
+        assert thrice[name].item() == pytest.approx(once[name].item() * (3 if "kd" in name else 1), rel=1e-4), name
+
+
+def test_every_network_runs_once_a_batch(tiny_cfg: MakeCfg) -> None:
+    """All losses: one pyramid of each image, one pooling on each side, whatever reads them."""
+    model = distiller(tiny_cfg)
+    calls: list[str] = []
+    for side, detector in (("student", model.student), ("teacher", model.teacher.detector)):
+        for name, part in (("backbone", detector.backbone), ("pooler", detector.roi_heads.box_pooler)):
+            part.register_forward_hook(lambda *_, name=f"{side} {name}": calls.append(name))
+    with EventStorage(0):
+        model([pair([[4.0, 4, 20, 22]]), pair([])])
+    assert sorted(calls) == ["student backbone", "student pooler", "teacher backbone", "teacher pooler"]
+
+
+def test_the_halves_of_the_local_loss_are_objects_and_background(
+    tiny_cfg: MakeCfg, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[torch.Tensor] = []
+    monkeypatch.setattr(
+        "mhkd.modeling.roi_outputs.local_loss", lambda ours, theirs, which: seen.append(which) or ours.sum()
+    )
+    for classes, label, boxes in ((1, 0, [[4.0, 4, 20, 22]]), (5, 4, [[4.0, 4, 20, 22]]), (1, 0, [])):
+        with EventStorage(0):
+            distiller(tiny_cfg, classes=classes)([pair(boxes, label=label)])
+        assert 0 < (~seen[-1]).sum() <= len(seen[-1])
+        assert bool(seen[-1].any()) == bool(boxes)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "changed"),
+    [
+        (("MODEL.MHKD.TEMPERATURE", 4.0), {"loss_kd_semantic_cls", "loss_kd_reverse"}),
+        (("MODEL.MHKD.TEACHER.REVERSE_KL", 5.0), {"loss_kd_reverse"}),
+        (("MODEL.MHKD.FEATURE_FOREGROUND", True), {"loss_kd_feature"}),
+        (("MODEL.MHKD.CWD_TEMPERATURE", 3.0), {"loss_kd_feature"}),
+        (("MODEL.MHKD.FEATURE_LEVEL_WEIGHTS", [0.0, 1.0, 2.0]), {"loss_kd_feature"}),
+        (("MODEL.MHKD.ALIGN", "crosskd"), {"loss_kd_semantic_cls", "loss_kd_semantic_box"}),
+        (("MODEL.MHKD.ALIGN", "iou"), {"loss_kd_semantic_cls", "loss_kd_semantic_box", "loss_kd_reverse"}),
+    ],
+    ids=lambda value: str(value[0]).rpartition(".")[2] if isinstance(value, tuple) else "",
+)
+def test_a_switch_changes_its_own_loss(tiny_cfg: MakeCfg, overrides: tuple[object, ...], changed: set[str]) -> None:
+    batch, found = [pair([[4.0, 4, 20, 22]]), pair([])], []
+    for settings in ((), overrides):
+        cwd = ("MODEL.MHKD.FEATURE_LOSS", "cwd", "MODEL.MHKD.BF16", "off")
+        model = distiller(tiny_cfg, *cwd, *settings, trainable=("roi_heads",))
+        torch.manual_seed(1)  # the sampling of RoIs
+        with EventStorage(0):
+            found.append({name: loss.item() for name, loss in model(batch).items()})
+    before, after = found
+    assert {name for name in before if after[name] != pytest.approx(before[name], rel=1e-5)} == changed
 
 
 def test_of_several_classes_every_score_teaches_and_the_deltas_of_the_objects_own_class_alone(
@@ -118,16 +195,29 @@ def test_stages_of_a_cascade(tiny_cfg: MakeCfg) -> None:
         assert mixed([pair([[4.0, 4, 20, 22]])])["loss_kd_semantic_cls"].item() >= 0
 
 
-@pytest.mark.parametrize("loss", ["pkd", "mse", "cwd", "fgd"])
-def test_an_equal_student_has_nothing_to_learn(tiny_cfg: MakeCfg, loss: str) -> None:
-    """Same weights, same image (s = u = 1): every distillation loss is 0."""
-    model = distiller(
-        tiny_cfg, "MODEL.MHKD.UPSAMPLE", 1, "MODEL.MHKD.FEATURE_LOSS", loss, "MODEL.MHKD.BF16", "off", s=1
-    )
-    model.student.load_state_dict(model.teacher.detector.state_dict(), strict=False)
-    with EventStorage(0):
-        losses = model([pair([[30.0, 30, 80, 90]], side=128, s=1)])
-    assert {k: round(v.item(), 5) for k, v in losses.items() if "kd" in k} == {f"loss_kd_{n.lower()}": 0 for n in ALL}
+@pytest.mark.parametrize(
+    ("loss", "align"), [("pkd", "shared"), ("mse", "crosskd"), ("cwd", "shared"), ("fgd", "crosskd")]
+)
+def test_an_equal_student_has_nothing_to_learn(tiny_cfg: MakeCfg, loss: str, align: str) -> None:
+    """Same weights, same image (s = u = 1): every distillation loss is 0, and is not with other weights."""
+    overrides = ("MODEL.MHKD.UPSAMPLE", 1, "MODEL.MHKD.FEATURE_LOSS", loss, "MODEL.MHKD.ALIGN", align)
+    model = distiller(tiny_cfg, *overrides, "MODEL.MHKD.BF16", "off", "SOLVER.WARMUP_ITERS", 0, s=1)
+    if loss == "fgd":  # its published weights are made for larger sums
+        model.weights["feature"] = 100.0
+    for detector in (model.student, model.teacher.detector):  # fresh ones say about the same whatever they see
+        for layer in (detector.roi_heads.box_predictor.cls_score, detector.roi_heads.box_predictor.bbox_pred):
+            torch.nn.init.normal_(layer.weight, std=0.5)
+    losses = []
+    for equal in (False, True):
+        if equal:
+            model.student.load_state_dict(model.teacher.detector.state_dict(), strict=False)
+        torch.manual_seed(1)
+        with EventStorage(0):
+            found = model([pair([[30.0, 30, 80, 90]], side=128, s=1)])
+        losses.append({k.removeprefix("loss_kd_"): v.item() for k, v in found.items() if "kd" in k})
+    assert losses[0].keys() == losses[1].keys() == {name.lower() for name in ALL}
+    assert min(losses[0].values()) > 1e-4
+    assert max(losses[1].values()) < 1e-6
 
 
 @pytest.mark.parametrize(("s", "u"), [(2, 1), (2, 2), (4, 1), (4, 2), (4, 4), (8, 2), (8, 8)])
@@ -217,20 +307,28 @@ def test_outputs_of_different_classes_are_not_compared(tiny_cfg: MakeCfg) -> Non
 
 @pytest.mark.parametrize("u", [1, 2, 4, 8])
 def test_student_boxes_are_in_the_frame_of_the_given_image(tiny_cfg: MakeCfg, u: int) -> None:
-    """Up-sampling is the detector's own business: ground truth goes in, and boxes come out, in given pixels."""
-    overrides = ("MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.0, "MODEL.MHKD.UPSAMPLE", u)
-    student = UpsampledRCNN(tiny_cfg("step1", *overrides)).eval()
+    """Up-sampling is the detector's own business: ground truth goes in, and boxes come out, in given pixels.
+
+    A native detector on the image made larger beforehand finds the same, in that larger frame.
+    """
+    overrides = ("MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.0, "MODEL.MHKD.BF16", "off", "MODEL.MHKD.UPSAMPLE")
+    students = []
+    for factor in (u, 1):
+        torch.manual_seed(0)
+        students.append(UpsampledRCNN(tiny_cfg("step1", *overrides, factor)).eval())
+    student, native = students
     item = pair([[4.0, 6, 20, 22]], side=(33, 45))
     scaled = student.upsampled_ground_truth([item])[0]
     assert scaled.image_size == (33 * u, 45 * u)
     assert scaled.gt_boxes.tensor.tolist() == [[4 * u, 6 * u, 20 * u, 22 * u]]
     assert item["instances"].gt_boxes.tensor.tolist() == [[4, 6, 20, 22]]
+    larger = functional.interpolate(item["image"][None].float(), scale_factor=u, mode="bilinear")[0]
     with torch.no_grad():
-        (output,) = student([item])
-    assert output["instances"].image_size == (33, 45)
-    boxes = output["instances"].pred_boxes.tensor
-    assert len(boxes) > 0
-    assert (boxes[:, 2].max().item(), boxes[:, 3].max().item()) <= (45, 33)
+        found, expected = student([item])[0]["instances"], native([{"image": larger}])[0]["instances"]
+    assert found.image_size == (33, 45)
+    assert len(found) > 0
+    torch.testing.assert_close(found.scores, expected.scores)
+    torch.testing.assert_close(found.pred_boxes.tensor * u, expected.pred_boxes.tensor, rtol=0, atol=1e-2)
 
 
 def test_pictures_of_the_features_at_their_period(tiny_cfg: MakeCfg) -> None:
