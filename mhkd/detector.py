@@ -53,9 +53,11 @@ class Detector(Protocol):
 DEFAULT_SCORE_THRESH = 0.5
 
 
-def choose_threshold(given: float | None, stored: float | None) -> tuple[float, str]:
-    """The score from which on something counts as found, and where it comes from; ``stored`` is the model's own."""
-    choices = ((given, "given"), (stored, "stored with the model"), (DEFAULT_SCORE_THRESH, "default"))
+def choose_threshold(given: float | None, stored: float | None, chosen: str | None = None) -> tuple[float, str]:
+    """The score from which on something counts as found, and where it comes from; ``stored`` is the model's own, and
+    ``chosen`` how that was chosen, if the model says so (``score_thresh_origin`` of its provenance)."""
+    own = f"stored with the model: {chosen or 'it does not say how it was chosen'}"
+    choices = ((given, "given"), (stored, own), (DEFAULT_SCORE_THRESH, "default: the model has none"))
     return next((thresh, origin) for thresh, origin in choices if thresh is not None)
 
 

@@ -66,7 +66,8 @@ class SearchOptions:
 
     def threshold(self, detector: Detector) -> tuple[float, str]:
         """The score from which on something counts as found, and where that number comes from."""
-        return choose_threshold(self.score_thresh, detector.score_thresh)
+        chosen = detector.provenance.get("score_thresh_origin")
+        return choose_threshold(self.score_thresh, detector.score_thresh, chosen)
 
 
 @dataclass(frozen=True)

@@ -68,14 +68,7 @@ def search_summary(
         "seconds": round(seconds, 2),
         "peak_memory_mb": peak_memory_mb(),
         "warnings": _warnings(slide, predictor.detector.input_mpp, unreadable_mm2, unreadable_tissue_mm2),
-        "settings": {
-            "input_mpp": predictor.detector.input_mpp,
-            "tile_px": predictor.tile_px,
-            "overlap": predictor.overlap,
-            "batch_size": predictor.batch_size,
-            "min_tissue": predictor.min_tissue,
-            "merge_rule": predictor.merge_rule,
-        },
+        "settings": predictor.settings,
     }
 
 

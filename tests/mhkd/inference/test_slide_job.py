@@ -126,5 +126,7 @@ def test_the_threshold_is_given_or_the_model_s_or_a_half():
     assert SearchOptions(score_thresh=0.0).threshold(own) == (0.0, "given")
     thresh, origin = SearchOptions().threshold(own)
     assert thresh == 0.7
-    assert "stored with the model" in origin
-    assert SearchOptions().threshold(BlobDetector()) == (0.5, "default")
+    assert origin == "stored with the model: it does not say how it was chosen"
+    told = BlobDetector(score_thresh=0.7, provenance={"score_thresh_origin": "best F1 on the validation tiles"})
+    assert SearchOptions().threshold(told) == (0.7, "stored with the model: best F1 on the validation tiles")
+    assert SearchOptions().threshold(BlobDetector()) == (0.5, "default: the model has none")
