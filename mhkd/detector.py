@@ -26,7 +26,8 @@ class Detector(Protocol):
     per pixel, and gives ``[{"instances": Instances}]`` with boxes in the pixels of that image. ``tile_px`` is the side
     that tiles of a slide should have, in input pixels; ``score_thresh`` the score that counts as found, chosen on
     validation data, None where that was not done; ``is_thread_safe``, whether it is worth while and allowed to call
-    ``model`` from several threads at once.
+    ``model`` from several threads at once; ``computed_by`` says what runs it, where and in which precision: scores
+    differ a little with that.
     """
 
     @property
@@ -45,14 +46,18 @@ class Detector(Protocol):
     def score_thresh(self) -> float | None: ...
     @property
     def is_thread_safe(self) -> bool: ...
+    @property
+    def computed_by(self) -> str: ...
 
 
 DEFAULT_SCORE_THRESH = 0.5
 
 
-def choose_threshold(given: float | None, stored: float | None) -> tuple[float, str]:
-    """The score from which on something counts as found, and where it comes from; ``stored`` is the model's own."""
-    choices = ((given, "given"), (stored, "stored with the model"), (DEFAULT_SCORE_THRESH, "default"))
+def choose_threshold(given: float | None, stored: float | None, chosen: str | None = None) -> tuple[float, str]:
+    """The score from which on something counts as found, and where it comes from; ``stored`` is the model's own, and
+    ``chosen`` how that was chosen, if the model says so (``score_thresh_origin`` of its provenance)."""
+    own = f"stored with the model: {chosen or 'it does not say how it was chosen'}"
+    choices = ((given, "given"), (stored, own), (DEFAULT_SCORE_THRESH, "default: the model has none"))
     return next((thresh, origin) for thresh, origin in choices if thresh is not None)
 
 
@@ -68,6 +73,7 @@ def describe_detector(detector: Detector) -> dict[str, Any]:
         "input_mpp": detector.input_mpp,
         "class_names": list(detector.class_names),
         "score_thresh": detector.score_thresh,
+        "computed_by": detector.computed_by,
         "provenance": detector.provenance,
     }
 

@@ -38,6 +38,6 @@ def to_slide_frame(annotations: Sequence[Annotation], slide: Slide, origin: str 
         raise UserError(
             f"what was scanned starts at ({x:g}, {y:g}), and it is not stated where its annotations count from",
             path=slide.path,
-            remedy="say it in the column origin or with --annotation-origin: bounds (QuPath) or slide (others)",
+            remedy="say so in the column origin (make_tiles.py: --annotation-origin): bounds (QuPath) or slide",
         )
     return [replace(one, polygon=shapely.affinity.translate(one.polygon, x, y)) for one in annotations]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import traceback
 from collections.abc import Callable, Iterable
@@ -11,15 +10,13 @@ from typing import Any, Generic, TypeVar
 
 from preprocess.console import describe_error
 from preprocess.errors import UserError
+from preprocess.files import DISK_FULL
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
 
 MAX_ATTEMPTS = 2
 """How often an item may take its process with it; then it is reported as failed."""
-
-# A full disk fails every slide alike, so the first one ends the run.
-_FATAL_ERRNOS = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
 @dataclass(frozen=True)
@@ -40,7 +37,8 @@ def attempt(function: Callable[[Any], Any], item: Any) -> Result:
     try:
         return Outcome(item, value=function(item)), None
     except (UserError, OSError) as error:
-        fatal = error if isinstance(error, OSError) and error.errno in _FATAL_ERRNOS else None
+        # A full disk fails every slide alike, so the first one ends the run.
+        fatal = error if isinstance(error, OSError) and error.errno in DISK_FULL else None
         return Outcome(item, error=describe_error(error)), fatal
     except Exception as error:
         if os.environ.get("MHKD_TRACEBACK"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,14 @@ from tests.blobs import BlobDetector
 ABOUT = {"model": {"file": "model.pth", "sha256": "0" * 64}, "provenance": {"git_commit": None}}
 
 
-def load_blobs(path: Path, device: str) -> BlobDetector:
+def load_blobs(path: Path, device: str, *, backend: str) -> BlobDetector:
+    return BlobDetector()
+
+
+def load_and_tell(path: Path, device: str, *, backend: str) -> BlobDetector:
+    """Also leaves a line with the process beside ``path``."""
+    with path.with_suffix(".loads").open("a") as stream:
+        stream.write(f"{os.getpid()}\n")
     return BlobDetector()
 
 
@@ -27,10 +35,11 @@ def job_of(
     mpp: float | None = None,
     origin: Any = "bounds",
     sha256: str = "0" * 64,
+    backend: str = "torch",
     **options: Any,
 ) -> SlideJob:
     file = slide if isinstance(slide, SlideFile) else SlideFile(slide)
-    model = ModelFile(load_blobs, Path("model.pth"), sha256)
+    model = ModelFile(load_blobs, Path("model.pth"), sha256, backend=backend)
     outputs = OutputSpec(folder, in_order(formats), origin)
     return SlideJob.of(file, SearchSpec(model, SearchOptions(**options)), outputs, mpp=mpp)
 

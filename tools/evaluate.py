@@ -83,15 +83,16 @@ def main(argv: list[str] | None = None) -> int:
             classes=classes,
             score_thresh=args.score_thresh,
             stored_thresh=detector.score_thresh,
+            stored_origin=detector.provenance.get("score_thresh_origin"),
             draws=args.draws,
             description=name,
         )
-        models[name] = {**describe_detector(detector), "tiles": tiles, "slides": figures[name].result}
+        about = {**describe_detector(detector), "settings": predictor.settings}
+        models[name] = {**about, "tiles": tiles, "slides": figures[name].result}
     files = {"slides": args.slides} | ({"tiles": manifest.root / "manifest.csv"} if manifest else {})
     inputs = {name: sha256_of(path) for name, path in files.items()}
-    settings = {"tile_px": args.tile_px, "overlap": args.overlap, "batch_size": args.batch_size, "device": device}
     results = {"split": args.split, "models": models, "differences": compare_last(figures)}
-    results |= {"inputs": inputs, "settings": settings, "provenance": software()}
+    results |= {"inputs": inputs, "settings": {"device": device}, "provenance": software()}
     written = [*write_plots(args.output_dir, figures), *write_results(args.output_dir, results)]
     if args.gallery is not None:
         input_mpp = {name: model["input_mpp"] for name, model in models.items()}

@@ -65,7 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     detector = load_model(args.model, device=args.device)
     if len(detector.class_names) != 1:
         raise UserError("the model knows several classes", path=args.model, remedy="use tools/evaluate.py")
-    thresh, origin = choose_threshold(args.score_thresh, detector.score_thresh)
+    chosen = detector.provenance.get("score_thresh_origin")
+    thresh, origin = choose_threshold(args.score_thresh, detector.score_thresh, chosen)
     classes = ClassMap.choose(None, detector.class_names[0])
     groups, best = evaluate_groups(
         SlidePredictor(detector).predict, slides, args.by, detector.class_names, classes, thresh

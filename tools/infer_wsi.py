@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import fields
-from functools import partial
 from pathlib import Path
 
 from mhkd.evaluation.annotation_files import annotated_as
@@ -85,10 +84,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     files, classes = annotated_as(found, args.evaluate, args.class_map, args.output_dir)
     files = name_slides(files, args.output_dir, anonymize=args.anonymize, key=args.key)
     workers = args.workers if args.engine == "ray" else args.workers or 0
-    load = partial(load_model, backend=args.backend)
     local_workers = workers or 0 if args.engine == "local" else 0
     path = find_model(args.model)
-    model = ModelFile.of(load, path, resolve_device(args.device), local_workers)
+    model = ModelFile.of(load_model, path, resolve_device(args.device), local_workers, backend=args.backend)
     search = SearchSpec(model, options)
     outputs = OutputSpec(args.output_dir.absolute(), in_order(args.formats), args.origin)
     jobs = [SlideJob.of(file, search, outputs, mpp=args.mpp) for file in files]

@@ -84,7 +84,7 @@ def evaluate_search(
         cases,
         summary["score_thresh"],
         output_dir,
-        model=summary["model"],
+        model={**summary["model"], "settings": summary["settings"]},
         thresh_origin=summary["score_thresh_origin"],
         draws=draws,
         about={

@@ -39,6 +39,7 @@ def evaluate_slides(
     classes: ClassMap = AS_ANNOTATED,
     score_thresh: float | None = None,
     stored_thresh: float | None = None,
+    stored_origin: str | None = None,
     draws: int = DRAWS,
     description: str = "slides",
 ) -> SlideFigures:
@@ -46,7 +47,8 @@ def evaluate_slides(
 
     slides: a table as ``read_slides_csv`` gives it. classes: which annotations count, as what. score_thresh: where F1
     is taken and objects are counted; by default the threshold that is best on the split ``val``. Where there is no such
-    split or it is the one evaluated, ``stored_thresh``, that of the model's file, or 0.5. draws: of the bootstrap by
+    split or it is the one evaluated, ``stored_thresh``, that of the model's file (``stored_origin``: how it was
+    chosen), or 0.5. draws: of the bootstrap by
     patient. Slides without an annotation file are counted, not scored. Raises UserError where the split has no
     annotated slide, or a slide or annotation is not readable: an average over fewer slides would pass for another
     figure.
@@ -55,7 +57,7 @@ def evaluate_slides(
     val = slides.iloc[:0] if split == "val" or score_thresh is not None else _with_annotation(slides, "val")
     # Before the long work, so that errors come early.
     cases, val_cases = read_cases(rows, class_names, classes), read_cases(val, class_names, classes)
-    thresh, origin = choose_threshold(score_thresh, stored_thresh)
+    thresh, origin = choose_threshold(score_thresh, stored_thresh, stored_origin)
     if val_cases:
         best = thresh_of(predict_slides(predict, val, val_cases, f"{description}, val"))
         thresh, origin = (thresh, origin) if best is None else (best, VALIDATED)

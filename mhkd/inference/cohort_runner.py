@@ -56,7 +56,6 @@ def search_slides(
     done: list[Outcome[SlideJob, SlideResult]] = []
     if pending:
         done = run_cohort(run, pending, workers, "searching slides", engine=engine, address=address, num_gpus=gpus)
-    # A job that comes back from another process need not equal the one that was sent: how to load a model may not.
     made = {
         job: SearchOutcome(job, outcome.value.summary if outcome.value else None, outcome.error)
         for job, outcome in zip(pending, done, strict=True)

@@ -92,6 +92,12 @@ class SlidePredictor:
         """
         return cls(load_model(model, device=device, backend=backend), **options)
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """How it searches, as plain JSON: what was asked for, or else what it chose."""
+        names = ("tile_px", "overlap", "batch_size", "min_tissue", "merge_rule")
+        return {"input_mpp": self.detector.input_mpp, **{name: getattr(self, name) for name in names}}
+
     def tile_size(self, slide: Slide) -> Size:
         """The size of the tiles of ``slide``, in input pixels: no longer than it takes to show its longer side.
 

@@ -18,6 +18,7 @@ from mhkd.inference.formats import DEFAULT_FORMATS, FORMATS, WEAK_SUFFIX
 from mhkd.inference.merge import RULES
 from mhkd.inference.predictor import SCORE_FLOOR, SlidePredictor
 from mhkd.inference.summary import SUFFIX, read_summary
+from mhkd.models.load import resolve_backend
 from mhkd.models.registry import find_entry
 from mhkd.provenance import software
 from preprocess.errors import UserError
@@ -27,7 +28,7 @@ from preprocess.slide_files import fingerprint, neutral_name
 from preprocess.slide_search import SlideFile
 
 # One more whenever the same slide, model and options give other detections, or the files other fields.
-_RECIPE = 5
+_RECIPE = 6
 
 
 def _option(help: str, **more: Any) -> dict[str, Any]:
@@ -65,26 +66,32 @@ class SearchOptions:
 
     def threshold(self, detector: Detector) -> tuple[float, str]:
         """The score from which on something counts as found, and where that number comes from."""
-        return choose_threshold(self.score_thresh, detector.score_thresh)
+        chosen = detector.provenance.get("score_thresh_origin")
+        return choose_threshold(self.score_thresh, detector.score_thresh, chosen)
 
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A detector on disk. ``load`` opens it on a device; ``threads`` are for torch, None: as many as it likes."""
+    """A detector on disk. ``load(path, device, backend=...)`` opens it, a function at the top level of a module: what
+    was sent to another process then equals what was sent there before, so that each loads the model once. ``threads``
+    are for torch, None: as many as it likes."""
 
-    load: Callable[[Path, str], Detector]
+    load: Callable[..., Detector]
     path: Path
     sha256: str
     device: str = "cpu"
     threads: int | None = None
+    backend: str = "torch"
 
     @classmethod
-    def of(cls, load: Callable[[Path, str], Detector], path: str | Path, device: str, workers: int) -> ModelFile:
+    def of(
+        cls, load: Callable[..., Detector], path: str | Path, device: str, workers: int, *, backend: str = "auto"
+    ) -> ModelFile:
         """The detector at ``path``, for one of ``workers`` processes of this machine; UserError if there is none."""
         if not Path(path).is_file():
             raise UserError("checkpoint not found", path=path)
         threads = max(1, (os.cpu_count() or 1) // workers) if workers else None
-        return cls(load, Path(path).absolute(), sha256_of(path), device, threads)
+        return cls(load, Path(path).absolute(), sha256_of(path), device, threads, resolve_backend(path, backend))
 
 
 @dataclass(frozen=True)
@@ -95,10 +102,10 @@ class SearchSpec:
     options: SearchOptions = SearchOptions()
 
     def key(self) -> list[Any]:
-        """What decides about the detections."""
+        """What decides about the detections, but for the rounding of the machine that computes them."""
         options = asdict(self.options)
         del options["batch_size"]
-        return [_RECIPE, self.model.sha256, options]
+        return [_RECIPE, self.model.sha256, self.model.backend, options]
 
 
 @dataclass(frozen=True)
@@ -177,7 +184,7 @@ def open_predictor(search: SearchSpec) -> tuple[SlidePredictor, dict[str, Any]]:
     model, options = search.model, search.options
     if model.threads is not None:
         torch.set_num_threads(model.threads)
-    detector = model.load(model.path, model.device)
+    detector = model.load(model.path, model.device, backend=model.backend)
     predictor = SlidePredictor(
         detector,
         tile_px=options.tile_px,

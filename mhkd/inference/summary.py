@@ -68,14 +68,7 @@ def search_summary(
         "seconds": round(seconds, 2),
         "peak_memory_mb": peak_memory_mb(),
         "warnings": _warnings(slide, predictor.detector.input_mpp, unreadable_mm2, unreadable_tissue_mm2),
-        "settings": {
-            "input_mpp": predictor.detector.input_mpp,
-            "tile_px": predictor.tile_px,
-            "overlap": predictor.overlap,
-            "batch_size": predictor.batch_size,
-            "min_tissue": predictor.min_tissue,
-            "merge_rule": predictor.merge_rule,
-        },
+        "settings": predictor.settings,
     }
 
 
@@ -97,9 +90,13 @@ def read_summary(path: str | Path) -> dict[str, Any] | None:
 
 
 def peak_memory_mb() -> int:
-    """The most memory that this process ever held, in megabytes: that of all its slides so far."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return math.ceil(peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6)
+    """The most memory that this process ever held, in megabytes: with libraries, model and all its slides so far."""
+    try:  # a process that another one started inherits the peak of that one in ru_maxrss, but not here
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+        return math.ceil(int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e6)
+    except (OSError, LookupError):
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return math.ceil(peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6)
 
 
 def _unreadable_mm2(plan: TilePlan, slide: Slide, boxes_l0: np.ndarray) -> tuple[float, float]:

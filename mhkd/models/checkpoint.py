@@ -72,8 +72,8 @@ class Detector:
 
     ``model`` takes ``[{"image": uint8 RGB tensor (3, h, w)}]`` and gives ``[{"instances": Instances}]`` with boxes
     in pixels of that image. Feed it images of ``input_mpp`` um/px; it was trained on tiles of ``tile_px``.
-    ``score_thresh`` is the score that counts as found, where the file says one. ``is_thread_safe``: see
-    ``mhkd.detector.Detector``.
+    ``score_thresh`` is the score that counts as found, where the file says one. ``is_thread_safe``,
+    ``computed_by``: see ``mhkd.detector.Detector``.
     """
 
     model: nn.Module
@@ -85,6 +85,7 @@ class Detector:
     path: Path
     score_thresh: float | None = None
     is_thread_safe: bool = False
+    computed_by: str = "Detectron2"
 
 
 def resolve_device(name: str) -> str:

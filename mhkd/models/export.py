@@ -39,13 +39,14 @@ def export_graph(detector: Detector, path: str | Path, *, score_thresh: float | 
             path=path,
             remedy=f"name it with {' or '.join(SUFFIXES)}",
         )
+    given = {} if score_thresh is None else {"score_thresh_origin": "given when the model was exported"}
     card = {
         "format": EXPORT_VERSION,
         "input_mpp": detector.input_mpp,
         "tile_px": detector.tile_px,
         "class_names": list(detector.class_names),
         "score_thresh": detector.score_thresh if score_thresh is None else score_thresh,
-        "provenance": detector.provenance,
+        "provenance": detector.provenance | given,
         "source": {"file": detector.path.name, "sha256": sha256_of(detector.path)},
     }
     graph, example = _traceable(detector, path)

@@ -49,6 +49,7 @@ class ExportedDetector:
     path: Path
     score_thresh: float | None = None
     is_thread_safe: bool = False
+    computed_by: str = ""
 
     def model(self, inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """As Detectron2's detectors: one image after another, since the graph takes one."""
@@ -93,7 +94,8 @@ def load_exported(path: Path, device: str = "cpu", backend: str = "auto") -> Exp
         "class_names": tuple(card["class_names"]),
         "provenance": {**card["provenance"], "source": card["source"]},
     }
-    return ExportedDetector(graph=graph, path=path, **values)
+    precision = "a precision of its own choice" if name == "openvino" else "float32"
+    return ExportedDetector(graph=graph, path=path, computed_by=f"{name}, {device}, {precision}", **values)
 
 
 def _torchscript(path: Path, device: str) -> tuple[dict[str, Any], Graph]:

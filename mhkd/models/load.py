@@ -31,8 +31,8 @@ def load_model(
 
     model: a checkpoint that training exported (.pth), a graph of ``tools/export_model.py`` (.torchscript, .onnx), or a
     name of the registry. device: "cpu", "cuda" or "auto". backend: "auto" is the fastest that is sure to be there:
-    frozen graphs in torch on CPUs ("torch"), Detectron2 as it is on GPUs ("eager"), ONNX Runtime for ONNX files.
-    bf16: "auto", "on" or "off" in place of what the checkpoint's configuration says.
+    in torch frozen graphs on CPUs and Detectron2 as it is on GPUs ("torch"), ONNX Runtime for ONNX files; "eager" is
+    Detectron2 as it is on both. bf16: "auto", "on" or "off" in place of what the checkpoint's configuration says.
     Its ``tile_px`` is the side that tiles of a slide should have: TILE_FACTOR times that of the training set, or what
     makes MIN_SIDE_PX after up-sampling.
 
@@ -57,11 +57,20 @@ def load_model(
     factor = max(TILE_FACTOR, math.ceil(MIN_SIDE_PX / (detector.tile_px * getattr(network, "upsample", 1))))
     widen_tiles(network, factor)
     detector = replace(detector, tile_px=factor * detector.tile_px)
+    bf16_here = resolve_bf16(getattr(network, "bf16", "off"), device.partition(":")[0])
+    how = f"{device}, {'bfloat16' if bf16_here else 'float32'}"
+    plain = replace(detector, computed_by=f"Detectron2, {how}")
     if device != "cpu" or backend == "eager":
-        return detector
-    native = resolve_bf16(getattr(network, "bf16", "off"), "cpu")
-    frozen = freeze_convolutions(network, bf16=native)
-    return replace(detector, model=frozen, is_thread_safe=frozen is not network)
+        return plain
+    frozen = freeze_convolutions(network, bf16=bf16_here)
+    if frozen is network:
+        return plain
+    return replace(detector, model=frozen, is_thread_safe=True, computed_by=f"frozen graphs, {how}")
+
+
+def resolve_backend(path: str | Path, backend: str) -> str:
+    """What ``backend`` means for the model at ``path``: for "auto" what fits the file, whatever the device."""
+    return SUFFIXES.get(Path(path).suffix, "torch") if backend == "auto" else backend
 
 
 def widen_tiles(model: Any, factor: int) -> None:

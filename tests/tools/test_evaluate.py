@@ -58,6 +58,9 @@ def test_tiles_and_slides_of_two_models_make_a_table_and_json(capsys, cohort, tm
     assert (sharp["slides"]["AP50"], sharp["slides"]["F1"]) == (pytest.approx(100), pytest.approx(100))
     assert sharp["slides"]["score_thresh_origin"] == "best F1 on val"
     assert sharp["tiles"]["tiles_of"] == "student"
+    # Nothing was asked for: these are what the search chose.
+    assert (sharp["settings"]["tile_px"], sharp["settings"]["overlap"]) == (96, 0.25)
+    assert sharp["computed_by"] == "colours, cpu"
     assert sharp["tiles"]["AP50"] > 90
     assert (blind["slides"]["AP"], blind["slides"]["F1"], blind["tiles"]["AP"]) == (0, 0, 0)
     assert list(sharp["slides"]["by_patient"]) == ["test"]

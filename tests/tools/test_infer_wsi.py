@@ -15,6 +15,7 @@ from mhkd.inference.report.cohort import INDEX, TABLE
 from mhkd.inference.slide_job import open_predictor
 from preprocess.console import run_main
 from tests.blobs import DISCS, BlobDetector, write_annotations, write_blob_slide
+from tests.jobs import load_blobs
 from tools import infer_wsi
 
 OF_ALL = (INDEX, TABLE)
@@ -224,6 +225,9 @@ def test_detections_are_scored_by_annotations_now_or_later(capsys, slide, tmp_pa
     first = json.loads((out / "evaluation.json").read_text())
     figures = first["models"][Path(__file__).name]["slides"]
     assert (figures["F1"], figures["num_objects"]) == (pytest.approx(100 * 2 * 3 / (6 + 3)), 3)
+    settings = json.loads((out / "blobs.json").read_text())["settings"]
+    assert first["models"][Path(__file__).name]["settings"] == settings
+    assert (settings["tile_px"], settings["merge_rule"]) == (96, "edge")
     # Finished slides are not searched again to be scored.
     monkeypatch.setattr(infer_wsi, "load_model", lambda *_, **__: pytest.fail("the model was loaded"))
     (out / "evaluation.json").unlink()
@@ -246,6 +250,26 @@ def test_detections_are_scored_by_annotations_now_or_later(capsys, slide, tmp_pa
     assert "not evaluated: gone (its search failed)" in printed
     assert "failed: other: " in err
     assert json.loads((out / "evaluation.json").read_text())["left_out"].keys() == {"gone", "other"}
+
+
+def test_a_search_on_ray_is_scored_as_one_in_this_process(capsys, slide, tmp_path, monkeypatch):
+    pytest.importorskip("ray", reason="the extra 'ray' is not installed")
+    monkeypatch.setattr(infer_wsi, "load_model", load_blobs)  # which another process can import
+    write_blob_slide(tmp_path / "other.svs", DISCS[:4])
+    for name, discs in (("blobs", DISCS[:3]), ("other", DISCS)):
+        write_annotations(tmp_path / f"{name}.geojson", discs)
+    scored = []
+    for engine in (["--workers", 0], ["--engine", "ray", "--workers", 1]):
+        out = tmp_path / engine[0]
+        arguments = [slide, tmp_path / "other.svs", "--output-dir", out, "--evaluate", tmp_path, "--formats", "csv"]
+        status, printed, err = run(capsys, *arguments, *engine)
+        assert (status, printed.splitlines()[0]) == (0, "2 slides done, 0 skipped, 0 failed"), err
+        (model,) = json.loads((out / "evaluation.json").read_text())["models"].values()
+        for entry in (model["slides"], *model["slides"]["by_slide"].values()):
+            entry.pop("seconds_per_slide", None), entry.pop("seconds", None)
+        scored.append(model)
+    assert scored[0]["slides"]["num_objects"] == 3 + len(DISCS)
+    assert scored[1] == scored[0]
 
 
 def test_an_evaluation_under_neutral_names_tells_no_name(capsys, slide, tmp_path):

@@ -101,12 +101,15 @@ def _warnings(summaries: Sequence[Mapping[str, Any]]) -> list[str]:
     """What makes slides hard to compare."""
     models = {summary["model"].get("sha256") for summary in summaries}
     thresholds = sorted({summary["score_thresh"] for summary in summaries})
+    ways = sorted({summary["model"].get("computed_by", "unknown") for summary in summaries})
     warnings = []
     if len(models) > 1:
         warnings.append(f"The slides were searched with {len(models)} different models: do not compare their counts.")
     if len(thresholds) > 1:
         listed = ", ".join(f"{value:g}" for value in thresholds)
         warnings.append(f"The slides have different score thresholds ({listed}): do not compare their counts.")
+    if len(ways) > 1:
+        warnings.append(f"The slides were computed in different ways ({'; '.join(ways)}): scores differ a little.")
     return warnings
 
 

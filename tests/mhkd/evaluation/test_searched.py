@@ -59,7 +59,7 @@ def test_the_figures_of_one_slide_by_hand(tmp_path):
     assert {size: entry["num_objects"] for size, entry in slides["by_size_um"].items()} == {
         **{"<100": 3, "100-150": 3, "150-200": 0, ">=200": 0}
     }
-    assert (slides["score_thresh"], slides["score_thresh_origin"]) == (0.5, "default")
+    assert (slides["score_thresh"], slides["score_thresh_origin"]) == (0.5, "default: the model has none")
     assert slides["tissue_mm2"] == pytest.approx(0.41, abs=0.03)
     for name in PLOTS:
         assert cv2.imread(str(tmp_path / "out" / name)).size

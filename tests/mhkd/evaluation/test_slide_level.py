@@ -77,14 +77,14 @@ def test_the_threshold_is_fixed_on_the_validation_split(cohort):
 
 def test_without_validation_slides_the_threshold_is_the_default(cohort):
     result = evaluate_slides(Recites(), cohort[cohort["split"] == "test"], "test", NAMES)
-    assert (result["score_thresh"], result["score_thresh_origin"]) == (0.5, "default")
+    assert (result["score_thresh"], result["score_thresh_origin"]) == (0.5, "default: the model has none")
     assert (result["AP"], result["F1"], result["precision"]) == (0, 0, None)
 
 
 def test_where_nothing_can_be_validated_the_threshold_of_the_model_counts(cohort):
     test_only = cohort[cohort["split"] == "test"]
-    result = evaluate_slides(Recites(), test_only, "test", NAMES, stored_thresh=0.3)
-    assert (result["score_thresh"], result["score_thresh_origin"]) == (0.3, "stored with the model")
+    result = evaluate_slides(Recites(), test_only, "test", NAMES, stored_thresh=0.3, stored_origin="by hand")
+    assert (result["score_thresh"], result["score_thresh_origin"]) == (0.3, "stored with the model: by hand")
     result = evaluate_slides(Recites(), test_only, "test", NAMES, stored_thresh=0.3, score_thresh=0.6)
     assert (result["score_thresh"], result["score_thresh_origin"]) == (0.6, "given")
     result = evaluate_slides(Recites(v=(TRUTH, [0.7] * 6)), cohort, "test", NAMES, stored_thresh=0.3)

@@ -3,7 +3,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -12,11 +11,11 @@ import pytest
 from mhkd.inference.cohort_runner import check_writable, result_lines, search_slides, total_line
 from mhkd.inference.report.cohort import INDEX, TABLE
 from mhkd.inference.slide_job import ModelFile, OutputSpec, SearchOptions, SearchSpec, SlideJob
-from mhkd.models.checkpoint import load_detector
+from mhkd.models.load import load_model
 from preprocess.errors import UserError
 from preprocess.slide_search import SlideFile
 from tests.blobs import DISCS, write_blob_slide
-from tests.jobs import contents, job_of
+from tests.jobs import contents, job_of, load_and_tell
 from tests.pages import Page
 
 VOLATILE = ("seconds", "peak_memory_mb")
@@ -119,8 +118,7 @@ def test_leftovers_of_a_killed_process_are_removed(slides, tmp_path):
 
 
 def real_jobs(slides, folder, teacher, workers):
-    load = partial(load_detector)  # as the tool's: one that came back from another process does not equal it
-    model = ModelFile.of(load, teacher, "cpu", workers)
+    model = ModelFile.of(load_model, teacher, "cpu", workers)
     spec = SearchSpec(model, SearchOptions(score_thresh=0.0))
     outputs = OutputSpec(folder, ("csv", "geojson", "coco", "overlay"))
     return [SlideJob.of(SlideFile(slide), spec, outputs) for slide in slides]
@@ -132,6 +130,19 @@ def test_the_same_bytes_for_any_number_of_workers(slides, teacher, tmp_path):
         assert [outcome.error for outcome in outcomes] == [None] * 2
     assert len(pd.read_csv(tmp_path / "0" / "a.csv")) > 20
     assert steady(tmp_path / "2") == steady(tmp_path / "0")
+
+
+@pytest.mark.parametrize("engine", ["local", "ray"])
+def test_each_worker_loads_the_model_once(slides, tmp_path, engine):
+    if engine == "ray":
+        pytest.importorskip("ray", reason="the extra 'ray' is not installed")
+    path = tmp_path / "model.pth"
+    path.write_bytes(b"")
+    spec = SearchSpec(ModelFile.of(load_and_tell, path, "cpu", 1), SearchOptions())
+    jobs = [SlideJob.of(SlideFile(slide), spec, OutputSpec(tmp_path / "out", ("csv",))) for slide in slides]
+    outcomes, _ = search_slides(jobs, 1, engine=engine)
+    assert [outcome.error for outcome in outcomes] == [None] * 3
+    assert len((tmp_path / "model.loads").read_text().splitlines()) == 1
 
 
 def test_on_ray_as_on_one_machine(slides, teacher, tmp_path):

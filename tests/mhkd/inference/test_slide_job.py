@@ -4,11 +4,11 @@ import shutil
 
 import pytest
 
-from mhkd.inference.slide_job import ModelFile, SearchOptions, anonymized, check_names, open_predictor
+from mhkd.inference.slide_job import ModelFile, SearchOptions, SearchSpec, anonymized, check_names, open_predictor
 from preprocess.errors import UserError
 from preprocess.slide_search import SlideFile
 from tests.blobs import BlobDetector, write_blob_slide
-from tests.jobs import job_of, search
+from tests.jobs import job_of, load_blobs, search
 
 
 @pytest.fixture
@@ -32,6 +32,7 @@ def test_a_finished_slide_is_known_by_its_content_the_model_and_the_options(slid
         job_of(slide, out, skip_unreadable=True),
         job_of(slide, out, mpp=0.4),
         job_of(slide, out, sha256="1" * 64),
+        job_of(slide, out, backend="eager"),
         job_of(write_blob_slide(slide, discs=()), out),
     ):
         assert other.finished() is None
@@ -86,8 +87,8 @@ def test_slides_that_would_overwrite_each_other_are_refused(slide, tmp_path):
 def test_the_model_is_loaded_once(slide, tmp_path, monkeypatch):
     loads = []
 
-    def load(path, device):
-        loads.append(device)
+    def load(path, device, *, backend):
+        loads.append((device, backend))
         return BlobDetector()
 
     open_predictor.cache_clear()
@@ -95,13 +96,27 @@ def test_the_model_is_loaded_once(slide, tmp_path, monkeypatch):
     job = job_of(slide, tmp_path)
     spec = type(job.search)(model, job.search.options)
     assert open_predictor(spec)[0] is open_predictor(type(job.search)(model, SearchOptions()))[0]
-    assert loads == ["cpu"]
+    assert loads == [("cpu", "torch")]
     open_predictor.cache_clear()
+
+
+def test_what_auto_means_is_part_of_the_search_and_where_it_runs_is_not(tmp_path):
+    keys = {}
+    for suffix in (".pth", ".onnx"):
+        path = tmp_path / f"model{suffix}"
+        path.write_bytes(b"the same bytes")
+        for backend in ("auto", "torch", "onnxruntime"):
+            for device in ("cpu", "cuda"):
+                model = ModelFile.of(load_blobs, path, device, 0, backend=backend)
+                keys[suffix, backend, device] = SearchSpec(model).key()
+    assert keys[".pth", "auto", "cpu"] == keys[".pth", "auto", "cuda"] == keys[".pth", "torch", "cpu"]
+    assert keys[".onnx", "auto", "cpu"] == keys[".onnx", "onnxruntime", "cpu"]
+    assert keys[".onnx", "auto", "cpu"] != keys[".pth", "auto", "cpu"]
 
 
 def test_a_missing_model_and_an_impossible_threshold_are_refused(tmp_path):
     with pytest.raises(UserError, match="checkpoint not found"):
-        ModelFile.of(lambda path, device: BlobDetector(), tmp_path / "none.pth", "cpu", 0)
+        ModelFile.of(load_blobs, tmp_path / "none.pth", "cpu", 0)
     with pytest.raises(UserError, match="give 0 to 1"):
         SearchOptions(score_thresh=50)
 
@@ -111,5 +126,7 @@ def test_the_threshold_is_given_or_the_model_s_or_a_half():
     assert SearchOptions(score_thresh=0.0).threshold(own) == (0.0, "given")
     thresh, origin = SearchOptions().threshold(own)
     assert thresh == 0.7
-    assert "stored with the model" in origin
-    assert SearchOptions().threshold(BlobDetector()) == (0.5, "default")
+    assert origin == "stored with the model: it does not say how it was chosen"
+    told = BlobDetector(score_thresh=0.7, provenance={"score_thresh_origin": "best F1 on the validation tiles"})
+    assert SearchOptions().threshold(told) == (0.7, "stored with the model: best F1 on the validation tiles")
+    assert SearchOptions().threshold(BlobDetector()) == (0.5, "default: the model has none")

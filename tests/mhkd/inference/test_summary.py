@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 
 import numpy as np
 import pytest
@@ -64,3 +65,11 @@ def test_it_is_plain_json_and_the_memory_is_in_megabytes(tmp_path):
     summary = summary_of(write_blob_slide(tmp_path / "a.svs"))
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary
     assert 50 < peak_memory_mb() < 100_000
+
+
+def test_the_memory_of_a_worker_is_not_that_of_the_process_that_started_it():
+    held = bytearray(1 << 29)
+    held[::4096] = b"x" * len(held[::4096])
+    own = peak_memory_mb()
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        assert 50 < pool.apply(peak_memory_mb) < own - 200

@@ -48,6 +48,7 @@ def test_what_a_caller_must_know_is_in_the_file(torchscript, checkpoint, detecto
     for name in ("input_mpp", "tile_px", "class_names"):
         assert getattr(exported, name) == getattr(detector, name)
     assert exported.score_thresh == 0.3
+    assert exported.provenance["score_thresh_origin"] == "given when the model was exported"
     assert exported.provenance["source"]["file"] == checkpoint.name
     assert len(exported.provenance["source"]["sha256"]) == 64
 

@@ -19,6 +19,7 @@ def test_a_checkpoint_becomes_frozen_graphs_on_the_cpu_and_stays_itself_on_reque
     assert isinstance(fast.model.backbone, FrozenBackbone)
     assert not isinstance(plain.model.backbone, FrozenBackbone)
     assert fast.tile_px == plain.tile_px == TILE_FACTOR * 32
+    assert (fast.computed_by.split(",")[0], plain.computed_by.split(",")[0]) == ("frozen graphs", "Detectron2")
 
 
 def test_tiles_of_a_student_without_up_sampling_are_not_tiny(checkpoint, tmp_path):
@@ -34,6 +35,7 @@ def test_an_exported_file_is_told_by_its_suffix(checkpoint, tmp_path):
     exported = load_model(path, device="cpu")
     assert isinstance(exported, ExportedDetector)
     assert exported.tile_px == TILE_FACTOR * 32
+    assert exported.computed_by == "torch, cpu, float32"
 
 
 def test_what_does_not_fit_is_refused(checkpoint):
@@ -60,7 +62,10 @@ def test_a_wider_tile_may_hold_more():
 
 
 def test_precision_can_be_chosen(checkpoint):
-    exact = load_model(checkpoint, device="cpu", bf16="off").model
+    assert load_model(checkpoint, device="cpu", bf16="on").computed_by == "frozen graphs, cpu, bfloat16"
+    detector = load_model(checkpoint, device="cpu", bf16="off")
+    assert detector.computed_by == "frozen graphs, cpu, float32"
+    exact = detector.model
     with torch.inference_mode():
         features = exact.backbone(torch.zeros(1, 3, 64, 64))
     assert {f.dtype for f in features.values()} == {torch.float32}
