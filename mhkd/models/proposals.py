@@ -1,7 +1,7 @@
 """Proposals of a trained RPN without the work that no one sees: the same boxes as Detectron2's, in a part of the time.
 
-Only anchors among the best of their level are decoded, and NMS ends when it has kept as many boxes as are asked for.
-What it keeps depends on better boxes alone, so that it need not look at the rest; and its time grows with the square.
+The best candidates alone are decoded, and NMS ends when it has kept as many boxes as are asked for. What it keeps
+depends on better boxes alone, so that it need not look at the rest; and its time grows with the square.
 """
 
 from __future__ import annotations
@@ -27,43 +27,56 @@ def predict_proposals(
     anchors: R_l boxes of each level; logits: (N, R_l) and deltas: (N, R_l, 4) of each; image_sizes: N of (height,
     width). Gives N Instances with ``proposal_boxes`` and ``objectness_logits``, best first.
     """
-    parts = []
+    parts, start = [], 0
     with torch.no_grad():
-        for level, (places, score, delta) in enumerate(zip(anchors, logits, deltas, strict=True)):
+        for level, score in enumerate(logits):
             best, index = score.topk(min(rpn.pre_nms_topk[False], score.shape[1]), dim=1)
-            delta = delta.gather(1, index[..., None].expand(-1, -1, 4))
-            boxes = rpn.box2box_transform.apply_deltas(delta.reshape(-1, 4), places.tensor[index].reshape(-1, 4))
-            parts.append((boxes.view(*index.shape, 4), best, torch.full_like(index, level)))
-        boxes, scores, levels = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
-        return [_choose(rpn, boxes[n], scores[n], levels[n], size) for n, size in enumerate(image_sizes)]
+            parts.append((best, index + start, torch.full_like(index, level)))
+            start += score.shape[1]
+        scores, places, levels = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
+        boxes, moves = torch.cat([level.tensor for level in anchors]), torch.cat(list(deltas), dim=1)
+        return [
+            _choose(rpn, boxes, moves[n], scores[n], places[n], levels[n], size) for n, size in enumerate(image_sizes)
+        ]
 
 
-def _choose(rpn: Any, boxes: Tensor, scores: Tensor, levels: Tensor, image_size: tuple[int, int]) -> Instances:
-    valid = torch.isfinite(boxes).all(dim=1) & torch.isfinite(scores)
-    boxes, scores, levels = boxes[valid], scores[valid], levels[valid]
-    inside = Boxes(boxes)
-    inside.clip(image_size)
+def _choose(
+    rpn: Any,
+    anchors: Tensor,
+    deltas: Tensor,
+    scores: Tensor,
+    places: Tensor,
+    levels: Tensor,
+    image_size: tuple[int, int],
+) -> Instances:
+    """The proposals of one image: anchors (R, 4) moved by deltas (R, 4), chosen among those at ``places`` (K,)."""
     order = scores.argsort(descending=True, stable=True)
-    order = order[inside.nonempty(threshold=rpn.min_box_size)[order]]
-    boxes = inside.tensor[order]
-    kept = first_survivors(boxes, levels[order], rpn.nms_thresh, rpn.post_nms_topk[False])
+    order = order[torch.isfinite(scores[order])]
+    most = rpn.post_nms_topk[False]
+    length = 2 * most
+    while True:
+        head = order[:length]
+        boxes = rpn.box2box_transform.apply_deltas(deltas[places[head]], anchors[places[head]])
+        finite = torch.isfinite(boxes).all(dim=1)
+        head, inside = head[finite], Boxes(boxes[finite])
+        inside.clip(image_size)
+        filled = inside.nonempty(threshold=rpn.min_box_size)
+        head, boxes = head[filled], inside.tensor[filled]
+        kept = survivors(boxes, levels[head], rpn.nms_thresh)[:most]
+        if len(kept) == most or length >= len(order):
+            break
+        length *= 2
     found = Instances(image_size)
-    found.proposal_boxes, found.objectness_logits = Boxes(boxes[kept]), scores[order][kept]
+    found.proposal_boxes, found.objectness_logits = Boxes(boxes[kept]), scores[head[kept]]
     return found
 
 
-def first_survivors(boxes: Tensor, groups: Tensor, iou: float, most: int) -> Tensor:
-    """Indices (K,), K <= most, of the first boxes that NMS keeps.
+def survivors(boxes: Tensor, groups: Tensor, iou: float) -> Tensor:
+    """Indices (K,) of the boxes that NMS keeps, in their order.
 
     boxes: (N, 4), best first; groups: (N,), boxes of different groups are not compared.
     """
-    length = 2 * most
     rank = -torch.arange(len(boxes), dtype=torch.float32, device=boxes.device)
-    while True:
-        head = groups[:length]
-        alike = [torch.nonzero(head == group).squeeze(1) for group in head.unique()]
-        parts = [index[nms(boxes[index].float(), rank[index], iou)] for index in alike]
-        kept = torch.cat(parts or [head]).sort().values
-        if len(kept) >= most or length >= len(boxes):
-            return kept[:most]
-        length *= 2
+    alike = [torch.nonzero(groups == group).squeeze(1) for group in groups.unique()]
+    parts = [index[nms(boxes[index].float(), rank[index], iou)] for index in alike]
+    return torch.cat(parts or [groups]).sort().values

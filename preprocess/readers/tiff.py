@@ -12,7 +12,9 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +32,9 @@ READER_VARIABLE = "MHKD_READER"
 _VENDORS = ("aperio", "generic-tiff")  # the others place their tiles by rules of their own
 _CACHE_BYTES = 96 << 20
 _CHECK_PX = 64
+# A thumbnail, on which a search waits, is decoded in several threads.
+_MANY_TILES = 90
+_MOST_THREADS = 4
 
 
 def open_wsi(path: Path, reader: str | None = None) -> Reader:
@@ -79,13 +84,21 @@ class JpegTiffReader:
         """As :meth:`read`, for a place inside the level; None where a tile cannot be decoded here."""
         grid = self._levels[level]
         canvas = np.empty((size.height, size.width, 3), np.uint8)
-        for row in range(y // grid.tile.height, -(-(y + size.height) // grid.tile.height)):
-            for column in range(x // grid.tile.width, -(-(x + size.width) // grid.tile.width)):
-                tile = self._tile(level, row * grid.num_columns + column)
-                if tile is None:
-                    return None
+        rows = range(y // grid.tile.height, -(-(y + size.height) // grid.tile.height))
+        columns = range(x // grid.tile.width, -(-(x + size.width) // grid.tile.width))
+
+        def put(place: tuple[int, int]) -> bool:
+            row, column = place
+            tile = self._tile(level, row * grid.num_columns + column)
+            if tile is not None:
                 _paste(canvas, tile, column * grid.tile.width - x, row * grid.tile.height - y)
-        return canvas
+            return tile is not None
+
+        places = list(product(rows, columns))
+        if len(places) < _MANY_TILES:
+            return canvas if all(map(put, places)) else None
+        with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as pool:
+            return canvas if all(pool.map(put, places)) else None
 
     def close(self) -> None:
         os.close(self._file)

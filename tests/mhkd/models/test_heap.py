@@ -33,7 +33,7 @@ def faults_of(size_mib: int, *, prepare: bool) -> int:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="what the C library does elsewhere is not known")
 def test_a_feature_map_stays_with_the_process():
-    assert faults_of(12, prepare=True) < (12 << 20) / 4096 / 3
+    assert faults_of(48, prepare=True) < (48 << 20) / 4096 / 3
 
 
 @pytest.mark.skipif(not PAGES.exists() or "[never]" in PAGES.read_text(), reason="this kernel has no huge pages")

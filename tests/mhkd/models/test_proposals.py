@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.ops import batched_nms
 
-from mhkd.models.proposals import first_survivors, predict_proposals
+from mhkd.models.proposals import predict_proposals, survivors
 
 
 def scene(seed, pre, post, min_box_size=0.0, spread=0.5):
@@ -62,13 +62,20 @@ def test_numbers_that_are_none_and_boxes_that_are_empty_are_left_out():
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.integers(0, 300), st.integers(1, 80), st.floats(0.1, 0.9), st.integers(0, 2**32 - 1))
-def test_the_first_survivors_are_those_of_a_whole_nms(count, most, iou, seed):
+@given(st.integers(1, 300), st.integers(1, 300), st.floats(0.1, 0.9), st.integers(0, 2**16), st.floats(0.0, 9.0))
+def test_any_settings_give_detectron2s_proposals(pre, post, iou, seed, min_box_size):
+    rpn, *inputs = scene(seed, pre, post, min_box_size)
+    rpn.nms_thresh = iou
+    for found, expected in zip(predict_proposals(rpn, *inputs), RPN.predict_proposals(rpn, *inputs), strict=True):
+        assert torch.equal(found.proposal_boxes.tensor, expected.proposal_boxes.tensor)
+        assert torch.equal(found.objectness_logits, expected.objectness_logits)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 300), st.floats(0.1, 0.9), st.integers(0, 2**32 - 1))
+def test_the_survivors_are_those_of_torchvision(count, iou, seed):
     generator = torch.Generator().manual_seed(seed)
     corners, sides = torch.rand(count, 2, generator=generator) * 40, 1 + torch.rand(count, 2, generator=generator) * 30
     boxes, groups = torch.cat((corners, corners + sides), dim=1), torch.randint(0, 3, (count,), generator=generator)
-    expected = batched_nms(boxes, -torch.arange(count, dtype=torch.float32), groups, iou)[:most]
-    if count > 2:
-        assert first_survivors(boxes, groups, iou, most).tolist() == expected.tolist()
-    else:
-        assert len(first_survivors(boxes, groups, iou, most)) <= most
+    expected = batched_nms(boxes, -torch.arange(count, dtype=torch.float32), groups, iou)
+    assert survivors(boxes, groups, iou).tolist() == expected.tolist()

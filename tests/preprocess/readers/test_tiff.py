@@ -125,6 +125,24 @@ def test_the_same_from_several_threads(tmp_path):
     assert all((result == expected).all() for result in results)
 
 
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_large_read_is_shared_among_threads(damaged, tmp_path, monkeypatch):
+    spoilt = spoil(lambda data: bytes(len(data) // 2)) if damaged else list
+    path = write_pyramid(tmp_path / "slide.svs", ((16, 16), "420", "YCBCR", False, (416, 336)), change=spoilt)
+    reader, decoders = open_wsi(path), set()
+    decode = imagecodecs.jpeg8_decode
+    monkeypatch.setattr(
+        imagecodecs, "jpeg8_decode", lambda *a, **k: decoders.add(threading.get_ident()) or decode(*a, **k)
+    )
+    found = reader.decode(0, 0, 0, Size(416, 336))
+    assert threading.get_ident() not in decoders
+    if damaged:
+        assert found is None
+    else:
+        np.testing.assert_array_equal(found, open_wsi(path, "openslide").read(0, 0, 0, Size(416, 336)))
+    reader.close()
+
+
 def test_tiles_are_decoded_once_and_memory_is_bounded(tmp_path, monkeypatch):
     path = write_pyramid(tmp_path / "slide.svs", FLAVOURS["420"])
     decoded = []

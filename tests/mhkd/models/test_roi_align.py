@@ -1,0 +1,36 @@
+"""RoIAlign is torchvision's."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from detectron2.layers import ROIAlign
+
+from mhkd.models.roi_align import ChannelsLastROIAlign
+
+
+def rois(seed: int, count: int = 60) -> torch.Tensor:
+    """Boxes on two images of 96 x 128 px, of any size and shape; some reach over the border, or lie outside."""
+    generator = torch.Generator().manual_seed(seed)
+    corner = torch.rand(count, 2, generator=generator) * torch.tensor([160.0, 128.0]) - 16
+    size = 1 + 100 * torch.rand(count, 2, generator=generator) ** 2
+    image = torch.randint(0, 2, (count, 1), generator=generator)
+    return torch.cat((image, corner, corner + size), dim=1)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("bins", "samples", "aligned"), [(7, 0, True), ((3, 5), 2, True), (4, 0, False)])
+def test_the_bins_are_torchvisions(seed, dtype, bins, samples, aligned):
+    features = torch.randn(2, 6, 24, 32, generator=torch.Generator().manual_seed(seed)).to(dtype)
+    align = ROIAlign(bins if isinstance(bins, tuple) else (bins, bins), 0.25, samples, aligned)
+    expected = align(features.float(), rois(seed).to(dtype).float()).to(dtype)
+    found = ChannelsLastROIAlign(align)(features.contiguous(memory_format=torch.channels_last), rois(seed))
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0 if dtype == torch.float32 else 2**-7)
+
+
+def test_without_rois_and_without_area_there_is_nothing():
+    align = ChannelsLastROIAlign(ROIAlign((7, 7), 0.25, 0, True))
+    features = torch.ones(1, 6, 24, 32)
+    assert align(features, torch.zeros(0, 5)).shape == (0, 6, 7, 7)
+    assert not align(features, torch.tensor([[0.0, 8.0, 8.0, 8.0, 40.0]])).any()
