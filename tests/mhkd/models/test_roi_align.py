@@ -29,6 +29,20 @@ def test_the_bins_are_torchvisions(seed, dtype, bins, samples, aligned):
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0 if dtype == torch.float32 else 2**-7)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_gradient_is_torchvisions(dtype):
+    values = torch.randn(2, 6, 24, 32, generator=torch.Generator().manual_seed(0)).to(dtype)
+    boxes = rois(0).to(dtype).float()
+    weights = torch.randn(len(boxes), 6, 7, 7, generator=torch.Generator().manual_seed(1)).to(dtype)
+    align = ROIAlign((7, 7), 0.25, 0, True)
+    gradients = []
+    for pool, features in ((align, values.float()), (ChannelsLastROIAlign(align), values.clone())):
+        features.requires_grad_(True)
+        (pool(features, boxes).to(dtype) * weights).sum().backward()
+        gradients.append(features.grad.float())
+    torch.testing.assert_close(gradients[1], gradients[0], atol=1e-4, rtol=0 if dtype == torch.float32 else 2**-7)
+
+
 def test_without_rois_and_without_area_there_is_nothing():
     align = ChannelsLastROIAlign(ROIAlign((7, 7), 0.25, 0, True))
     features = torch.ones(1, 6, 24, 32)
