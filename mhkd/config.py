@@ -20,6 +20,9 @@ def add_mhkd_config(cfg: CfgNode) -> None:
     cfg.INPUT.COLOR_JITTER = 0.15
     # Objects are made up to so much larger or smaller, the same in both images of a pair, such as 0.25; 0 for never.
     cfg.INPUT.ZOOM_JITTER = 0.0
+    # Training a teacher (SIDE: teacher): the share of its images that are the pair's low magnification, enlarged to the
+    # size of the high one, so that it learns both.
+    cfg.INPUT.LOW_SHARE = 0.0
 
     # Learning-rate decay points and warm-up length as fractions of a phase; they replace SOLVER.STEPS
     # and SOLVER.WARMUP_ITERS, so that a phase keeps its shape when its length changes.

@@ -13,7 +13,7 @@ from preprocess.manifest import Manifest
 def tile_dicts(manifest: Manifest, split: str, side: str) -> list[dict[str, Any]]:
     """One Detectron2 dict per tile of ``split``, boxes in pixels of the ``side`` ("teacher" or "student").
 
-    Besides Detectron2's own keys each dict names the other image of its pair as ``teacher_file_name``.
+    Besides Detectron2's own keys each dict names both images of its pair: ``teacher_file_name``, ``student_file_name``.
     Boxes marked ignore get ``iscrowd=1``.
 
     Raises:
@@ -50,6 +50,7 @@ def tile_dicts(manifest: Manifest, split: str, side: str) -> list[dict[str, Any]
             {
                 "file_name": str(manifest.root / getattr(tile, f"{side}_file")),
                 "teacher_file_name": str(manifest.root / tile.teacher_file),
+                "student_file_name": str(manifest.root / tile.student_file),
                 "image_id": image_id,
                 "tile_id": tile.tile_id,
                 "height": height,

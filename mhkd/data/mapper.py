@@ -35,15 +35,20 @@ class TilePairMapper:
     Adds ``image`` and ``instances`` and, with ``with_teacher``, ``teacher_image``.
     """
 
-    def __init__(self, *, with_teacher: bool, color_jitter: float, zoom: float = 0.0) -> None:
+    def __init__(self, *, with_teacher: bool, color_jitter: float, zoom: float = 0.0, low_share: float = 0.0) -> None:
+        """``low_share``: in place of so many images stands the pair's low magnification, enlarged to their size."""
         self.with_teacher = with_teacher
         self.color_jitter = color_jitter
         self.zoom = zoom
+        self.low_share = low_share
 
     def __call__(self, tile: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
         """Map one tile; everything random comes from ``rng``."""
         augmentation = Augmentation.draw(rng, self.color_jitter, self.zoom)
         image = read_tile(tile["file_name"])
+        if self.low_share and rng.random() < self.low_share:
+            low = read_tile(tile["student_file_name"])
+            image = cv2.resize(low, image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
         transforms = augmentation.build(image)
         image = transforms.apply_image(image)
         mapped = {

@@ -31,7 +31,6 @@ from mhkd.modeling.families import as_teacher
 from mhkd.modeling.meta_arch import MHKD
 from mhkd.modeling.teacher import Teacher
 from mhkd.models.checkpoint import Detector, load_detector, load_strictly, read_checkpoint
-from mhkd.models.roi_align import align_channels_last
 from preprocess.errors import UserError
 from preprocess.manifest import Manifest
 
@@ -67,8 +66,6 @@ class Trainer(DefaultTrainer):
             model = build_model(cfg)
         if cfg.MODEL.WEIGHTS:
             load_initial_weights(trained_detector(model), cfg.MODEL.WEIGHTS)
-        if cfg.MODEL.DEVICE == "cpu":
-            align_channels_last(model)  # a quarter of torchvision's time, the backward pass most of all
         # Depthwise and small convolutions run up to twice as fast on a CPU in this layout.
         return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -80,8 +77,16 @@ class Trainer(DefaultTrainer):
     def build_train_loader(cls, cfg: CfgNode) -> DataLoader:
         distilling = cfg.MODEL.META_ARCHITECTURE == "MHKD"
         tiles = tile_dicts(Manifest.read(cfg.DATASETS.TILES), "train", "student" if distilling else cfg.INPUT.SIDE)
+        if cfg.INPUT.LOW_SHARE and (distilling or cfg.INPUT.SIDE != "teacher"):
+            raise UserError(
+                "INPUT.LOW_SHARE is set, and a student is trained",
+                remedy="set it for the teacher, which is trained with INPUT.SIDE teacher",
+            )
         mapper = TilePairMapper(
-            with_teacher=distilling, color_jitter=cfg.INPUT.COLOR_JITTER, zoom=cfg.INPUT.ZOOM_JITTER
+            with_teacher=distilling,
+            color_jitter=cfg.INPUT.COLOR_JITTER,
+            zoom=cfg.INPUT.ZOOM_JITTER,
+            low_share=cfg.INPUT.LOW_SHARE,
         )
         world_size = comm.get_world_size()
         return build_stream_loader(

@@ -29,7 +29,6 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from mhkd.modeling.frozen_norm import FoldedConv
 from mhkd.modeling.one_stage import Float32Conv2d
 from mhkd.models.proposals import predict_proposals
-from mhkd.models.roi_align import align_channels_last
 from mhkd.models.same_padding import pad_evenly
 
 # The executor watches a graph once and fuses it then; the next call is the first of the fused graph.
@@ -167,7 +166,6 @@ def freeze_convolutions(model: Any, *, bf16: bool) -> Any:
         rpn.rpn_head = FrozenHead(rpn.rpn_head, dtype)
     if rpn is not None and type(rpn) is RPN:
         rpn.predict_proposals = partial(predict_proposals, rpn)
-    align_channels_last(model)
     if isinstance(model, DenseDetector):
         model.head = FrozenHead(model.head, dtype)
     return model

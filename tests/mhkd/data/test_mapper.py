@@ -46,3 +46,26 @@ def test_both_images_of_a_pair_and_the_boxes_have_one_draw(tile_pairs, seed: int
         inside = pixels[top:bottom, left:right].mean()
         assert inside < pixels.mean() - 5
     assert "teacher_image" not in TilePairMapper(with_teacher=False, color_jitter=0.0)(tile, np.random.default_rng(0))
+
+
+def test_a_teacher_may_see_low_magnification_too_in_its_own_frame(tile_pairs) -> None:
+    tile = tile_dicts(Manifest.read(tile_pairs), "train", "teacher")[0]
+    high, low = (
+        TilePairMapper(with_teacher=False, color_jitter=0.0, low_share=share)(tile, np.random.default_rng(0))
+        for share in (0.0, 1.0)
+    )
+    assert low["image"].shape == high["image"].shape == (3, 128, 128)
+    enlarged = cv2.resize(cv2.imread(tile["student_file_name"]), (128, 128), interpolation=cv2.INTER_LINEAR)
+    np.testing.assert_allclose(np.sort(low["image"].numpy().ravel()), np.sort(enlarged.ravel()), atol=1)  # flips apart
+    (box,) = low["instances"].gt_boxes.tensor.numpy().round().astype(int)
+    pixels = low["image"].numpy()
+    assert pixels[:, box[1] : box[3], box[0] : box[2]].mean() < pixels.mean() - 5
+
+
+def test_the_share_of_low_magnification_is_kept(tile_pairs) -> None:
+    tile = tile_dicts(Manifest.read(tile_pairs), "train", "teacher")[0]
+    mapper = TilePairMapper(with_teacher=False, color_jitter=0.0, low_share=0.3)
+    rng = np.random.default_rng(0)
+    enlarged = cv2.resize(cv2.imread(tile["student_file_name"]), (128, 128), interpolation=cv2.INTER_LINEAR).mean()
+    means = np.array([mapper(tile, rng)["image"].numpy().mean() for _ in range(60)])
+    assert 0.15 < (np.abs(means - enlarged) < 1e-3).mean() < 0.45

@@ -190,6 +190,11 @@ def test_a_weight_that_no_loss_reads_is_refused(tiny_cfg: MakeCfg, teacher: Path
         distil(tiny_cfg, "baseline_strict", teacher, teacher, "MODEL.MHKD.LOSS_WEIGHTS.LOCAL", 1.0)
 
 
+def test_a_student_sees_no_other_magnification(tiny_cfg: MakeCfg, teacher: Path) -> None:
+    with pytest.raises(UserError, match=r"INPUT\.LOW_SHARE is set, and a student is trained"):
+        distil(tiny_cfg, "baseline_strict", teacher, teacher, "INPUT.LOW_SHARE", 0.5)
+
+
 def test_a_finished_run_is_not_repeated_and_another_is_not_mixed_in(tiny_cfg: MakeCfg) -> None:
     teacher = run_training(tiny_cfg("teacher", "SOLVER.MAX_ITER", 1))
     first = (teacher.parent / "train" / "detector.pth").stat().st_mtime_ns

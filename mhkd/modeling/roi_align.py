@@ -13,24 +13,24 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding_bag
 
 
-class ChannelsLastROIAlign(nn.Module):
-    """As ``align``: features (N, C, H, W), RoIs (R, 5) of image, x0, y0, x1, y1 -> (R, C, height, width)."""
+class ChannelsLastROIAlign(ROIAlign):
+    """Features (N, C, H, W), RoIs (R, 5) of image, x0, y0, x1, y1 -> (R, C, height, width).
 
-    def __init__(self, align: ROIAlign) -> None:
-        super().__init__()
-        self.bins_hw, self.scale = align.output_size, align.spatial_scale
-        self.samples, self.aligned = align.sampling_ratio, align.aligned
+    Torchvision's own on a GPU, and where a graph is traced, which is to have the operation that other programs know.
+    """
 
     def forward(self, features: Tensor, rois: Tensor) -> Tensor:
+        if not features.is_cpu or torch.jit.is_tracing():
+            return super().forward(features, rois)
         _, channels, height, width = features.shape
-        rows, columns = self.bins_hw
+        rows, columns = self.output_size
         pixels = features.float().permute(0, 2, 3, 1).reshape(-1, channels)
         rois = rois.to(features.dtype).float()  # Detectron2 rounds them so, and detectors have learnt with it
-        boxes = rois[:, 1:] * self.scale - (0.5 if self.aligned else 0.0)
+        boxes = rois[:, 1:] * self.spatial_scale - (0.5 if self.aligned else 0.0)
         start, size = boxes[:, :2], boxes[:, 2:] - boxes[:, :2]
         size = size if self.aligned else size.clamp(min=1.0)
         step = size / size.new_tensor((columns, rows))
-        samples = torch.full_like(step, self.samples) if self.samples > 0 else step.ceil()
+        samples = torch.full_like(step, self.sampling_ratio) if self.sampling_ratio > 0 else step.ceil()
         found = features.new_zeros(len(rois), rows * columns, channels)
         for num_x, num_y in samples.long().clamp(min=0).unique(dim=0).tolist():  # RoIs of one size are alike
             if num_x and num_y:
@@ -64,8 +64,9 @@ def _taps(start: Tensor, step: Tensor, bins: int, samples: int, length: int) -> 
 
 
 def align_channels_last(model: nn.Module) -> None:
-    """Put every RoIAlign of ``model`` into this form, in place."""
+    """Put every RoIAlign of Detectron2 in ``model`` into this form, in place."""
     for path, module in list(model.named_modules()):
         if type(module) is ROIAlign:
             parent, _, child = path.rpartition(".")
-            setattr(model.get_submodule(parent), child, ChannelsLastROIAlign(module))
+            settings = (module.output_size, module.spatial_scale, module.sampling_ratio, module.aligned)
+            setattr(model.get_submodule(parent), child, ChannelsLastROIAlign(*settings))

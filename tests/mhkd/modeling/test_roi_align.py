@@ -6,7 +6,7 @@ import pytest
 import torch
 from detectron2.layers import ROIAlign
 
-from mhkd.models.roi_align import ChannelsLastROIAlign
+from mhkd.modeling.roi_align import ChannelsLastROIAlign
 
 
 def rois(seed: int, count: int = 60) -> torch.Tensor:
@@ -23,9 +23,10 @@ def rois(seed: int, count: int = 60) -> torch.Tensor:
 @pytest.mark.parametrize(("bins", "samples", "aligned"), [(7, 0, True), ((3, 5), 2, True), (4, 0, False)])
 def test_the_bins_are_torchvisions(seed, dtype, bins, samples, aligned):
     features = torch.randn(2, 6, 24, 32, generator=torch.Generator().manual_seed(seed)).to(dtype)
-    align = ROIAlign(bins if isinstance(bins, tuple) else (bins, bins), 0.25, samples, aligned)
+    settings = (bins if isinstance(bins, tuple) else (bins, bins), 0.25, samples, aligned)
+    align = ROIAlign(*settings)
     expected = align(features.float(), rois(seed).to(dtype).float()).to(dtype)
-    found = ChannelsLastROIAlign(align)(features.contiguous(memory_format=torch.channels_last), rois(seed))
+    found = ChannelsLastROIAlign(*settings)(features.contiguous(memory_format=torch.channels_last), rois(seed))
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0 if dtype == torch.float32 else 2**-7)
 
 
@@ -34,9 +35,9 @@ def test_the_gradient_is_torchvisions(dtype):
     values = torch.randn(2, 6, 24, 32, generator=torch.Generator().manual_seed(0)).to(dtype)
     boxes = rois(0).to(dtype).float()
     weights = torch.randn(len(boxes), 6, 7, 7, generator=torch.Generator().manual_seed(1)).to(dtype)
-    align = ROIAlign((7, 7), 0.25, 0, True)
     gradients = []
-    for pool, features in ((align, values.float()), (ChannelsLastROIAlign(align), values.clone())):
+    for kind, features in ((ROIAlign, values.float()), (ChannelsLastROIAlign, values.clone())):
+        pool = kind((7, 7), 0.25, 0, True)
         features.requires_grad_(True)
         (pool(features, boxes).to(dtype) * weights).sum().backward()
         gradients.append(features.grad.float())
@@ -44,7 +45,13 @@ def test_the_gradient_is_torchvisions(dtype):
 
 
 def test_without_rois_and_without_area_there_is_nothing():
-    align = ChannelsLastROIAlign(ROIAlign((7, 7), 0.25, 0, True))
+    align = ChannelsLastROIAlign((7, 7), 0.25, 0, True)
     features = torch.ones(1, 6, 24, 32)
     assert align(features, torch.zeros(0, 5)).shape == (0, 6, 7, 7)
     assert not align(features, torch.tensor([[0.0, 8.0, 8.0, 8.0, 40.0]])).any()
+
+
+def test_a_traced_graph_has_the_operation_that_other_programs_know():
+    align = ChannelsLastROIAlign((7, 7), 0.25, 0, True)
+    graph = torch.jit.trace(align, (torch.ones(2, 6, 24, 32), rois(0)), check_trace=False).graph
+    assert "torchvision::roi_align" in str(graph)
