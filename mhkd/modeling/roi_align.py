@@ -32,11 +32,12 @@ class ChannelsLastROIAlign(ROIAlign):
         step = size / size.new_tensor((columns, rows))
         samples = torch.full_like(step, self.sampling_ratio) if self.sampling_ratio > 0 else step.ceil()
         found = features.new_zeros(len(rois), rows * columns, channels)
-        for num_x, num_y in samples.long().clamp(min=0).unique(dim=0).tolist():  # RoIs of one size are alike
-            if num_x and num_y:
-                alike = torch.nonzero((samples[:, 0] == num_x) & (samples[:, 1] == num_y)).squeeze(1)
-                x, weight_x = _taps(start[alike, 0], step[alike, 0], columns, num_x, width)
-                y, weight_y = _taps(start[alike, 1], step[alike, 1], rows, num_y, height)
+        most = samples.amax(dim=1) * (samples > 0).all(dim=1)  # without a sample a bin is zero
+        for count in most.unique().int().tolist():  # RoIs of about one size together
+            if count:
+                alike = torch.nonzero(most == count).squeeze(1)
+                x, weight_x = _taps(start[alike, 0], step[alike, 0], samples[alike, 0], columns, width)
+                y, weight_y = _taps(start[alike, 1], step[alike, 1], samples[alike, 1], rows, height)
                 first = rois[alike, 0].long() * (height * width)
                 index = first[:, None, None, None, None] + y[:, :, None, :, None] * width + x[:, None, :, None, :]
                 weight = weight_y[:, :, None, :, None] * weight_x[:, None, :, None, :]
@@ -46,21 +47,23 @@ class ChannelsLastROIAlign(ROIAlign):
         return found.view(-1, rows, columns, channels).permute(0, 3, 1, 2)
 
 
-def _taps(start: Tensor, step: Tensor, bins: int, samples: int, length: int) -> tuple[Tensor, Tensor]:
+def _taps(start: Tensor, step: Tensor, samples: Tensor, bins: int, length: int) -> tuple[Tensor, Tensor]:
     """Of one axis of ``length`` pixels, the pixels that each bin of each RoI is made of, and their weights.
 
-    start, step: (R,), where RoIs begin and how long a bin is. Both results are (R, bins, 2 * samples).
+    start, step, samples: (R,), where RoIs begin, how long a bin is, and how many samples it has. A sample is shared by
+    the two pixels around it; those of neighbouring samples are mostly the same, so each pixel is taken once, with what
+    all samples give it. Both results are (R, bins, P), P as many as the longest bin needs.
     """
-    within = torch.arange(samples, device=start.device) + 0.5
-    at = start[:, None, None] + step[:, None, None] * (
-        torch.arange(bins, device=start.device)[:, None] + within / samples
-    )
-    inside = (at >= -1.0) & (at <= length)
+    step, samples = step[:, None, None], samples[:, None, None]
+    number = torch.arange(int(samples.max()), device=start.device)
+    at = start[:, None, None] + step * (torch.arange(bins, device=start.device)[:, None] + (number + 0.5) / samples)
+    counts = (number < samples) & (at >= -1.0) & (at <= length)
     at = at.clamp(0.0, length - 1.0)
-    low = at.long()
-    part = at - low
-    weight = torch.stack((1.0 - part, part), dim=3) * inside[..., None] / samples
-    return torch.stack((low, (low + 1).clamp(max=length - 1)), dim=3).flatten(2), weight.flatten(2)
+    first, last = at[:, :, :1].floor(), (at * (number < samples)).amax(dim=2, keepdim=True).floor()
+    pixel = first + torch.arange(int((last - first).max()) + 2, device=start.device)
+    share = (1.0 - (at[:, :, None, :] - pixel[:, :, :, None]).abs()).clamp(min=0.0)
+    weight = (share * counts[:, :, None, :]).sum(dim=3) / samples
+    return pixel.long().clamp(max=length - 1), weight
 
 
 def align_channels_last(model: nn.Module) -> None:
