@@ -60,6 +60,7 @@ def read_resolution(tables: Sequence[str | Path], controls: Sequence[str] = CURV
         raise UserError(f"no control is called {', '.join(unknown)}", remedy=f"there are {', '.join(CONTROLS)}")
     runs = pd.concat([_read(Path(table)) for table in tables])
     _check_repeated(runs)
+    scales = sorted(runs.loc[runs["control"] != TEACHER, "um/px"].unique())
     runs = runs[runs["control"].isin(controls)].drop_duplicates(_KEY)
     if runs.empty:
         raise UserError(f"the tables hold no run of {', '.join(controls)}")
@@ -71,7 +72,7 @@ def read_resolution(tables: Sequence[str | Path], controls: Sequence[str] = CURV
     points = points.reset_index().sort_values(
         ["control", "um/px"], key=lambda c: c.map(order) if c.name == "control" else c, ignore_index=True
     )
-    return Resolution(points, _missing(points, controls), _note(runs))
+    return Resolution(points, _missing(points, controls, scales), _note(runs))
 
 
 def markdown(resolution: Resolution) -> str:
@@ -119,10 +120,9 @@ def _check_repeated(runs: pd.DataFrame) -> None:
         )
 
 
-def _missing(points: pd.DataFrame, controls: Sequence[str]) -> tuple[str, ...]:
-    """Points and seeds that other curves have; the teacher has its own um/px, at which the others need none."""
-    students = points[points["control"] != TEACHER]
-    scales, most = sorted(students["um/px"].unique()), points["seeds"].max()
+def _missing(points: pd.DataFrame, controls: Sequence[str], scales: Sequence[float]) -> tuple[str, ...]:
+    """Points at the students' ``scales`` (um/px) and seeds that others have; the teacher has an um/px of its own."""
+    most = points["seeds"].max()
     found = {(row["control"], row["um/px"]): row["seeds"] for row in points.to_dict("records")}
     texts = []
     if TEACHER in controls and TEACHER not in set(points["control"]):

@@ -66,6 +66,12 @@ def test_what_was_not_run_is_said(tables):
     assert text.endswith("Not run: " + "; ".join(resolution.missing) + ".\n")
 
 
+def test_a_table_without_any_of_the_curves_is_said(tables, tmp_path):
+    other = write(tmp_path / "s8", [*TEACHERS, run("joint", 1, 24, 20.0)])
+    missing = read_resolution([*tables, other], ["teacher", "strict"]).missing
+    assert missing == ("LR baseline, strict at 12 um/px (1 of 2 seeds)", "LR baseline, strict at 24 um/px")
+
+
 def test_a_table_may_be_named_by_its_file(tables):
     assert len(read_resolution([table / "controls.csv" for table in tables]).points) == 4
 
