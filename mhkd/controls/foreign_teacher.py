@@ -10,10 +10,9 @@ from detectron2.config import CfgNode
 
 from mhkd.controls.table import leaves
 from mhkd.engine.phases import phase_configs
-from mhkd.engine.train import fit_to_data
+from mhkd.engine.train import fit_to_data, hash_of_start
 from mhkd.models.checkpoint import read_export
 from preprocess.errors import UserError
-from preprocess.files import sha256_of
 from preprocess.manifest import Manifest
 
 # Where files lie, who computes and what is looked at, of which nothing follows; and what an exported file leaves out.
@@ -43,12 +42,11 @@ def check_teacher(path: Path, wanted: CfgNode, manifest: Manifest) -> None:
         content["class_names"],
         content.get("provenance", {}).get("inputs", {}).get("weights"),
     )
-    start = phase.MODEL.WEIGHTS
     asked = _traits(
         yaml.safe_load(phase.dump()),
         manifest.teacher_mpp,
         manifest.labels,
-        sha256_of(start) if start and "://" not in start else None,
+        hash_of_start(phase.MODEL.WEIGHTS),
     )
     differing = [key for key in asked if key in made and made[key] != asked[key]]
     if differing:

@@ -20,7 +20,7 @@ from mhkd.controls.as_is import export_as_is
 from mhkd.controls.foreign_teacher import check_teacher
 from mhkd.controls.table import CONTROLS, TEACHER, Recipe
 from mhkd.engine.phases import phase_configs
-from mhkd.engine.train import DETECTOR_FILE, run_training
+from mhkd.engine.train import DETECTOR_FILE, hash_of_start, run_training
 from mhkd.evaluation.slide_level import evaluate_slides, evaluated_cohort
 from mhkd.inference.predictor import SlidePredictor
 from mhkd.models.checkpoint import load_detector
@@ -144,8 +144,7 @@ def _check_start(run: Run, cfg: CfgNode) -> None:
     """Equal initial weights: the record of the first phase must name the very file."""
     record = Path(phase_configs(cfg)[0].OUTPUT_DIR) / "run.json"
     start = str(run.teacher) if CONTROLS[run.control].start == TEACHER else cfg.MODEL.WEIGHTS
-    expected = sha256_of(start) if start and "://" not in start else None
-    if json.loads(record.read_text(encoding="utf-8")).get("weights") != expected:
+    if json.loads(record.read_text(encoding="utf-8")).get("weights") != hash_of_start(start):
         raise UserError("did not start from the weights that its control says", path=record)
 
 

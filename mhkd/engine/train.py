@@ -183,6 +183,11 @@ def _inputs_of(cfg: CfgNode) -> dict[str, str]:
     return hashes
 
 
+def hash_of_start(weights: str) -> str | None:
+    """SHA-256 of the file that MODEL.WEIGHTS names; None where it names none, or one to be downloaded."""
+    return sha256_of(weights) if weights and "://" not in weights else None
+
+
 _REMEDIES = {
     "weights": "it is the result of the previous step: run that first, for instance make train-step1",
     "teacher_weights": "run make train-teacher first",

@@ -55,12 +55,12 @@ def _taps(start: Tensor, step: Tensor, samples: Tensor, bins: int, length: int) 
     all samples give it. Both results are (R, bins, P), P as many as the longest bin needs.
     """
     step, samples = step[:, None, None], samples[:, None, None]
-    number = torch.arange(int(samples.max()), device=start.device)
-    at = start[:, None, None] + step * (torch.arange(bins, device=start.device)[:, None] + (number + 0.5) / samples)
+    number = torch.arange(int(samples.max()))
+    at = start[:, None, None] + step * (torch.arange(bins)[:, None] + (number + 0.5) / samples)
     counts = (number < samples) & (at >= -1.0) & (at <= length)
     at = at.clamp(0.0, length - 1.0)
     first, last = at[:, :, :1].floor(), (at * (number < samples)).amax(dim=2, keepdim=True).floor()
-    pixel = first + torch.arange(int((last - first).max()) + 2, device=start.device)
+    pixel = first + torch.arange(int((last - first).max()) + 2)
     share = (1.0 - (at[:, :, None, :] - pixel[:, :, :, None]).abs()).clamp(min=0.0)
     weight = (share * counts[:, :, None, :]).sum(dim=3) / samples
     return pixel.long().clamp(max=length - 1), weight
