@@ -28,7 +28,7 @@ from preprocess.slide_files import fingerprint, neutral_name
 from preprocess.slide_search import SlideFile
 
 # One more whenever the same slide, model and options give other detections, or the files other fields.
-_RECIPE = 8
+_RECIPE = 9
 
 
 def _option(help: str, **more: Any) -> dict[str, Any]:

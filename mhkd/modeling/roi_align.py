@@ -17,15 +17,16 @@ class ChannelsLastROIAlign(ROIAlign):
     """Features (N, C, H, W), RoIs (R, 5) of image, x0, y0, x1, y1 -> (R, C, height, width).
 
     Torchvision's own on a GPU, and where a graph is traced, which is to have the operation that other programs know.
+    RoIs are taken as they are: Detectron2 rounds them to the features' precision, and bfloat16 has no whole number
+    between 512 and 516.
     """
 
     def forward(self, features: Tensor, rois: Tensor) -> Tensor:
         if not features.is_cpu or torch.jit.is_tracing():
-            return super().forward(features, rois)
+            return super().forward(features.to(rois.dtype), rois).to(features.dtype)  # as autocast would
         _, channels, height, width = features.shape
         rows, columns = self.output_size
         pixels = features.float().permute(0, 2, 3, 1).reshape(-1, channels)
-        rois = rois.to(features.dtype).float()  # Detectron2 rounds them so, and detectors have learnt with it
         boxes = rois[:, 1:] * self.spatial_scale - (0.5 if self.aligned else 0.0)
         start, size = boxes[:, :2], boxes[:, 2:] - boxes[:, :2]
         size = size if self.aligned else size.clamp(min=1.0)
