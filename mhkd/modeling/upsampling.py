@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from mhkd.modeling.bfa import PyramidBFA
 from mhkd.modeling.precision import autocast, resolve_bf16
-from mhkd.modeling.roi_align import align_channels_last
+from mhkd.modeling.roi_pooling import pool_channels_last
 from preprocess.errors import UserError
 
 
@@ -46,7 +46,7 @@ class Upsampled(nn.Module):
             detector: the arguments of the detector behind.
         """
         super().__init__(**detector)
-        align_channels_last(self)
+        pool_channels_last(self)
         self.upsample = upsample
         self.bfa = bfa if bfa is not None else PyramidBFA({})
         self.bf16 = bf16
