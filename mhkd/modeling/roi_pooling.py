@@ -38,10 +38,10 @@ class ChannelsLastROIPooler(ROIPooler):
         rows, columns = self.output_size
         images, channels = x[0].shape[:2]
         pixels = torch.cat([features.permute(0, 2, 3, 1).reshape(-1, channels).float() for features in x])
-        sides = torch.tensor([features.shape[:1:-1] for features in x])  # width and height
+        sides = torch.tensor([features.shape[:1:-1] for features in x], dtype=torch.int32)  # width and height
         areas = sides.prod(dim=1)
         begin = (images * areas).cumsum(dim=0) - images * areas  # of each level in pixels
-        width, first = sides[level, 0], begin[level] + rois[:, 0].long() * areas[level]
+        width, first = sides[level, 0], (begin[level] + rois[:, 0].long() * areas[level]).int()
         pixel, weight, span = _taps(*self._samples(rois[:, 1:], level), max(rows, columns), sides[level])
 
         order, indices, shares, lengths = [], [], [], []
@@ -54,7 +54,7 @@ class ChannelsLastROIPooler(ROIPooler):
             order.append(alike)
             indices.append(index.flatten())
             shares.append(part.flatten())
-            lengths.append(torch.full_like(alike, count * count))
+            lengths.append(torch.full_like(alike, count * count, dtype=torch.int32))
         taps = (torch.cat(parts) for parts in (indices, shares, lengths, order))
         sums = _WeightedSums.apply(pixels, *taps, rows * columns, precision)
         return sums.view(-1, rows, columns, channels).permute(0, 3, 1, 2)
@@ -92,7 +92,8 @@ class _WeightedSums(torch.autograd.Function):
         lengths = lengths.repeat_interleave(bins)
         ctx.save_for_backward(index, weight, lengths, rois)
         ctx.pixels, ctx.bins = len(pixels), bins
-        sums = embedding_bag(index, pixels, lengths.cumsum(0) - lengths, mode="sum", per_sample_weights=weight)
+        begin = lengths.cumsum(0, dtype=torch.int32) - lengths
+        sums = embedding_bag(index, pixels, begin, mode="sum", per_sample_weights=weight)
         found = sums.new_empty(len(rois), bins, sums.shape[1], dtype=precision)
         found[rois] = sums.view_as(found).to(precision)
         return found
@@ -101,16 +102,12 @@ class _WeightedSums(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         index, weight, lengths, rois = ctx.saved_tensors
-        number = (rois[:, None] * ctx.bins + torch.arange(ctx.bins)).flatten().repeat_interleave(lengths)
+        number = (rois[:, None] * ctx.bins + torch.arange(ctx.bins)).int().flatten().repeat_interleave(lengths)
         order = index.argsort(stable=True)
         counts = index.bincount(minlength=ctx.pixels)
-        found = embedding_bag(
-            number[order],
-            gradient.flatten(0, 1).float(),
-            counts.cumsum(0) - counts,
-            mode="sum",
-            per_sample_weights=weight[order],
-        )
+        begin = (counts.cumsum(0) - counts).int()
+        gradient = gradient.flatten(0, 1).float()
+        found = embedding_bag(number[order], gradient, begin, mode="sum", per_sample_weights=weight[order])
         return found, *(None,) * 6
 
 
@@ -133,7 +130,7 @@ def _taps(start: Tensor, step: Tensor, samples: Tensor, bins: int, length: Tenso
     pixel = first + torch.arange(int(span.amax()) if len(span) else 2)
     share = (1.0 - (at[:, :, :, None, :] - pixel[..., None]).abs()).clamp(min=0.0)
     weight = (share * counts[:, :, :, None, :]).sum(dim=4) / samples.clamp(min=1.0)
-    return pixel.long().minimum(length - 1), weight, span
+    return pixel.int().minimum(length - 1), weight, span
 
 
 def pool_channels_last(model: nn.Module) -> None:
