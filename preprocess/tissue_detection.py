@@ -36,6 +36,7 @@ _MIN_ABSORPTION, _GLASS_SIGMAS = 0.05, 5.0
 # Below it tissue must have more texture than the glass: haze, glue and uneven light have not.
 _WEAK_ABSORPTION, _WEAK_TEXTURE = 0.12, 1.5
 
+_ALL_VALUES = np.arange(256, dtype=np.uint8)[None, :, None]
 _BLACK_VALUE = 40
 # Spread of the channels over their absorption: stains are coloured, ink and shadows are not.
 _GREY_SPREAD = 0.22
@@ -65,7 +66,7 @@ def find_tissue(rgb: Image, mpp: float) -> Mask:
     grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY).astype(np.float32)
     texture = _texture(grey)
     glass = _find_glass(smooth, hsv, texture)
-    absorbed = np.log(glass.rgb / np.maximum(smooth, 1)).astype(np.float32)
+    absorbed = cv2.LUT(smooth, np.log(glass.rgb / np.maximum(_ALL_VALUES, 1)).astype(np.float32))
     strongest = _over_channels(np.maximum, absorbed)
     spread = strongest - _over_channels(np.minimum, absorbed)
     absorption = strongest + spread
@@ -146,11 +147,12 @@ def _keep_pieces(
 ) -> Mask:
     """Without dust (small, or grey and not large) and without haze (weak and as smooth as the glass)."""
     count, labels = cv2.connectedComponents(tissue, connectivity=8)
-    flat = labels.ravel()
-    pixels = np.maximum(np.bincount(flat, minlength=count), 1)
+    inside = labels > 0
+    piece = labels[inside]
+    pixels = np.maximum(np.bincount(piece, minlength=count), 1)
 
     def mean(values: Values) -> NDArray[np.float64]:
-        return np.bincount(flat, weights=values.ravel(), minlength=count) / pixels
+        return np.bincount(piece, weights=values[inside], minlength=count) / pixels
 
     area_um2 = pixels * mpp**2
     grey = mean(spread) < _GREY_SPREAD * mean(strongest)

@@ -43,6 +43,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", default="1", metavar="N,...", help="a run of each peer for each of them")
     parser.add_argument("--iterations", type=int, help="of a student (default: baseline_strict.yaml's)")
     parser.add_argument("--teacher-iterations", type=int, help="of the teacher (default: teacher.yaml's)")
+    parser.add_argument(
+        "--cpu-seconds", type=float, help="training of torchvision's detectors, in processor seconds, not iterations"
+    )
     parser.add_argument("--split", choices=SPLITS, default="test", help="what to score")
     parser.add_argument("--device", default="auto", help="of our own detectors; the peers run on the CPU")
     parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="overrides for bicubic-trained")
@@ -54,6 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     names, seeds = args.peers.split(","), [int(seed) for seed in args.seeds.split(",")]
     if unknown := [name for name in names if name not in PEERS]:
         raise UserError(f"no peer is called {', '.join(unknown)}", remedy=f"there are {', '.join(PEERS)}")
+    if args.cpu_seconds is not None and args.cpu_seconds <= 0:
+        raise UserError(f"no training in {args.cpu_seconds:g} seconds", remedy="give --cpu-seconds more than 0")
     recipe = Recipe.of(
         args.configs,
         args.tiles,
@@ -62,7 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         overrides=tuple(args.overrides),
         device=resolve_device(args.device),
     )
-    job = Job(recipe, args.slides, args.split, recipe.iterations + recipe.teacher_iterations, args.output_dir)
+    from_scratch = recipe.iterations + recipe.teacher_iterations
+    job = Job(recipe, args.slides, args.split, from_scratch, args.output_dir, args.cpu_seconds)
     results, failed = [], []
     for name in names:
         for seed in seeds:

@@ -147,11 +147,14 @@ def build_timm_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
     bottom_up = TimmBackbone(
         cfg.MODEL.TIMM.NAME, pretrained=cfg.MODEL.TIMM.PRETRAINED, freeze_at=cfg.MODEL.BACKBONE.FREEZE_AT
     )
+    top_block = LastLevelMaxPool()
+    last = cfg.MODEL.FPN.IN_FEATURES[-1]
+    top_block.in_feature = last.replace("res", "p")  # Detectron2's takes p5 to be the last
     return FPN(
         bottom_up=bottom_up,
         in_features=cfg.MODEL.FPN.IN_FEATURES,
         out_channels=cfg.MODEL.FPN.OUT_CHANNELS,
         norm=cfg.MODEL.FPN.NORM,
-        top_block=LastLevelMaxPool(),
+        top_block=top_block,
         fuse_type=cfg.MODEL.FPN.FUSE_TYPE,
     )

@@ -20,7 +20,7 @@ from tools import benchmark_peers, make_tiles
 from tools.contestants.enlarged import FILTERS, Enlarged, _filter, teacher_behind
 from tools.contestants.peer import as_output
 from tools.contestants.peer_runs import markdown
-from tools.contestants.torchvision_rcnn import _rate, _to_torchvision
+from tools.contestants.torchvision_rcnn import _rate, _shares, _to_torchvision
 from tools.contestants.ultralytics_yolo import write_dataset
 
 
@@ -68,6 +68,13 @@ def test_torchvision_counts_classes_from_one_and_takes_tiles_without_objects():
 
 def test_the_learning_rate_warms_up_and_decays_as_ours():
     assert [round(_rate(done), 4) for done in (0.0, 0.05, 0.5, 0.7, 0.9)] == [0.001, 0.501, 1.0, 0.1, 0.01]
+
+
+def test_training_ends_with_its_iterations_or_its_processor_seconds(monkeypatch):
+    assert list(_shares(4, None)) == [0.0, 0.25, 0.5, 0.75]
+    clock = iter([7.0, 7.0, 7.5, 8.0, 9.0])
+    monkeypatch.setattr("time.process_time", lambda: next(clock))
+    assert list(_shares(4, 2.0)) == [0.0, 0.25, 0.5]
 
 
 def test_yolo_gets_the_boxes_of_the_tiles_as_shares(tile_pairs, tmp_path):
@@ -124,6 +131,8 @@ def test_an_unknown_peer_is_refused(tile_pairs, tmp_path):
     where = ["--tiles", str(tile_pairs), "--slides", "s.csv", "--teachers", "t", "--output-dir", str(tmp_path)]
     with pytest.raises(UserError, match="no peer is called yolo"):
         benchmark_peers.main([*where, "--peers", "yolo"])
+    with pytest.raises(UserError, match="no training in 0 seconds"):
+        benchmark_peers.main([*where, "--cpu-seconds", "0"])
 
 
 def _modified(folder: Path) -> dict[str, int]:

@@ -34,17 +34,23 @@ PEERS = {
 }
 FROM_TEACHER = (*enlarged.FILTERS, *enlarged.NETWORKS, enlarged.TRAINED)
 """Those that need the high-resolution teacher."""
+TIMED = (torchvision_rcnn.SCRATCH, torchvision_rcnn.IMAGENET)
+"""Those that can be given so much time instead of so many iterations."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What all peers share. iterations: of those that begin without the teacher; ``recipe`` has those of the rest."""
+    """What all peers share. iterations: of those that begin without the teacher; ``recipe`` has those of the rest.
+
+    budget_s: processor seconds that torchvision's get instead of iterations.
+    """
 
     recipe: Recipe
     slides: Path
     split: str
     iterations: int
     output_dir: Path
+    budget_s: float | None = None
 
     def run(self, name: str, seed: int, teacher: Path | None) -> dict[str, Any]:
         """Train and score one peer, or read what an earlier call left of it."""
@@ -55,6 +61,7 @@ class Job:
             "split": self.split,
             "teacher": sha256_of(teacher) if teacher and name in FROM_TEACHER else None,
             "iterations": self.recipe.iterations if name == enlarged.TRAINED else self.iterations,
+            "cpu_seconds": self.budget_s if name in TIMED else None,
             "overrides": list(self.recipe.overrides) if name == enlarged.TRAINED else [],
         }
         file = folder / "result.json"
@@ -94,7 +101,7 @@ class Job:
             return enlarged.teacher_behind(name, manifest, teacher)
         if name == ultralytics_yolo.NAME:
             return ultralytics_yolo.train(manifest, self.iterations, seed, folder)
-        return torchvision_rcnn.train(name, manifest, self.iterations, seed, folder)
+        return torchvision_rcnn.train(name, manifest, self.iterations, seed, folder, self.budget_s)
 
 
 def table(results: Sequence[dict[str, Any]]) -> pd.DataFrame:

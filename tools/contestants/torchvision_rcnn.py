@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,26 +42,33 @@ class Lite0Pyramid(nn.Module):
         return self.fpn(OrderedDict(zip("0123", self.body(images).values(), strict=True)))
 
 
-def train(kind: str, manifest: Manifest, iterations: int, seed: int, folder: Path) -> Peer:
-    """``kind``, SCRATCH (320 px, torchvision's choice) or IMAGENET (the teacher's tile size), with ``iterations``."""
+def train(
+    kind: str, manifest: Manifest, iterations: int, seed: int, folder: Path, budget_s: float | None = None
+) -> Peer:
+    """``kind``, SCRATCH (320 px, torchvision's choice) or IMAGENET (the teacher's tile size), with ``iterations``.
+
+    budget_s: processor seconds that it gets instead, however many iterations that makes.
+    """
     torch.manual_seed(seed)
     network, start = _build(kind, len(manifest.labels), int(manifest.tiles["teacher_width"].iloc[0]))
     peer = Peer.of(manifest, model=Predict(network), start=start, path=folder / "model.pth")
     optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda i: _rate(i / iterations))
     mapper = TilePairMapper(with_teacher=False, color_jitter=COLOUR_JITTER)
     stream = TileStream(tile_dicts(manifest, "train", "student"), mapper, seed)
     network.train()
     with peer.training(iterations):
         batches = iter(build_stream_loader(stream, PositionSampler(), BATCH, 0))
-        for _ in progress(range(iterations), total=iterations, description=f"{kind}, seed {seed}"):
+        total = iterations if budget_s is None else None
+        shares = progress(_shares(iterations, budget_s), total=total, description=f"{kind}, seed {seed}")
+        for done in shares:
+            optimizer.param_groups[0]["lr"] = LEARNING_RATE * _rate(done)
             images, targets = zip(*(_to_torchvision(tile) for tile in next(batches)), strict=True)
             loss = sum(network(list(images), list(targets)).values())
             optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimizer.step()
-            schedule.step()
+    peer.iterations = shares.n
     folder.mkdir(parents=True, exist_ok=True)
     torch.save(network.state_dict(), peer.path)
     return peer
@@ -90,6 +99,16 @@ def _build(kind: str, num_classes: int, side: int) -> tuple[nn.Module, str]:
     # The demo's; torchvision's 512 RoIs an image take most of an iteration, and a tile has two objects.
     sampled = {"box_batch_size_per_image": 64, "rpn_post_nms_top_n_train": 150, "rpn_post_nms_top_n_test": 60}
     return FasterRCNN(Lite0Pyramid(), num_classes + 1, **sizes, **sampled), "ImageNet"
+
+
+def _shares(iterations: int, budget_s: float | None) -> Iterator[float]:
+    """How much of the training is done at the start of each iteration, until all of it is."""
+    if budget_s is None:
+        yield from (i / iterations for i in range(iterations))
+        return
+    start = time.process_time()
+    while (done := (time.process_time() - start) / budget_s) < 1.0:
+        yield done
 
 
 def _rate(done: float) -> float:
