@@ -11,7 +11,7 @@ CONFIGS ?= configs/demo##      folder of the training configs, such as configs/r
 SLIDES ?= data/demo/slides.csv##  the cohort table; the default is made by `make demo-slides`
 OUT ?= output/$(notdir $(CONFIGS))##  where tiles, detectors and tables go; give each cohort and each seed its own
 TILES ?= $(OUT)/tiles##        folder of the tile pairs
-TILE_OPTS ?= $(if $(filter configs/demo configs/retinanet configs/fcos configs/bundled,$(CONFIGS)),--teacher-mpp 2 --student-mpp 8 --tile-px 256 --empty-ratio 0.25$(if $(filter configs/bundled,$(CONFIGS)), --merge-labels Glomerulus))##  options of tools/make_tiles.py
+TILE_OPTS ?= $(if $(filter configs/demo configs/native configs/retinanet configs/fcos configs/bundled,$(CONFIGS)),--teacher-mpp 2 --student-mpp 8 --tile-px 256 --empty-ratio 0.25$(if $(filter configs/bundled,$(CONFIGS)), --merge-labels Glomerulus))##  options of tools/make_tiles.py
 INIT ?=##                      weights that teacher and independent baseline begin with; empty: ImageNet's
 SEED ?=##                      seed of training; empty: the tool's default
 BROWSER ?=##                   the browser of `make test-browser`; empty: the first that is found
@@ -126,6 +126,8 @@ DETECTORS := $(foreach model,$(MODELS),$(call detector,$(model)))
 train = $(PY) tools/train.py --config-file $(CONFIGS)/$(@D:$(OUT)/%=%).yaml --tiles $(TILES) --output-dir $(@D) $(1) \
   $(if $(SEED),--seed $(SEED)) $(if $(DEVICE),--device $(DEVICE)) $(OPTS)
 TEACHER := $(call detector,teacher)
+# A native student has another pyramid than its teacher, so it begins with ImageNet's weights.
+FROM_TEACHER := $(if $(filter configs/native,$(CONFIGS)),,--init $(TEACHER))
 
 train-teacher: $(TEACHER) ## Step 0: the high-resolution teacher
 train-step1: $(call detector,step1) ## Global features: phase 1 (basic), then phase 2 (adaptive)
@@ -140,10 +142,10 @@ $(TEACHER) $(call detector,baseline_independent):
 	$(call train,$(if $(INIT),--init $(INIT)))
 
 $(call detector,baseline_strict): $(TEACHER)
-	$(call train,--init $(TEACHER))
+	$(call train,$(FROM_TEACHER))
 
 $(call detector,step1): $(TEACHER)
-	$(call train,--teacher $(TEACHER) --init $(TEACHER))
+	$(call train,--teacher $(TEACHER) $(FROM_TEACHER))
 
 $(call detector,step2): $(CONFIGS)/step2.yaml $(call detector,step1)
 	$(call train,--teacher $(TEACHER) --init $(call detector,step1))
