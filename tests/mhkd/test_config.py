@@ -21,14 +21,14 @@ def test_every_shipped_config_reads_and_has_phases(path: Path) -> None:
 
 
 def test_steps_and_baselines_have_equal_iterations() -> None:
-    for folder in ("demo", "resnet50", "retinanet", "fcos"):
+    for folder in ("demo", "native", "resnet50", "retinanet", "fcos"):
         iterations = {p.stem: read_config(p).SOLVER.MAX_ITER for p in CONFIGS if p.parent.name == folder}
         steps = sum(count for name, count in iterations.items() if name.startswith("step"))
         assert iterations["baseline_strict"] == steps
         assert iterations["baseline_independent"] == steps + iterations["teacher"]
 
 
-@pytest.mark.parametrize("folder", ["demo", "retinanet", "fcos"])
+@pytest.mark.parametrize("folder", ["demo", "native", "retinanet", "fcos"])
 def test_the_demo_steps_share_the_schedule_of_the_strict_baseline(folder: str) -> None:
     """Equal iterations are not enough: with a decay in every phase the steps would train less than their control."""
 

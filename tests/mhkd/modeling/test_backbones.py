@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mhkd.modeling.backbones import TimmBackbone
+from mhkd.config import mhkd_cfg
+from mhkd.modeling.backbones import TimmBackbone, build_timm_fpn_backbone
 from preprocess.errors import UserError
 
 NAME = "tf_efficientnet_lite0"
@@ -71,6 +72,13 @@ def test_depthwise_layers_run_in_float32_where_they_learn_and_in_bfloat16_elsewh
             backbone.eval()(torch.zeros(1, 3, 32, 32))
     assert seen["blocks.0.0"] == [torch.bfloat16, torch.bfloat16]  # of a frozen stage
     assert seen["blocks.6.0"] == [torch.float32, torch.bfloat16]
+
+
+def test_a_pyramid_may_end_before_the_last_stage() -> None:
+    cfg = mhkd_cfg()
+    cfg.MODEL.FPN.IN_FEATURES = ["res2", "res3"]
+    levels = build_timm_fpn_backbone(cfg, None)(torch.zeros(1, 3, 64, 64))
+    assert {level: features.shape[-1] for level, features in levels.items()} == {"p2": 16, "p3": 8, "p4": 4}
 
 
 def test_unusable_settings_say_what_to_do() -> None:

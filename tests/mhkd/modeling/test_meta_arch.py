@@ -250,6 +250,18 @@ def test_scales_and_shifts_at_odd_sizes(tiny_cfg: MakeCfg, s: int, u: int) -> No
     assert all(torch.isfinite(loss) for loss in losses.values())
 
 
+def test_a_native_student_imitates_coarser_levels_of_a_teacher_with_other_channels(tiny_cfg: MakeCfg) -> None:
+    model = distiller(tiny_cfg, "MODEL.FPN.OUT_CHANNELS", 64, kinds=("native", "demo"), losses=ALL)
+    assert model.pyramid_loss is not None
+    assert model.pyramid_loss.pairs == {"p2": "p4", "p3": "p5"}
+    with EventStorage(0):
+        losses = model([pair([[4.0, 4, 20, 22]], side=64)])
+    assert {"loss_kd_feature", "loss_kd_local", "loss_kd_semantic_cls", "loss_kd_semantic_box"} < set(losses)
+    sum(losses.values()).backward()
+    assert model.student.backbone.fpn_output2.weight.grad.abs().max() > 0
+    assert all(torch.isfinite(loss) for loss in losses.values())
+
+
 def test_a_batch_without_objects_trains_on(tiny_cfg: MakeCfg) -> None:
     """No RoI is foreground then; the box loss once failed to reshape nothing."""
     model = distiller(tiny_cfg)
