@@ -34,6 +34,8 @@ Examples:
   python tools/benchmark_training.py
   python tools/benchmark_training.py --phases adaptive adaptive-cwd adaptive-fgd --upsample 4 --threads 1
   python tools/benchmark_training.py --tiles output/demo/tiles --teacher output/demo/teacher/detector.pth --data 0 1 2
+  python tools/benchmark_training.py --config-file configs/native/step3.yaml --upsample 1 --tiles output/native/tiles \\
+      --teacher output/native/teacher/detector.pth MODEL.WEIGHTS output/native/step3/detector.pth
   python tools/benchmark_training.py --config-file configs/resnet50/step3.yaml --tile-px 1024 --batch-size 8 \\
       --device cuda --precision fp16 --output-json speed.json --output-md speed.md
 """
@@ -92,9 +94,10 @@ def configuration(args: argparse.Namespace, folder: Path) -> tuple[CfgNode, list
     if not args.tiles:
         write_random_pairs(folder / "tiles", 4 * args.batch_size, tile_px=args.tile_px, scale=args.scale)
     manifest = Manifest.read(args.tiles or folder / "tiles")
-    settings = [*PRECISIONS[args.precision], "MODEL.DEVICE", resolve_device(args.device), "SEED", 1, *args.overrides]
+    settings = [*PRECISIONS[args.precision], "MODEL.DEVICE", resolve_device(args.device), "SEED", 1]
+    settings += ["MODEL.WEIGHTS", args.teacher or "", *args.overrides]
     settings += ["DATASETS.TILES", str(manifest.root), "SOLVER.IMS_PER_BATCH", args.batch_size]
-    settings += ["MODEL.WEIGHTS", args.teacher or "", "MODEL.MHKD.TEACHER.WEIGHTS", args.teacher or ""]
+    settings += ["MODEL.MHKD.TEACHER.WEIGHTS", args.teacher or ""]
     cfg = fit_to_data(read_config(args.config_file, settings), manifest)
     if not args.teacher:
         config = args.teacher_config or Path(args.config_file).with_name("teacher.yaml")
