@@ -120,14 +120,14 @@ def _taps(start: Tensor, step: Tensor, samples: Tensor, bins: int, length: Tenso
     longest bin needs; the number (R,) is that of a RoI's longest bin.
     """
     start, step, samples, length = (values[:, :, None, None] for values in (start, step, samples, length))
-    number = torch.arange(max(1, int(samples.amax())) if len(samples) else 1)
+    number = torch.arange(max(1, int(samples.amax())))
     is_sample = number < samples
     at = start + step * (torch.arange(bins)[:, None] + (number + 0.5) / samples.clamp(min=1.0))
     counts = is_sample & (at >= -1.0) & (at <= length)
     at = at.clamp(min=0.0).minimum(length - 1)
     first, last = at[..., :1].floor(), (at * is_sample).amax(dim=3, keepdim=True).floor()
     span = (last - first).flatten(1).amax(dim=1).long().clamp(min=0) + 2
-    pixel = first + torch.arange(int(span.amax()) if len(span) else 2)
+    pixel = first + torch.arange(int(span.amax()))
     share = (1.0 - (at[:, :, :, None, :] - pixel[..., None]).abs()).clamp(min=0.0)
     weight = (share * counts[:, :, :, None, :]).sum(dim=4) / samples.clamp(min=1.0)
     return pixel.int().minimum(length - 1), weight, span
