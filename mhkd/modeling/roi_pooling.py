@@ -57,7 +57,7 @@ class ChannelsLastROIPooler(ROIPooler):
             lengths.append(torch.full_like(alike, count * count, dtype=torch.int32))
         taps = (torch.cat(parts) for parts in (indices, shares, lengths, order))
         sums = _WeightedSums.apply(pixels, *taps, rows * columns, precision)
-        return sums.view(-1, rows, columns, channels).permute(0, 3, 1, 2)
+        return sums.view(-1, channels, rows, columns)
 
     def _samples(self, boxes: Tensor, level: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(R, 2) each, along x and y: where RoIs begin, how long a bin is, and how many samples a bin has."""
@@ -72,7 +72,7 @@ class ChannelsLastROIPooler(ROIPooler):
 
 
 class _WeightedSums(torch.autograd.Function):
-    """Sums of ``pixels`` (M, C), ``bins`` for each of ``rois`` (R,) -> (R, bins, C) in ``precision``.
+    """Sums of ``pixels`` (M, C), ``bins`` for each of ``rois`` (R,) -> (R, C, bins) in ``precision``.
 
     ``index`` and ``weight`` are what they are made of, bin after bin and RoI after RoI, ``lengths`` (R,) in each bin.
     As ``embedding_bag``, whose own backward pass takes three times as long as this one, which adds up the same way.
@@ -94,8 +94,8 @@ class _WeightedSums(torch.autograd.Function):
         ctx.pixels, ctx.bins = len(pixels), bins
         begin = lengths.cumsum(0, dtype=torch.int32) - lengths
         sums = embedding_bag(index, pixels, begin, mode="sum", per_sample_weights=weight)
-        found = sums.new_empty(len(rois), bins, sums.shape[1], dtype=precision)
-        found[rois] = sums.view_as(found).to(precision)
+        found = sums.new_empty(len(rois), sums.shape[1], bins, dtype=precision)
+        found[rois] = sums.to(precision).view(len(rois), bins, -1).transpose(1, 2)
         return found
 
     @staticmethod
@@ -106,7 +106,7 @@ class _WeightedSums(torch.autograd.Function):
         order = index.argsort(stable=True)
         counts = index.bincount(minlength=ctx.pixels)
         begin = (counts.cumsum(0) - counts).int()
-        gradient = gradient.flatten(0, 1).float()
+        gradient = gradient.transpose(1, 2).flatten(0, 1).float()
         found = embedding_bag(number[order], gradient, begin, mode="sum", per_sample_weights=weight[order])
         return found, *(None,) * 6
 
