@@ -49,12 +49,18 @@ def test_the_bins_are_detectron2s(seed, dtype, bins, samples, kind):
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0 if dtype == torch.float32 else 2**-7)
 
 
-def test_one_level_and_bins_that_are_not_square():
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("samples", [0, 2])
+def test_one_level_and_bins_that_are_not_square(seed, dtype, samples):
     """Detectron2's own fails on the latter where there are several levels."""
-    before = ROIPooler((3, 5), [1 / 4], 0, "ROIAlignV2")
+    before = ROIPooler((3, 5), [1 / 4], samples, "ROIAlignV2")
     after = nn.Sequential(before)
     pool_channels_last(after)
-    torch.testing.assert_close(after[0](pyramid(0)[:1], boxes(0)), before(pyramid(0)[:1], boxes(0)), atol=1e-5, rtol=0)
+    maps = pyramid(seed, dtype)[:1]
+    expected = before([maps[0].float()], boxes(seed)).to(dtype)
+    found = after[0](maps, boxes(seed))
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0 if dtype == torch.float32 else 2**-7)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
