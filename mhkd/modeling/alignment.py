@@ -97,22 +97,20 @@ def align_iou(pair: Pair, teacher: RoITeacher) -> AlignedOutputs:
         index.append(which + offset)
         factors.append(_factors(boxes.tensor, scale).expand(len(boxes), 4))
         offset += len(theirs)
-    kept = torch.cat(matched)
-    rows, factor = torch.cat(index)[kept], torch.cat(factors)[kept]
-
-    classes = student.classes[kept]
-    foreground = classes < student.logits.shape[1] - 1
-    classes, chosen = classes[foreground], rows[foreground]
+    kept, rows = torch.cat(matched), torch.cat(index)
+    foreground = kept & _is_foreground(student)
+    classes, chosen = student.classes[foreground], rows[foreground]
     proposals = torch.cat([b.tensor for b in own.boxes])[chosen]
-    source, target = _sources_and_targets(student, kept, foreground)
+    source, target = _sources_and_targets(student, foreground)
     transform = pair.predictor.box2box_transform
-    theirs_px = transform.apply_deltas(of_own_class(own.deltas[chosen], classes), proposals) / factor[foreground]
+    teacher_px = transform.apply_deltas(of_own_class(own.deltas[chosen], classes), proposals)
+    student_px = teacher_px / torch.cat(factors)[foreground]
     return AlignedOutputs(
         own_logits=student.logits[kept],
         student_logits=student.logits[kept],
-        teacher_logits=own.logits[rows],
-        student_deltas=of_own_class(student.deltas[kept][foreground], classes),
-        teacher_deltas=transform.get_deltas(source, theirs_px),
+        teacher_logits=own.logits[rows[kept]],
+        student_deltas=of_own_class(student.deltas[foreground], classes),
+        teacher_deltas=transform.get_deltas(source, student_px),
         target_deltas=transform.get_deltas(source, target),
     )
 
@@ -128,10 +126,9 @@ def _on_student_rois(
     pair: Pair, student_outputs: tuple[Tensor, Tensor], teacher_outputs: tuple[Tensor, Tensor]
 ) -> AlignedOutputs:
     stage = pair.student
-    everything = torch.ones_like(stage.classes, dtype=torch.bool)
-    foreground = stage.classes < stage.logits.shape[1] - 1
+    foreground = _is_foreground(stage)
     classes = stage.classes[foreground]
-    source, target = _sources_and_targets(stage, everything, foreground)
+    source, target = _sources_and_targets(stage, foreground)
     return AlignedOutputs(
         own_logits=stage.logits,
         student_logits=student_outputs[0],
@@ -142,12 +139,16 @@ def _on_student_rois(
     )
 
 
-def _sources_and_targets(stage: Stage, kept: Tensor, foreground: Tensor) -> tuple[Tensor, Tensor]:
-    """RoIs and their ground-truth boxes, (G, 4) each, for the foreground among those kept."""
+def _is_foreground(stage: Stage) -> Tensor:
+    return stage.classes < stage.logits.shape[1] - 1
+
+
+def _sources_and_targets(stage: Stage, foreground: Tensor) -> tuple[Tensor, Tensor]:
+    """RoIs and their ground-truth boxes, (G, 4) each, for the foreground among them, or a part of it."""
     source = torch.cat([x.proposal_boxes.tensor for x in stage.proposals])
     # Detectron2 leaves gt_boxes out for an image without objects; none of its RoIs is foreground.
     target = torch.cat([(x.gt_boxes if x.has("gt_boxes") else x.proposal_boxes).tensor for x in stage.proposals])
-    return source[kept][foreground], target[kept][foreground]
+    return source[foreground], target[foreground]
 
 
 def of_own_class(deltas: Tensor, classes: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ class ChannelsLastROIPooler(ROIPooler):
         )
         rows, columns = self.output_size
         images, channels = x[0].shape[:2]
-        pixels = torch.cat([features.permute(0, 2, 3, 1).reshape(-1, channels).float() for features in x])
+        pixels = torch.cat([features.permute(0, 2, 3, 1).reshape(-1, channels) for features in x]).float()
         sides = torch.tensor([features.shape[:1:-1] for features in x], dtype=torch.int32)  # width and height
         areas = sides.prod(dim=1)
         begin = (images * areas).cumsum(dim=0) - images * areas  # of each level in pixels
@@ -49,8 +49,10 @@ class ChannelsLastROIPooler(ROIPooler):
             alike = torch.nonzero(span == count).squeeze(1)
             at, share = pixel[alike, :, :, :count], weight[alike, :, :, :count]
             row = first[alike, None, None] + at[:, 1, :rows] * width[alike, None, None]
-            index = row[:, :, None, :, None] + at[:, 0, None, :columns, None, :]
-            part = share[:, 1, :rows, None, :, None] * share[:, 0, None, :columns, None, :]
+            across, down = at[:, 0, :columns], share[:, 1, :rows]
+            # Both sides spelled out over a bin's pixels: sums over so short axes are slow.
+            index = _each(row, count)[:, :, None] + across.repeat(1, 1, count)[:, None]
+            part = _each(down, count)[:, :, None] * share[:, 0, :columns].repeat(1, 1, count)[:, None]
             order.append(alike)
             indices.append(index.flatten())
             shares.append(part.flatten())
@@ -119,18 +121,25 @@ def _taps(start: Tensor, step: Tensor, samples: Tensor, bins: int, length: Tenso
     so each pixel is taken once, with what all samples give it. Pixels and weights are (R, 2, bins, P), P as many as the
     longest bin needs; the number (R,) is that of a RoI's longest bin.
     """
-    start, step, samples, length = (values[:, :, None, None] for values in (start, step, samples, length))
-    number = torch.arange(max(1, int(samples.amax())))
+    # RoIs along the last axis: the others are short, and operations on short rows slow.
+    start, step, samples, length = (values.t().contiguous()[:, None, None] for values in (start, step, samples, length))
+    number = torch.arange(max(1, int(samples.amax())))[:, None]
     is_sample = number < samples
-    at = start + step * (torch.arange(bins)[:, None] + (number + 0.5) / samples.clamp(min=1.0))
+    at = start + step * (torch.arange(bins)[:, None, None] + (number + 0.5) / samples.clamp(min=1.0))
     counts = is_sample & (at >= -1.0) & (at <= length)
     at = at.clamp(min=0.0).minimum(length - 1)
-    first, last = at[..., :1].floor(), (at * is_sample).amax(dim=3, keepdim=True).floor()
-    span = (last - first).flatten(1).amax(dim=1).long().clamp(min=0) + 2
-    pixel = first + torch.arange(int(span.amax()))
-    share = (1.0 - (at[:, :, :, None, :] - pixel[..., None]).abs()).clamp(min=0.0)
-    weight = (share * counts[:, :, :, None, :]).sum(dim=4) / samples.clamp(min=1.0)
-    return pixel.int().minimum(length - 1), weight, span
+    first, last = at[:, :, :1].floor(), (at * is_sample).amax(dim=2, keepdim=True).floor()
+    span = (last - first).amax(dim=(0, 1, 2)).long().clamp(min=0) + 2
+    pixel = first + torch.arange(int(span.amax()))[:, None]
+    share = (1.0 - (at[:, :, None] - pixel[:, :, :, None]).abs()).clamp(min=0.0)
+    weight = (share * counts[:, :, None]).sum(dim=3) / samples.clamp(min=1.0)
+    pixel = pixel.int().minimum(length - 1)
+    return pixel.permute(3, 0, 1, 2).contiguous(), weight.permute(3, 0, 1, 2).contiguous(), span
+
+
+def _each(values: Tensor, times: int) -> Tensor:
+    """(..., P) -> (..., P * times), each value so often in a row."""
+    return values[..., None].expand(*values.shape, times).flatten(-2)
 
 
 def pool_channels_last(model: nn.Module) -> None:

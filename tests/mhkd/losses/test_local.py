@@ -28,3 +28,17 @@ def test_it_agrees_with_the_reference_and_so_does_its_gradient() -> None:
     assert local_loss(student, teacher, foreground).item() == pytest.approx(expected, rel=1e-12)
     assert torch.autograd.gradcheck(lambda x: local_loss(x, teacher, foreground), student.requires_grad_())
     assert local_loss(teacher, teacher, foreground).item() == 0
+
+
+def test_half_precision_is_compared_in_full() -> None:
+    torch.manual_seed(0)
+    student, teacher = (torch.randn(4, 3, 7, 7).to(torch.bfloat16) for _ in range(2))
+    foreground = torch.tensor([True, False, False, True])
+    loss = local_loss(student.requires_grad_(), teacher, foreground)
+    loss.backward()
+    exact = student.detach().double().requires_grad_()
+    local_loss(exact, teacher.double(), foreground).backward()
+    assert exact.grad is not None
+    expected = reference.halves(exact.detach().numpy(), teacher.double().numpy(), foreground.numpy())
+    assert loss.item() == pytest.approx(expected, rel=1e-6)
+    torch.testing.assert_close(student.grad, exact.grad.to(torch.bfloat16))
