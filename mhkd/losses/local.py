@@ -11,8 +11,6 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from mhkd.losses.precision import full_precision
-
 
 def local_loss(student: Tensor, teacher: Tensor, foreground: Tensor) -> Tensor:
     """0.5 * MSE over foreground RoIs + 0.5 * MSE over background RoIs, each by its own count.
@@ -34,7 +32,8 @@ class _MeanSquares(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, student: Tensor, teacher: Tensor) -> Tensor:
-        difference = full_precision(student) - full_precision(teacher)
+        precision = torch.promote_types(student.dtype, torch.float32)
+        difference = student.to(precision, copy=True).sub_(teacher)
         ctx.save_for_backward(difference)
         ctx.precision = student.dtype
         return torch.linalg.vector_norm(difference, dim=(1, 2, 3)).square() / difference.shape[1:].numel()
