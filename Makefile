@@ -126,8 +126,8 @@ DETECTORS := $(foreach model,$(MODELS),$(call detector,$(model)))
 train = $(PY) tools/train.py --config-file $(CONFIGS)/$(@D:$(OUT)/%=%).yaml --tiles $(TILES) --output-dir $(@D) $(1) \
   $(if $(SEED),--seed $(SEED)) $(if $(DEVICE),--device $(DEVICE)) $(OPTS)
 TEACHER := $(call detector,teacher)
-# A native student has another pyramid than its teacher, so it begins with ImageNet's weights.
-FROM_TEACHER := $(if $(filter configs/native,$(CONFIGS)),,--init $(TEACHER))
+# With the teacher's weights, unless the configuration says itself what it begins with.
+from_teacher = $(if $(shell grep -s '^ *INIT:' $(CONFIGS)/$(1).yaml),,--init $(TEACHER))
 
 train-teacher: $(TEACHER) ## Step 0: the high-resolution teacher
 train-step1: $(call detector,step1) ## Global features: phase 1 (basic), then phase 2 (adaptive)
@@ -142,10 +142,10 @@ $(TEACHER) $(call detector,baseline_independent):
 	$(call train,$(if $(INIT),--init $(INIT)))
 
 $(call detector,baseline_strict): $(TEACHER)
-	$(call train,$(FROM_TEACHER))
+	$(call train,$(call from_teacher,baseline_strict))
 
 $(call detector,step1): $(TEACHER)
-	$(call train,--teacher $(TEACHER) $(FROM_TEACHER))
+	$(call train,--teacher $(TEACHER) $(call from_teacher,step1))
 
 $(call detector,step2): $(CONFIGS)/step2.yaml $(call detector,step1)
 	$(call train,--teacher $(TEACHER) --init $(call detector,step1))
