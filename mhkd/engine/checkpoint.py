@@ -10,19 +10,17 @@ import re
 from pathlib import Path
 from typing import Any
 
-import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
 from detectron2.modeling import GeneralizedRCNN
 from torch import nn
 
-from mhkd.models.checkpoint import FORMAT_VERSION, load_strictly, read_checkpoint, read_export
+from mhkd.models.checkpoint import FORMAT_VERSION, load_strictly, read_checkpoint, read_export, write_checkpoint
 from preprocess.errors import UserError
-from preprocess.files import atomic_path
 
 
 class SafeCheckpointer(DetectionCheckpointer):
-    """Detectron2's checkpointer with the one difference that no pickle is executed."""
+    """Detectron2's checkpointer, but that no pickle is executed, and that the last checkpoint alone is kept."""
 
     def _load_file(self, filename: str) -> dict[str, Any]:
         loaded = read_checkpoint(filename)
@@ -36,13 +34,16 @@ class SafeCheckpointer(DetectionCheckpointer):
         return self.incompatible
 
     def save(self, name: str, **kwargs: Any) -> None:
-        """Save atomically, so that an interrupted run never resumes from half a file."""
+        """Save atomically, so that an interrupted run never resumes from half a file; then drop the one before."""
         if not self.save_dir or not self.save_to_disk:
             return
         states = {key: item.state_dict() for key, item in self.checkpointables.items()}
-        with atomic_path(Path(self.save_dir) / f"{name}.pth") as temporary:
-            torch.save({"model": self.model.state_dict(), **states, **kwargs}, temporary)
-        self.tag_last_checkpoint(f"{name}.pth")
+        path = Path(self.save_dir) / f"{name}.pth"
+        before = Path(self.get_checkpoint_file()) if self.has_checkpoint() else path
+        write_checkpoint(path, {"model": self.model.state_dict(), **states, **kwargs})
+        self.tag_last_checkpoint(path.name)
+        if before != path:
+            before.unlink(missing_ok=True)
 
 
 def export_detector(
@@ -80,8 +81,7 @@ def export_detector(
         "provenance": provenance,
         **({} if score_thresh is None else {"score_thresh": score_thresh}),
     }
-    with atomic_path(path) as temporary:
-        torch.save(content, temporary)
+    write_checkpoint(path, content)
 
 
 def store_threshold(source: str | Path, target: str | Path, score_thresh: float, origin: str) -> None:
@@ -93,8 +93,7 @@ def store_threshold(source: str | Path, target: str | Path, score_thresh: float,
     content = read_export(source)
     content["score_thresh"] = score_thresh
     content["provenance"] = {**content.get("provenance", {}), "score_thresh_origin": origin}
-    with atomic_path(target) as temporary:
-        torch.save(content, temporary)
+    write_checkpoint(target, content)
 
 
 def load_initial_weights(model: GeneralizedRCNN, path: str) -> None:

@@ -6,12 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
 from detectron2.engine import HookBase
 from torch import nn
 
-from mhkd.models.checkpoint import read_checkpoint
-from preprocess.files import atomic_path
+from mhkd.models.checkpoint import read_checkpoint, write_checkpoint
 
 BEST_FILE = "model_best.pth"
 
@@ -54,5 +52,4 @@ class BestOnValidation(HookBase):
         self.trainer.storage.put_scalar("val/AP", found)
         if found > self.best or not self.path.is_file():
             self.best = found
-            with atomic_path(self.path) as temporary:
-                torch.save({"model": detector.state_dict(), "iteration": done, "AP": found}, temporary)
+            write_checkpoint(self.path, {"model": detector.state_dict(), "iteration": done, "AP": found})

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from detectron2.config import CfgNode
 
 from mhkd.engine.speed import measure_loading, measure_phase, named_phases
 from mhkd.engine.trainer import Trainer
+from mhkd.models.checkpoint import write_checkpoint
 
 Row = dict[str, Any]
 
@@ -39,7 +39,7 @@ def measure_all(
 
 def name_random_teacher(cfg: CfgNode, teacher_cfg: CfgNode, folder: Path) -> None:
     """Make the teacher of ``cfg`` one with the random weights of ``teacher_cfg``, kept in ``folder``."""
-    torch.save({"model": Trainer.build_model(teacher_cfg).state_dict()}, folder / "teacher.pth")
+    write_checkpoint(folder / "teacher.pth", {"model": Trainer.build_model(teacher_cfg).state_dict()})
     (folder / "teacher.yaml").write_text(teacher_cfg.dump(), encoding="utf-8")
     cfg.MODEL.MHKD.TEACHER.CONFIG_FILE = str(folder / "teacher.yaml")
     cfg.MODEL.MHKD.TEACHER.WEIGHTS = str(folder / "teacher.pth")

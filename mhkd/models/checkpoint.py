@@ -1,4 +1,4 @@
-"""A checkpoint in: its weights without executing pickles, the detector they belong to without silent mismatches."""
+"""Checkpoints in and out: weights without executing pickles, the detector they belong to without silent mismatches."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from torch import nn
 import mhkd.modeling  # noqa: F401  registers the architectures that a configuration may name
 from mhkd.config import mhkd_cfg
 from preprocess.errors import UserError
+from preprocess.files import atomic_path
 
 FORMAT_VERSION = 1
 # What a pickled state dict of numpy arrays (Detectron2's model zoo) may name; nothing else is looked up.
@@ -64,6 +65,21 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not isinstance(loaded, dict):
         raise UserError("not a checkpoint: it holds no dict", path=path)
     return loaded
+
+
+def write_checkpoint(path: str | Path, content: dict[str, Any]) -> None:
+    """Write tensors and plain values as one file, atomically; the same content gives the same bytes.
+
+    Raises OSError where the disk does not take them.
+    """
+    # Given a path, torch would write its name into the file.
+    with atomic_path(path) as temporary, temporary.open("wb") as stream:
+        try:
+            torch.save(content, stream)
+        except RuntimeError as error:  # after a failed write torch ends its archive, and fails at that too
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
 
 
 @dataclass(frozen=True)

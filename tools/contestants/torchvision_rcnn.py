@@ -17,6 +17,7 @@ from mhkd.data.datasets import tile_dicts
 from mhkd.data.mapper import TilePairMapper
 from mhkd.data.stream import PositionSampler, TileStream, build_stream_loader
 from mhkd.modeling.backbones import TimmBackbone
+from mhkd.models.checkpoint import write_checkpoint
 from preprocess.console import progress
 from preprocess.manifest import Manifest
 from tools.contestants.peer import Peer, as_output
@@ -69,8 +70,7 @@ def train(
             nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimizer.step()
     peer.iterations = shares.n
-    folder.mkdir(parents=True, exist_ok=True)
-    torch.save(network.state_dict(), peer.path)
+    write_checkpoint(peer.path, network.state_dict())
     return peer
 
 

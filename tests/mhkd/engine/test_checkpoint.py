@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import collections
 import pickle
+import resource
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from torch import nn
 
 from mhkd.engine.checkpoint import load_initial_weights
 from mhkd.engine.train import run_training
-from mhkd.models.checkpoint import load_detector, load_strictly, read_checkpoint
+from mhkd.models.checkpoint import load_detector, load_strictly, read_checkpoint, write_checkpoint
 from preprocess.errors import UserError
 
 
@@ -55,6 +56,23 @@ def test_damaged_and_missing_files_are_user_errors(tmp_path: Path, content: byte
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"x\.pth"):
         read_checkpoint(path)
+
+
+def test_the_bytes_of_a_checkpoint_do_not_depend_on_its_name(tmp_path: Path) -> None:
+    for name in ("a.pth", "another.pth"):
+        write_checkpoint(tmp_path / name, {"model": {"weight": torch.arange(3.0)}})
+    assert (tmp_path / "a.pth").read_bytes() == (tmp_path / "another.pth").read_bytes()
+
+
+def test_a_disk_that_takes_no_more_is_an_error_of_the_system_and_leaves_nothing(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            write_checkpoint(tmp_path / "x.pth", {"model": {"weight": torch.zeros(2**20)}})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_training_checkpoint_is_no_detector(tmp_path: Path) -> None:

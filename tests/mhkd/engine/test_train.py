@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import cv2
 import pytest
@@ -13,9 +13,10 @@ from detectron2.config import CfgNode
 from detectron2.engine import HookBase
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from mhkd.engine.selection import BEST_FILE
 from mhkd.engine.train import launch_training, run_training
 from mhkd.engine.trainer import Trainer
-from mhkd.models.checkpoint import load_detector, read_checkpoint
+from mhkd.models.checkpoint import Detector, load_detector, read_checkpoint
 from preprocess.errors import UserError
 from preprocess.files import exclusive_use
 from tests.mhkd.modeling.pairs import CASCADE
@@ -118,6 +119,7 @@ def test_stopped_at_every_iteration_and_resumed_is_the_same_run(
         assert_same(last["model"], resumed["model"])
         if "MODEL.MHKD.EMA_DECAY" in overrides:
             assert_same(last["ema"], resumed["ema"])
+        assert [path.name for path in other.glob("model_*.pth") if path.name != BEST_FILE] == ["model_final.pth"]
     assert_same(weights_of(whole), weights_of(parts))
 
 
@@ -160,12 +162,16 @@ def test_the_exported_student_detects_what_the_trained_one_does(
 def test_the_best_student_on_the_validation_tiles_is_exported(
     tiny_cfg: MakeCfg, teacher: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scores = iter([10.0, 30.0, 20.0, None])
-    monkeypatch.setattr("mhkd.engine.trainer.evaluate_tiles", lambda *_, **__: {"AP": next(scores)})
+    scores, seen = iter([10.0, 30.0, 20.0, None]), []
+
+    def evaluate(detector: Detector, *_: Any, **__: Any) -> dict[str, float | None]:
+        seen.append({key: value.clone() for key, value in detector.model.state_dict().items()})
+        return {"AP": next(scores)}
+
+    monkeypatch.setattr("mhkd.engine.trainer.evaluate_tiles", evaluate)
     overrides = ("TEST.EVAL_PERIOD", 1, "MODEL.MHKD.SELECT", "best")
     best = distil(tiny_cfg, "step2", teacher, teacher, *overrides)
-    second = weights_of(best.parent / "local" / "model_0000001.pth")
-    assert all(torch.equal(v, second[f"student.{k}"]) for k, v in weights_of(best).items())
+    assert_same(seen[1], weights_of(best))
     assert read_checkpoint(best)["provenance"]["iterations"] == 2
     with pytest.raises(UserError, match=r"SELECT is best.*EVAL_PERIOD"):
         distil(tiny_cfg, "step2", teacher, teacher, "MODEL.MHKD.SELECT", "best")
