@@ -15,6 +15,13 @@ def test_plain_lines_where_there_is_no_terminal(capfd):
     assert not any("\r" in line or "\x1b" in line or "%" in line for line in lines)
 
 
+def test_what_has_no_known_end_promises_none(capfd):
+    assert list(progress(iter("ab"), description="training")) == ["a", "b"]
+    lines = capfd.readouterr().err.splitlines()
+    assert lines[-1].startswith("training: 2 its, ")
+    assert not any("to go" in line or " of " in line for line in lines)
+
+
 def test_a_bar_inside_a_bar_sends_no_cursor_moves(capfd):
     with progress((), total=1, description="slides", unit="slide") as outer:
         with progress((), total=1, description="one.svs", unit="tile") as inner:
