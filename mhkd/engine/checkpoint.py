@@ -39,7 +39,7 @@ class SafeCheckpointer(DetectionCheckpointer):
             return
         states = {key: item.state_dict() for key, item in self.checkpointables.items()}
         path = Path(self.save_dir) / f"{name}.pth"
-        before = Path(self.get_checkpoint_file()) if self.has_checkpoint() else path
+        before = path.with_name(Path(self.get_checkpoint_file()).name) if self.has_checkpoint() else path
         write_checkpoint(path, {"model": self.model.state_dict(), **states, **kwargs})
         self.tag_last_checkpoint(path.name)
         if before != path:
