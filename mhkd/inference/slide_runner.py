@@ -52,7 +52,7 @@ def describe(summary: Mapping[str, Any]) -> str:
     found = found if total else f"no {' or '.join(counts)}"
     density = f", {summary['density_per_mm2']:.2f} per mm2" if total and summary["density_per_mm2"] else ""
     return (
-        f"{name}: found {found} with a score of {summary['score_thresh']:g} or more "
+        f"{name}: found {found} with a score of {summary['score_thresh']:.3g} or more "
         f"in {area_mm2:.2f} mm2 of tissue{density} ({summary['seconds']:.1f} s)"
     )
 
