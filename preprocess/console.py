@@ -27,9 +27,9 @@ def progress(items: Iterable[Any], *, total: int | None = None, description: str
     """A progress bar on standard error; a plain line now and then where that is no terminal."""
     if sys.stderr.isatty():
         return tqdm(items, total=total, desc=description, unit=unit, dynamic_ncols=True)
-    has_end = total is not None or isinstance(items, Sized)
-    form = "{desc}: {n_fmt} of {total_fmt} {unit}s, {elapsed} passed, {remaining} to go"
-    form = form if has_end else "{desc}: {n_fmt} {unit}s, {elapsed} passed"
+    form = "{desc}: {n_fmt} {unit}s, {elapsed} passed"
+    if total is not None or isinstance(items, Sized):
+        form = "{desc}: {n_fmt} of {total_fmt} {unit}s, {elapsed} passed, {remaining} to go"
     return tqdm(items, total=total, desc=description, unit=unit, mininterval=10.0, bar_format=form, file=_Lines())
 
 

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from mhkd.losses.precision import full_precision
+
 
 def local_loss(student: Tensor, teacher: Tensor, foreground: Tensor) -> Tensor:
     """0.5 * MSE over foreground RoIs + 0.5 * MSE over background RoIs, each by its own count.
@@ -32,8 +34,7 @@ class _MeanSquares(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, student: Tensor, teacher: Tensor) -> Tensor:
-        precision = torch.promote_types(student.dtype, torch.float32)
-        difference = student.to(precision, copy=True).sub_(teacher)
+        difference = full_precision(student, copy=True).sub_(teacher)
         ctx.save_for_backward(difference)
         ctx.precision = student.dtype
         return torch.linalg.vector_norm(difference, dim=(1, 2, 3)).square() / difference.shape[1:].numel()

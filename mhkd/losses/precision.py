@@ -6,6 +6,6 @@ import torch
 from torch import Tensor
 
 
-def full_precision(values: Tensor) -> Tensor:
-    """Half precision to float32; float32 and float64 as they are."""
-    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+def full_precision(values: Tensor, *, copy: bool = False) -> Tensor:
+    """Half precision to float32; float32 and float64 as they are, or, with ``copy``, in memory of their own."""
+    return values.to(torch.promote_types(values.dtype, torch.float32), copy=copy)

@@ -98,7 +98,7 @@ def align_iou(pair: Pair, teacher: RoITeacher) -> AlignedOutputs:
         factors.append(_factors(boxes.tensor, scale).expand(len(boxes), 4))
         offset += len(theirs)
     kept, rows = torch.cat(matched), torch.cat(index)
-    foreground = kept & _is_foreground(student)
+    foreground = kept & student.foreground
     classes, chosen = student.classes[foreground], rows[foreground]
     proposals = torch.cat([b.tensor for b in own.boxes])[chosen]
     source, target = _sources_and_targets(student, foreground)
@@ -126,7 +126,7 @@ def _on_student_rois(
     pair: Pair, student_outputs: tuple[Tensor, Tensor], teacher_outputs: tuple[Tensor, Tensor]
 ) -> AlignedOutputs:
     stage = pair.student
-    foreground = _is_foreground(stage)
+    foreground = stage.foreground
     classes = stage.classes[foreground]
     source, target = _sources_and_targets(stage, foreground)
     return AlignedOutputs(
@@ -137,10 +137,6 @@ def _on_student_rois(
         teacher_deltas=of_own_class(teacher_outputs[1][foreground], classes),
         target_deltas=pair.predictor.box2box_transform.get_deltas(source, target),
     )
-
-
-def _is_foreground(stage: Stage) -> Tensor:
-    return stage.classes < stage.logits.shape[1] - 1
 
 
 def _sources_and_targets(stage: Stage, foreground: Tensor) -> tuple[Tensor, Tensor]:

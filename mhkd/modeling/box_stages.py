@@ -41,6 +41,11 @@ class Stage:
         """(R,) ground-truth class of each RoI, K for background."""
         return torch.cat([x.gt_classes for x in self.proposals])
 
+    @property
+    def foreground(self) -> Tensor:
+        """(R,) whether a RoI is of an object."""
+        return self.classes < self.logits.shape[1] - 1
+
 
 def check_box_branch(heads: Any, whose: str) -> None:
     """Refuse RoI heads of which this module does not know how they run."""

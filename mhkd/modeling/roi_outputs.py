@@ -123,7 +123,7 @@ class RoIOutputs(Outputs):
         view: View,
         indices: tuple[int, int],
     ) -> list[tuple[str, Tensor]]:
-        weights, heads = self.weights, student.roi_heads
+        weights = self.weights
         adapted = self.adapter(stage.pooled)
         if self.wants_own_pass and not weights["local"]:
             pooled = stage.pooled  # the outputs come from the teacher's own pass
@@ -132,9 +132,9 @@ class RoIOutputs(Outputs):
             pooled = teacher.pool(view.teacher_pyramid, boxes)
         terms: list[tuple[str, Tensor]] = []
         if weights["local"]:
-            terms.append(("local", local_loss(adapted, pooled, stage.classes < heads.num_classes)))
+            terms.append(("local", local_loss(adapted, pooled, stage.foreground)))
         if self.is_semantic:
-            predictor = predictors(heads)[indices[0]]
+            predictor = predictors(student.roi_heads)[indices[0]]
             pair = Pair(stage, adapted, pooled, predictor, indices[1], own_pass, view.scales)
             outputs = self.align(pair, teacher)
             if weights["semantic_cls"]:

@@ -49,10 +49,9 @@ class ChannelsLastROIPooler(ROIPooler):
             alike = torch.nonzero(span == count).squeeze(1)
             at, share = pixel[alike, :, :, :count], weight[alike, :, :, :count]
             row = first[alike, None, None] + at[:, 1, :rows] * width[alike, None, None]
-            across, down = at[:, 0, :columns], share[:, 1, :rows]
             # Both sides spelled out over a bin's pixels: sums over so short axes are slow.
-            index = _each(row, count)[:, :, None] + across.repeat(1, 1, count)[:, None]
-            part = _each(down, count)[:, :, None] * share[:, 0, :columns].repeat(1, 1, count)[:, None]
+            index = _each(row, count)[:, :, None] + at[:, 0, :columns].repeat(1, 1, count)[:, None]
+            part = _each(share[:, 1, :rows], count)[:, :, None] * share[:, 0, :columns].repeat(1, 1, count)[:, None]
             order.append(alike)
             indices.append(index.flatten())
             shares.append(part.flatten())
