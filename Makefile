@@ -84,7 +84,7 @@ check: $(READY) ## Lint, format, types, import directions and house rules
 	$(VENV)/bin/ruff format --check $(ROOMS)
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports --no-cache
-	$(PY) tools/check_house.py
+	$(PY) tools/dev/check_house.py
 
 format: $(READY) ## Mend what ruff can mend
 	$(VENV)/bin/ruff check --fix $(ROOMS)
@@ -159,7 +159,7 @@ $(call detector,step3): $(BEFORE_STEP3)
 .PHONY: bundled
 BUNDLED := CONFIGS=configs/bundled SLIDES=data/bundled/slides.csv OUT=output/bundled
 
-bundled: | $(READY) ## Train it again, from slides to mhkd/models; REAL is a table of the AIDPATH tiles
+bundled: | $(READY) ## Train it again, from slides to mhkd/deploy; REAL is a table of the AIDPATH tiles
 	$(if $(REAL),,$(error give REAL=slides.csv, the table of the AIDPATH tiles: docs/model_card.md))
 	$(MAKE) output/demo/teacher/detector.pth CONFIGS=configs/demo OUT=output/demo SLIDES=data/demo/slides.csv
 	$(PY) tools/make_demo_slides.py --varied --seed 11 --train 36 --val 6 --test 6 --slide-mm 2.6 2.2 \
@@ -167,7 +167,7 @@ bundled: | $(READY) ## Train it again, from slides to mhkd/models; REAL is a tab
 	$(PY) tools/mix_tables.py data/bundled/procedural/slides.csv $(REAL) --source aidpath --output data/bundled/slides.csv
 	$(MAKE) train-step3 $(BUNDLED) INIT=output/demo/teacher/detector.pth
 	$(PY) tools/register_model.py output/bundled/step3/detector.pth --name glomeruli-8um --card configs/bundled/card.json \
-	  --score-thresh 0.89 --folder mhkd/models
+	  --score-thresh 0.89 --folder mhkd/deploy
 
 ##@ Results
 

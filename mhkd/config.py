@@ -6,7 +6,7 @@ from pathlib import Path
 
 from detectron2.config import CfgNode, get_cfg
 
-from preprocess.errors import UserError
+from preprocess.base.errors import UserError
 
 
 def add_mhkd_config(cfg: CfgNode) -> None:
@@ -101,8 +101,8 @@ def add_mhkd_config(cfg: CfgNode) -> None:
     cfg.MODEL.MHKD.FEATURE_FOREGROUND = False
     # Temperature of CWD's softmax over the image.
     cfg.MODEL.MHKD.CWD_TEMPERATURE = 1.0
-    # Which teacher output belongs to which student RoI: "shared", "iou" or "crosskd"; see mhkd/modeling/alignment.py.
-    # One-stage detectors are compared location by location: "shared" or "crosskd"; see mhkd/modeling/dense_outputs.py.
+    # Which teacher output belongs to which student RoI: "shared", "iou" or "crosskd"; see mhkd/modeling/distill_roi.py.
+    # One-stage detectors are compared location by location: "shared" or "crosskd"; see mhkd/modeling/distill_dense.py.
     cfg.MODEL.MHKD.ALIGN = "shared"
     # Box stages of a cascade that are distilled: "all" (their mean) or "last".
     cfg.MODEL.MHKD.STAGES = "all"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib
 from functools import partial
 
-from preprocess.console import run_main
-from preprocess.errors import UserError
+from preprocess.base.console import run_main
+from preprocess.base.errors import UserError
 
 
 def _main(tool: str) -> int | None:

@@ -9,7 +9,7 @@ import timm
 import torch
 import torchvision
 
-from preprocess import provenance
+from preprocess.base import provenance
 
 
 def software() -> dict[str, Any]:

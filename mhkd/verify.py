@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from preprocess.errors import UserError
+from preprocess.base.errors import UserError
 
 REMEDY = "install again with: rm -rf .venv && make setup"
 

@@ -14,7 +14,7 @@ import tifffile
 import torch
 from detectron2.structures import Boxes, Instances
 
-from preprocess.files import write_json
+from preprocess.base.files import write_json
 from preprocess.synthetic.svs import write_svs
 
 TISSUE_RGB, DISC_RGB = (232, 180, 205), (90, 40, 140)

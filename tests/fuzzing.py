@@ -26,9 +26,9 @@ import tifffile
 from roifile import ROI_TYPE
 
 from preprocess.annotations import read_annotations
-from preprocess.errors import UserError
-from preprocess.geometry import Region, Size
-from preprocess.slide import Slide
+from preprocess.base.errors import UserError
+from preprocess.base.geometry import Region, Size
+from preprocess.slides.slide import Slide
 from preprocess.synthetic.svs import write_plain_tiff, write_svs
 from tests.preprocess.annotations import (
     test_asap,

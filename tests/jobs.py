@@ -10,7 +10,7 @@ from mhkd.inference.formats import in_order
 from mhkd.inference.predictor import SlidePredictor
 from mhkd.inference.slide_job import ModelFile, OutputSpec, SearchOptions, SearchSpec, SlideJob
 from mhkd.inference.slide_runner import SlideResult, search_slide
-from preprocess.slide_search import SlideFile
+from preprocess.slides.search import SlideFile
 from tests.blobs import BlobDetector
 
 ABOUT = {"model": {"file": "model.pth", "sha256": "0" * 64}, "provenance": {"git_commit": None}}

@@ -9,7 +9,7 @@ import numpy as np
 
 from mhkd.inference.export.record import SlideRecord, quantized
 from mhkd.structures import SlideDetections
-from preprocess.geometry import Region, Size
+from preprocess.base.geometry import Region, Size
 
 CLASSES = ("glomerulus", 'sclerotic & "odd" <x>')
 

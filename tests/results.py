@@ -13,8 +13,8 @@ from mhkd.inference.fragments import TissueFragments
 from mhkd.inference.predictor import SlidePredictor
 from mhkd.inference.summary import SCHEMA, search_summary
 from mhkd.structures import SlideDetections
-from preprocess.files import write_json
-from preprocess.slide import Slide
+from preprocess.base.files import write_json
+from preprocess.slides.slide import Slide
 from tests.blobs import BlobDetector
 from tests.conftest import DISCS_L0
 

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from mhkd.deploy.detector_file import load_detector
+from mhkd.deploy.register import MAX_BYTES
+from mhkd.deploy.registry import BUNDLED, find_model, read_registry
 from mhkd.inference.slide_job import open_predictor
-from mhkd.models.checkpoint import load_detector, read_checkpoint
-from mhkd.models.register import MAX_BYTES
-from mhkd.models.registry import BUNDLED, find_model, read_registry
-from preprocess.console import run_main
+from mhkd.weights import read_checkpoint
+from preprocess.base.console import run_main
 from preprocess.synthetic.settings import SlideSpec
 from preprocess.synthetic.slides import make_slide, slide_path
 from tools import evaluate_groups, infer_wsi
@@ -60,7 +61,7 @@ def test_it_loads_strictly_and_says_what_it_wants() -> None:
 def test_the_package_carries_every_model_of_the_table() -> None:
     setup = ConfigParser()
     setup.read(REPOSITORY / "setup.cfg", encoding="utf-8")
-    patterns = setup["options.package_data"]["mhkd.models"].split(", ")
+    patterns = setup["options.package_data"]["mhkd.deploy"].split(", ")
     for entry in read_registry().values():
         assert any(fnmatch(entry.path.name, pattern) for pattern in patterns)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from preprocess.errors import UserError
+from preprocess.base.errors import UserError
 from tests.fuzzing import GIB, all_seeds, check_annotations, mutate, read_apart
 
 

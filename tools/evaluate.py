@@ -5,24 +5,24 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from mhkd.detector import describe_detector
+from mhkd.deploy.detector import describe_detector
+from mhkd.deploy.detector_file import resolve_device
+from mhkd.deploy.load import load_model
+from mhkd.deploy.model_arguments import name_models
 from mhkd.engine.threshold import store_thresholds
 from mhkd.evaluation.comparison import compare_last
-from mhkd.evaluation.figures import DRAWS, SlideFigures
 from mhkd.evaluation.gallery import COUNT, gallery_columns, write_gallery
+from mhkd.evaluation.metrics import DRAWS, SlideFigures
 from mhkd.evaluation.plots import write_plots
 from mhkd.evaluation.slide_level import evaluate_slides, evaluated_cohort
 from mhkd.evaluation.tables import markdown_table, write_results
 from mhkd.evaluation.tile_level import evaluate_tiles
 from mhkd.inference.predictor import SlidePredictor
-from mhkd.models.checkpoint import resolve_device
-from mhkd.models.load import load_model
-from mhkd.models.named import name_models
 from mhkd.provenance import software
-from preprocess.console import HelpFormatter, run_main
-from preprocess.files import sha256_of
-from preprocess.manifest import Manifest
-from preprocess.splits import SPLITS
+from preprocess.base.console import HelpFormatter, run_main
+from preprocess.base.files import sha256_of
+from preprocess.slides.table import SPLITS
+from preprocess.tiles.manifest import Manifest
 
 EXAMPLES = """examples:
   # teacher and student on the test split; F1 where it is best on the validation split

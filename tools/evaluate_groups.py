@@ -6,16 +6,16 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from mhkd.detector import choose_threshold, describe_detector
-from mhkd.evaluation.by_group import evaluate_groups
+from mhkd.deploy.detector import choose_threshold, describe_detector
+from mhkd.deploy.load import load_model
+from mhkd.deploy.registry import BUNDLED
+from mhkd.evaluation.grouped_metrics import evaluate_groups
 from mhkd.inference.predictor import SlidePredictor
-from mhkd.models.load import load_model
-from mhkd.models.registry import BUNDLED
-from preprocess.class_map import ClassMap
-from preprocess.console import HelpFormatter, run_main
-from preprocess.errors import UserError
-from preprocess.files import write_json
-from preprocess.manifest import read_slides_csv, write_csv
+from preprocess.annotations.class_map import ClassMap
+from preprocess.base.console import HelpFormatter, run_main
+from preprocess.base.errors import UserError
+from preprocess.base.files import write_csv, write_json
+from preprocess.slides.table import read_slides_csv
 
 EXAMPLES = """
 All classes of the annotations count as the one class that the model knows. Every row of the table is scored, whatever

@@ -6,16 +6,16 @@ import argparse
 from pathlib import Path
 from typing import cast
 
+from mhkd.deploy.detector_file import Detector
+from mhkd.deploy.export import export_graph
+from mhkd.deploy.exported import SUFFIXES, load_exported
+from mhkd.deploy.load import load_model
+from mhkd.deploy.parity import BOX_PX, SCORE
 from mhkd.inference.predictor import SlidePredictor
 from mhkd.inference.tile_parity import tile_parity
-from mhkd.models.checkpoint import Detector
-from mhkd.models.export import export_graph
-from mhkd.models.exported import SUFFIXES, load_exported
-from mhkd.models.load import load_model
-from mhkd.models.parity import BOX_PX, SCORE
-from preprocess.console import EXIT_ERROR, EXIT_OK, HelpFormatter, run_main
-from preprocess.errors import UserError
-from preprocess.slide import Slide
+from preprocess.base.console import EXIT_ERROR, EXIT_OK, HelpFormatter, run_main
+from preprocess.base.errors import UserError
+from preprocess.slides.slide import Slide
 
 EXAMPLES = f"""examples:
   # TorchScript, and ONNX for ONNX Runtime or OpenVINO (pip install 'mhkd[onnx]' or 'mhkd[openvino]')

@@ -7,19 +7,19 @@ from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
+from mhkd.deploy.detector_file import resolve_device
+from mhkd.deploy.load import BACKENDS, load_model
+from mhkd.deploy.registry import BUNDLED, find_model, spoken
 from mhkd.evaluation.annotation_files import annotated_as
 from mhkd.evaluation.searched import evaluate_search
 from mhkd.inference.cohort_runner import check_writable, report_search, search_slides
 from mhkd.inference.formats import DEFAULT_FORMATS, FORMATS, in_order
 from mhkd.inference.key_file import name_slides
 from mhkd.inference.slide_job import ModelFile, OutputSpec, SearchOptions, SearchSpec, SlideJob
-from mhkd.models.checkpoint import resolve_device
-from mhkd.models.load import BACKENDS, load_model
-from mhkd.models.registry import BUNDLED, find_model, spoken
-from preprocess.cohort import ENGINES
-from preprocess.console import HelpFormatter, run_main
-from preprocess.origin import ORIGINS
-from preprocess.slide_search import find_slides
+from preprocess.annotations.origin import ORIGINS
+from preprocess.base.console import HelpFormatter, run_main
+from preprocess.jobs.run import ENGINES
+from preprocess.slides.search import find_slides
 
 EXAMPLES = """
 Finished slides are skipped; with other options, another model or a changed slide they are searched again. Other formats

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from preprocess.console import HelpFormatter, run_main
-from preprocess.errors import UserError
+from preprocess.base.console import HelpFormatter, run_main
+from preprocess.base.errors import UserError
 from preprocess.synthetic.cohort import demo_cohort, make_cohort, summary, varied
 
 EXAMPLES = """

@@ -6,9 +6,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from preprocess.base.console import HelpFormatter, note, run_main
 from preprocess.cohorts import BUILDERS
-from preprocess.console import HelpFormatter, note, run_main
-from preprocess.splits import parse_fractions
+from preprocess.tiles.splits import parse_fractions
 
 EXAMPLES = """
 Where to download, under which terms, what the splits are worth, and what to do next: docs/recipes.md.

@@ -9,19 +9,19 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from preprocess.class_map import ClassMap
-from preprocess.cohort import ENGINES, run_cohort
-from preprocess.console import HelpFormatter, report, run_main
-from preprocess.errors import UserError
-from preprocess.forecast import forecast_lines, forecast_slide
-from preprocess.manifest import read_slides_csv
-from preprocess.origin import ORIGINS
-from preprocess.outcome import failures
-from preprocess.readers.tiff import READER_VARIABLE, READERS
-from preprocess.splits import parse_fractions
-from preprocess.summary import summary_lines, write_summary
-from preprocess.tile_pairs import PairSpec
-from preprocess.tile_set import notice_strays, parse_shard, plan_jobs, tile_slides, write_manifest
+from preprocess.annotations.class_map import ClassMap
+from preprocess.annotations.origin import ORIGINS
+from preprocess.base.console import HelpFormatter, report, run_main
+from preprocess.base.errors import UserError
+from preprocess.jobs.job_result import failures
+from preprocess.jobs.run import ENGINES, run_cohort
+from preprocess.slides.readers.tiff import READER_VARIABLE, READERS
+from preprocess.slides.table import read_slides_csv
+from preprocess.tiles.dry_run import forecast_lines, forecast_slide
+from preprocess.tiles.pairs import PairSpec
+from preprocess.tiles.splits import parse_fractions
+from preprocess.tiles.summary import summary_lines, write_summary
+from preprocess.tiles.tile_set import notice_strays, parse_shard, plan_jobs, tile_slides, write_manifest
 
 EXAMPLES = """
 The table has the columns slide and annotation (formats: docs/annotations.md), and may have mpp (um per level-0 pixel),

@@ -6,10 +6,10 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from preprocess.console import HelpFormatter, run_main
-from preprocess.errors import UserError
-from preprocess.splits import parse_fractions
+from preprocess.base.console import HelpFormatter, run_main
+from preprocess.base.errors import UserError
 from preprocess.synthetic.mixture import mix, read_real
+from preprocess.tiles.splits import parse_fractions
 
 EXAMPLES = """
 Both tables are slides.csv (docs/slides.md). Real images are plain images of PAS slides with outlines and mpp; those for

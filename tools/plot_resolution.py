@@ -6,10 +6,10 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from mhkd.controls.resolution import CURVES, markdown, read_resolution
-from mhkd.controls.resolution_plot import write_plots
-from preprocess.console import EXIT_OK, HelpFormatter, run_main
-from preprocess.files import write_text
+from mhkd.ablation.resolution import CURVES, markdown, read_resolution
+from mhkd.ablation.resolution_plot import write_plots
+from preprocess.base.console import EXIT_OK, HelpFormatter, run_main
+from preprocess.base.files import write_text
 
 EXAMPLES = """
 Each scale is one output folder of tools/run_controls.py (one folder of tiles each, the same slides and the same

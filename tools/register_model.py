@@ -6,8 +6,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from mhkd.models.register import read_card, register_model
-from preprocess.console import HelpFormatter, run_main
+from mhkd.deploy.register import read_card, register_model
+from preprocess.base.console import HelpFormatter, run_main
 
 EXAMPLES = """
 The folder is what MHKD_MODELS names: every command then takes the name where it takes a model. The card is a JSON

@@ -6,14 +6,14 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from mhkd.controls.report import write_report
-from mhkd.controls.runner import run_controls
-from mhkd.controls.table import CONTROLS, Recipe
-from mhkd.models.checkpoint import resolve_device
-from preprocess.console import HelpFormatter, report, run_main
-from preprocess.errors import UserError
-from preprocess.outcome import failures
-from preprocess.splits import SPLITS
+from mhkd.ablation.report import write_report
+from mhkd.ablation.runner import run_controls
+from mhkd.ablation.table import CONTROLS, Recipe
+from mhkd.deploy.detector_file import resolve_device
+from preprocess.base.console import HelpFormatter, report, run_main
+from preprocess.base.errors import UserError
+from preprocess.jobs.job_result import failures
+from preprocess.slides.table import SPLITS
 
 EXAMPLES = f"""
 Every student gets the same iterations and starts from the teacher of its seed (independent: from ImageNet weights, with

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 
 from mhkd.config import read_config
+from mhkd.deploy.detector_file import resolve_device
 from mhkd.engine.train import launch_training
-from mhkd.models.checkpoint import resolve_device
-from preprocess.console import HelpFormatter, run_main
+from preprocess.base.console import HelpFormatter, run_main
 
 EXAMPLES = """
 examples:

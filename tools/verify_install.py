@@ -6,7 +6,7 @@ import argparse
 import logging
 
 from mhkd.verify import verify
-from preprocess.console import HelpFormatter, run_main
+from preprocess.base.console import HelpFormatter, run_main
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from mhkd.inference.viewer.results import find_views
 from mhkd.inference.viewer.server import LOCAL, is_local, make_viewer, serve
-from preprocess.console import EXIT_OK, HelpFormatter, note, run_main
-from preprocess.slide_search import find_slides
+from preprocess.base.console import EXIT_OK, HelpFormatter, note, run_main
+from preprocess.slides.search import find_slides
 
 EXAMPLES = """
 Results whose slide is not given are listed, but cannot be looked at. Slides under neutral names (--anonymize) are

@@ -6,11 +6,11 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from preprocess.console import EXIT_OK, HelpFormatter, run_main
-from preprocess.contact_sheet import contact_sheet
-from preprocess.images import write_image
-from preprocess.manifest import Manifest
-from preprocess.splits import SPLITS
+from preprocess.base.console import EXIT_OK, HelpFormatter, run_main
+from preprocess.base.images import write_image
+from preprocess.slides.table import SPLITS
+from preprocess.tiles.contact_sheet import contact_sheet
+from preprocess.tiles.manifest import Manifest
 
 EXAMPLES = """
 Each class has its colour; boxes to be ignored (such as those cut by the tile's border) are orange.

@@ -6,8 +6,8 @@ from typing import Any
 
 from detectron2.structures import BoxMode
 
-from preprocess.errors import UserError
-from preprocess.manifest import Manifest
+from preprocess.base.errors import UserError
+from preprocess.tiles.manifest import Manifest
 
 
 def tile_dicts(manifest: Manifest, split: str, side: str) -> list[dict[str, Any]]:

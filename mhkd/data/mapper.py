@@ -11,7 +11,7 @@ from detectron2.data import detection_utils
 from fvcore.transforms.transform import TransformList
 
 from mhkd.data.augmentation import Augmentation
-from preprocess.errors import UserError
+from preprocess.base.errors import UserError
 
 MIN_VISIBLE = 0.5
 

@@ -15,8 +15,8 @@ from detectron2.config import CfgNode
 from detectron2.modeling import GeneralizedRCNN
 from torch import nn
 
-from mhkd.models.checkpoint import FORMAT_VERSION, load_strictly, read_checkpoint, read_export, write_checkpoint
-from preprocess.errors import UserError
+from mhkd.weights import FORMAT_VERSION, load_strictly, read_checkpoint, read_export, write_checkpoint
+from preprocess.base.errors import UserError
 
 
 class SafeCheckpointer(DetectionCheckpointer):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from detectron2.config import CfgNode
 
-from preprocess.errors import UserError
+from preprocess.base.errors import UserError
 
 
 def phase_configs(cfg: CfgNode) -> list[CfgNode]:

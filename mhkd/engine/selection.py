@@ -9,7 +9,7 @@ from typing import Any
 from detectron2.engine import HookBase
 from torch import nn
 
-from mhkd.models.checkpoint import read_checkpoint, write_checkpoint
+from mhkd.weights import read_checkpoint, write_checkpoint
 
 BEST_FILE = "model_best.pth"
 

@@ -9,14 +9,14 @@ from typing import Any
 from detectron2.config import CfgNode
 from torch import nn
 
+from mhkd.deploy.detector_file import Detector
 from mhkd.engine.checkpoint import store_threshold
 from mhkd.evaluation.matching import best_f1_thresh, match_all
 from mhkd.evaluation.slide_level import VALIDATED
 from mhkd.evaluation.tile_level import detect_in_tiles
-from mhkd.models.checkpoint import Detector
-from preprocess.errors import UserError
-from preprocess.files import safe_name
-from preprocess.manifest import Manifest
+from preprocess.base.errors import UserError
+from preprocess.base.files import safe_name
+from preprocess.tiles.manifest import Manifest
 
 
 def best_thresh(model: nn.Module, cfg: CfgNode, manifest: Manifest, traits: dict[str, Any]) -> float | None:

@@ -17,18 +17,18 @@ from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
 from torch.multiprocessing.spawn import ProcessException
 
-from mhkd.detector import quiet_torch
+from mhkd.deploy.detector import quiet_torch
 from mhkd.engine.checkpoint import export_detector
 from mhkd.engine.initialisation import resolve_init
 from mhkd.engine.phases import phase_configs
 from mhkd.engine.selection import BEST_FILE
 from mhkd.engine.threshold import best_thresh
 from mhkd.engine.trainer import Trainer, detector_traits
-from mhkd.models.checkpoint import load_strictly, read_checkpoint
 from mhkd.provenance import software
-from preprocess.errors import UserError
-from preprocess.files import atomic_path, exclusive_use, sha256_of, write_json
-from preprocess.manifest import Manifest
+from mhkd.weights import load_strictly, read_checkpoint
+from preprocess.base.errors import UserError
+from preprocess.base.files import atomic_path, exclusive_use, sha256_of, write_json
+from preprocess.tiles.manifest import Manifest
 
 logger = logging.getLogger(__name__)
 

@@ -21,18 +21,20 @@ from mhkd.config import read_config
 from mhkd.data.datasets import tile_dicts
 from mhkd.data.mapper import TilePairMapper
 from mhkd.data.stream import PositionSampler, TileStream, build_stream_loader
+from mhkd.deploy.cpu.operators import use_cpu_operators
+from mhkd.deploy.detector_file import Detector, load_detector
 from mhkd.engine.checkpoint import SafeCheckpointer, load_initial_weights
 from mhkd.engine.ema import EMA
 from mhkd.engine.hooks import ExactResume, LossBalance
 from mhkd.engine.optimizer import build_optimizer
 from mhkd.engine.selection import BestOnValidation
 from mhkd.evaluation.tile_level import evaluate_tiles
-from mhkd.modeling.families import as_teacher
 from mhkd.modeling.meta_arch import MHKD
+from mhkd.modeling.pairing import as_teacher
 from mhkd.modeling.teacher import Teacher
-from mhkd.models.checkpoint import Detector, load_detector, load_strictly, read_checkpoint
-from preprocess.errors import UserError
-from preprocess.manifest import Manifest
+from mhkd.weights import load_strictly, read_checkpoint
+from preprocess.base.errors import UserError
+from preprocess.tiles.manifest import Manifest
 
 
 class Trainer(DefaultTrainer):
@@ -66,6 +68,7 @@ class Trainer(DefaultTrainer):
             model = build_model(cfg)
         if cfg.MODEL.WEIGHTS:
             load_initial_weights(trained_detector(model), cfg.MODEL.WEIGHTS)
+        use_cpu_operators(model, cfg.MODEL.DEVICE)
         # Depthwise and small convolutions run up to twice as fast on a CPU in this layout.
         return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 

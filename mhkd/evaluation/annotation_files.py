@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from preprocess.annotations import hubmap_rle
-from preprocess.class_map import AS_ANNOTATED, ClassMap
-from preprocess.errors import UserError
-from preprocess.slide_search import SlideFile, find_slides
+from preprocess.annotations.class_map import AS_ANNOTATED, ClassMap
+from preprocess.base.errors import UserError
+from preprocess.slides.search import SlideFile, find_slides
 
 _OUTLINES = (".geojson", ".json", ".jsonl", ".xml", ".annotations", ".roi", ".zip")
 _MASKS = (".png", ".tif", ".tiff")  # only where there are no outlines: mostly they are pictures of the slide

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from mhkd.evaluation.cases import SlideCase
 from mhkd.evaluation.ground_truth import GroundTruth
 from mhkd.evaluation.matching import match
+from mhkd.evaluation.scored_slide import SlideCase
 
 MISSED, NOTHING = "(missed)", "(nothing)"
 """In a confusion table: what a true object was found as where it was not found; what is where nothing is."""

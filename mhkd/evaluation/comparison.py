@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mhkd.evaluation.bootstrap import interval
-from mhkd.evaluation.figures import SlideFigures
+from mhkd.evaluation.metrics import SlideFigures
 
 COMPARED = ("AP", "AP50", "F1", "centre_F1")
 

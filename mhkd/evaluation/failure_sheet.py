@@ -9,9 +9,9 @@ import numpy as np
 
 from mhkd.evaluation.failures import Failure
 from mhkd.inference.report.crops import square_around
-from preprocess.geometry import Region, Size
-from preprocess.readers.reader import Image
-from preprocess.slide import Slide
+from preprocess.base.geometry import Region, Size
+from preprocess.slides.readers.reader import Image
+from preprocess.slides.slide import Slide
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart, on black edges: stains have any colour.
 TRUE_RGB, FOUND_RGB, IGNORED_RGB = (86, 180, 233), (240, 165, 0), (170, 170, 170)

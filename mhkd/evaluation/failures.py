@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torchvision.ops import box_iou
 
-from mhkd.evaluation.cases import SlideCase
-from mhkd.evaluation.figures import SlideFigures
 from mhkd.evaluation.matching import MATCH_IOU
+from mhkd.evaluation.metrics import SlideFigures
+from mhkd.evaluation.scored_slide import SlideCase
 from mhkd.evaluation.sizes import equivalent_diameter_um
 
 FALSE, MISSED, LOOSE = "false", "missed", "loose"

@@ -7,9 +7,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from mhkd.evaluation.cases import SlideCase
-from mhkd.evaluation.figures import DRAWS, SlideFigures
+from mhkd.evaluation.metrics import DRAWS, SlideFigures
 from mhkd.evaluation.plots import write_plots
+from mhkd.evaluation.scored_slide import SlideCase
 from mhkd.evaluation.tables import write_results
 
 
@@ -28,7 +28,7 @@ def evaluate_found(
 
     cases: one or more annotated slides, each once, with all detections, also those below ``score_thresh``, where F1 is
     taken and objects are counted. thresh_origin: where that comes from, such as ``given`` or ``stored with the model``.
-    model: as ``mhkd.detector.describe_detector`` gives it. split: what the tables call the slides. draws: see
+    model: as ``mhkd.deploy.detector.describe_detector`` gives it. split: what the tables call the slides. draws: see
     ``SlideFigures.of``. about: plain values that evaluation.json holds, too; the tables name the slides ``left_out``.
     """
     figures = SlideFigures.of(cases, score_thresh, draws=draws)

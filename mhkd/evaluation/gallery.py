@@ -13,13 +13,12 @@ import pandas as pd
 
 from mhkd.evaluation.failure_sheet import draw_sheet
 from mhkd.evaluation.failures import FALSE, KINDS, LOOSE, MISSED, Failure, find_failures
-from mhkd.evaluation.figures import SlideFigures
-from preprocess.console import progress
-from preprocess.errors import UserError
-from preprocess.files import safe_name
-from preprocess.images import write_image
-from preprocess.manifest import write_csv
-from preprocess.slide import Slide
+from mhkd.evaluation.metrics import SlideFigures
+from preprocess.base.console import progress
+from preprocess.base.errors import UserError
+from preprocess.base.files import safe_name, write_csv
+from preprocess.base.images import write_image
+from preprocess.slides.slide import Slide
 
 FOLDER, TABLE = "gallery", "gallery.csv"
 COUNT = 12

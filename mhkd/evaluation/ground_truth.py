@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from preprocess.errors import UserError
+from preprocess.base.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mhkd.evaluation import froc
-from mhkd.evaluation.figures import SlideFigures
-from preprocess.files import atomic_path
+from mhkd.evaluation.metrics import SlideFigures
+from preprocess.base.files import atomic_path
 
 PLOTS = ("froc.png", "precision_recall.png", "bland_altman.png")
 

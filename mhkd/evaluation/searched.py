@@ -10,21 +10,21 @@ from typing import Any
 
 import numpy as np
 
-from mhkd.evaluation.cases import SlideCase, truth_of
-from mhkd.evaluation.figures import DRAWS, SlideFigures
 from mhkd.evaluation.found import evaluate_found
+from mhkd.evaluation.metrics import DRAWS, SlideFigures
 from mhkd.evaluation.plots import PLOTS
+from mhkd.evaluation.scored_slide import SlideCase, truth_of
 from mhkd.evaluation.tables import DATA, MARKDOWN, brief_table
 from mhkd.inference.cohort_runner import SearchOutcome
 from mhkd.inference.slide_job import SlideJob
 from mhkd.inference.slide_runner import open_slide, read_tables
 from mhkd.provenance import software
 from mhkd.structures import SlideDetections
-from preprocess.class_map import AS_ANNOTATED, ClassMap
-from preprocess.cohort import run_cohort
-from preprocess.console import report
-from preprocess.files import sha256_of
-from preprocess.outcome import failures
+from preprocess.annotations.class_map import AS_ANNOTATED, ClassMap
+from preprocess.base.console import report
+from preprocess.base.files import sha256_of
+from preprocess.jobs.job_result import failures
+from preprocess.jobs.run import run_cohort
 
 
 @dataclass(frozen=True)

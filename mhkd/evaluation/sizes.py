@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mhkd.evaluation.cases import SlideCase
 from mhkd.evaluation.matching import Matches
+from mhkd.evaluation.scored_slide import SlideCase
 
 SIZE_EDGES_UM = (100.0, 150.0, 200.0)
 

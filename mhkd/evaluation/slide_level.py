@@ -11,19 +11,20 @@ from typing import Any
 
 import pandas as pd
 
-from mhkd.detector import choose_threshold
-from mhkd.evaluation.cases import SlideCase, truth_of
-from mhkd.evaluation.figures import DRAWS, SlideFigures
+from mhkd.deploy.detector import choose_threshold
 from mhkd.evaluation.ground_truth import GroundTruth
 from mhkd.evaluation.matching import best_f1_thresh, match_all
+from mhkd.evaluation.metrics import DRAWS, SlideFigures
+from mhkd.evaluation.scored_slide import SlideCase, truth_of
 from mhkd.structures import SlideDetections
-from preprocess.class_map import AS_ANNOTATED, ClassMap
-from preprocess.console import progress
-from preprocess.errors import UserError
-from preprocess.files import safe_name
-from preprocess.manifest import Manifest, read_slides_csv
-from preprocess.slide import Slide
-from preprocess.tissue import TissueMask
+from preprocess.annotations.class_map import AS_ANNOTATED, ClassMap
+from preprocess.base.console import progress
+from preprocess.base.errors import UserError
+from preprocess.base.files import safe_name
+from preprocess.slides.slide import Slide
+from preprocess.slides.table import read_slides_csv
+from preprocess.tiles.manifest import Manifest
+from preprocess.tissue.mask import TissueMask
 
 VALIDATED = "best F1 on val"
 

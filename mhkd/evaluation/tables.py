@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from preprocess.files import write_json, write_text
+from preprocess.base.files import write_json, write_text
 
 MARKDOWN, DATA = "evaluation.md", "evaluation.json"
 

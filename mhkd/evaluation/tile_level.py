@@ -8,14 +8,14 @@ from typing import Any
 import cv2
 import numpy as np
 
-from mhkd.detector import Detector, detect
+from mhkd.deploy.detector import Detector, detect
 from mhkd.evaluation.coco import coco_scores
 from mhkd.evaluation.ground_truth import GroundTruth
 from mhkd.structures import SlideDetections
-from preprocess.console import progress
-from preprocess.errors import UserError
-from preprocess.geometry import Region
-from preprocess.manifest import Manifest
+from preprocess.base.console import progress
+from preprocess.base.errors import UserError
+from preprocess.base.geometry import Region
+from preprocess.tiles.manifest import Manifest
 
 MPP_TOLERANCE = 0.01
 

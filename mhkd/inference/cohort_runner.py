@@ -14,12 +14,12 @@ from typing import Any
 from mhkd.inference.report.cohort import TABLE, write_cohort_index
 from mhkd.inference.slide_job import SlideJob
 from mhkd.inference.slide_runner import SlideResult, describe, run_job
-from preprocess.cohort import EngineName, run_cohort
-from preprocess.console import note, report
-from preprocess.errors import UserError
-from preprocess.files import remove_temporaries, write_text
-from preprocess.outcome import Outcome, failures
-from preprocess.slide_search import SlideFile
+from preprocess.base.console import note, report
+from preprocess.base.errors import UserError
+from preprocess.base.files import remove_temporaries, write_text
+from preprocess.jobs.job_result import Outcome, failures
+from preprocess.jobs.run import EngineName, run_cohort
+from preprocess.slides.search import SlideFile
 
 FAILED_FILE = "failed.csv"
 _RESERVED = {FAILED_FILE, TABLE, "evaluation.json"}  # what is about all slides, and what mhkd.evaluation adds
@@ -37,7 +37,7 @@ def search_slides(
     """Search all slides that are not finished yet: the summary or the error of each, and how many were skipped.
 
     All jobs have the same output folder. ``workers``, ``engine`` and ``address`` as in
-    :func:`preprocess.cohort.run_cohort`. Slides that failed are listed in ``failed.csv``, all
+    :func:`preprocess.jobs.run.run_cohort`. Slides that failed are listed in ``failed.csv``, all
     of them in ``index.html`` and ``cohort.csv``. A full disk raises its
     OSError and Ctrl-C KeyboardInterrupt; finished slides stay.
     """

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mhkd.structures import SlideDetections
-from preprocess.geometry import Region, Size, area_um2
-from preprocess.tissue import TissueMask
+from preprocess.base.geometry import Region, Size, area_um2
+from preprocess.tissue.mask import TissueMask
 
 NO_FRAGMENT = 0
 

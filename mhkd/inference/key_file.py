@@ -8,9 +8,9 @@ from pathlib import Path
 import pandas as pd
 
 from mhkd.inference.slide_job import anonymized, check_names
-from preprocess.errors import UserError
-from preprocess.manifest import write_csv
-from preprocess.slide_search import SlideFile
+from preprocess.base.errors import UserError
+from preprocess.base.files import write_csv
+from preprocess.slides.search import SlideFile
 
 
 def name_slides(

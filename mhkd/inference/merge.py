@@ -10,7 +10,7 @@ from mhkd.inference.edge_rule import merge_by_edges
 from mhkd.inference.plain_rules import centre_ownership, fuse_weighted, merge_greedily, suppress_hard, suppress_softly
 from mhkd.inference.tile_boxes import Rule, TileBoxes
 from mhkd.structures import SlideDetections
-from preprocess.geometry import Region
+from preprocess.base.geometry import Region
 
 _RULES: dict[str, Rule] = {
     "edge": merge_by_edges,

@@ -10,10 +10,10 @@ import numpy as np
 from mhkd.inference.export.features import class_color
 from mhkd.inference.export.record import SlideRecord
 from mhkd.structures import SlideDetections
-from preprocess.files import atomic_path
-from preprocess.geometry import Size
-from preprocess.images import encode_image
-from preprocess.slide import Slide
+from preprocess.base.files import atomic_path
+from preprocess.base.geometry import Size
+from preprocess.base.images import encode_image
+from preprocess.slides.slide import Slide
 
 OVERLAY_MAX_SIDE_PX = 3000
 

@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from mhkd.detector import BatchTooLargeError, Detector, detect
+from mhkd.deploy.detector import BatchTooLargeError, Detector, detect
+from mhkd.deploy.load import load_model
 from mhkd.inference.merge import merge_tiles
 from mhkd.inference.tile_plan import TilePlan, plan_tiles
-from mhkd.models.load import load_model
 from mhkd.structures import SlideDetections
-from preprocess.console import note
-from preprocess.errors import UserError
-from preprocess.geometry import Region, Size
-from preprocess.slide import Slide
-from preprocess.tissue import TissueMask
+from preprocess.base.console import note
+from preprocess.base.errors import UserError
+from preprocess.base.geometry import Region, Size
+from preprocess.slides.slide import Slide
+from preprocess.tissue.mask import TissueMask
 
 SCORE_FLOOR = 0.05  # weaker detections are not even merged
 LANES = 2
@@ -79,10 +79,10 @@ class SlidePredictor:
     ) -> SlidePredictor:
         """A predictor of ``model``: a checkpoint, an exported .torchscript or .onnx file, or a name of the registry.
 
-        device, backend: see ``mhkd.models.load.load_model``. options: those of the class. Example::
+        device, backend: see ``mhkd.deploy.load.load_model``. options: those of the class. Example::
 
             from mhkd.inference.predictor import SlidePredictor
-            from preprocess.slide import Slide
+            from preprocess.slides.slide import Slide
 
             predictor = SlidePredictor.from_model("detector.pth")
             with Slide.open("slide.svs") as slide:

@@ -13,19 +13,19 @@ from typing import Any
 
 import torch
 
-from mhkd.detector import Detector, choose_threshold, describe_detector
+from mhkd.deploy.detector import Detector, choose_threshold, describe_detector
+from mhkd.deploy.load import resolve_backend
+from mhkd.deploy.registry import find_entry
 from mhkd.inference.formats import DEFAULT_FORMATS, FORMATS, WEAK_SUFFIX
 from mhkd.inference.merge import RULES
 from mhkd.inference.predictor import SCORE_FLOOR, SlidePredictor
 from mhkd.inference.summary import SUFFIX, read_summary
-from mhkd.models.load import resolve_backend
-from mhkd.models.registry import find_entry
 from mhkd.provenance import software
-from preprocess.errors import UserError
-from preprocess.files import sha256_of
-from preprocess.origin import Origin
-from preprocess.slide_files import fingerprint, neutral_name
-from preprocess.slide_search import SlideFile
+from preprocess.annotations.origin import Origin
+from preprocess.base.errors import UserError
+from preprocess.base.files import sha256_of
+from preprocess.slides.files import fingerprint, neutral_name
+from preprocess.slides.search import SlideFile
 
 # One more whenever the same slide, model and options give other detections, or the files other fields.
 _RECIPE = 9

@@ -18,10 +18,10 @@ from mhkd.inference.predictor import SlidePredictor
 from mhkd.inference.slide_job import SlideJob, open_predictor
 from mhkd.inference.summary import SCHEMA, search_summary
 from mhkd.structures import SlideDetections
-from preprocess.console import progress
-from preprocess.damaged_slide import DamagedSlide
-from preprocess.files import write_json
-from preprocess.slide import Slide
+from preprocess.base.console import progress
+from preprocess.base.files import write_json
+from preprocess.slides.damaged_slide import DamagedSlide
+from preprocess.slides.slide import Slide
 
 _PLURALS = {"glomerulus": "glomeruli"}
 

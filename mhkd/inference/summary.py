@@ -16,8 +16,8 @@ import shapely
 from mhkd.inference.fragments import TissueFragments
 from mhkd.inference.tile_plan import TilePlan
 from mhkd.structures import SlideDetections
-from preprocess.geometry import Size, area_um2
-from preprocess.slide import Slide
+from preprocess.base.geometry import Size, area_um2
+from preprocess.slides.slide import Slide
 
 if TYPE_CHECKING:  # whoever reads summaries needs no torch
     from mhkd.inference.predictor import SlidePredictor

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from mhkd.detector import Detector, detect
+from mhkd.deploy.detector import Detector, detect
+from mhkd.deploy.parity import Parity, compare
 from mhkd.inference.predictor import SlidePredictor
-from mhkd.models.parity import Parity, compare
-from preprocess.geometry import Region, Size
-from preprocess.slide import Slide
+from preprocess.base.geometry import Region, Size
+from preprocess.slides.slide import Slide
 
 _SIZES = ((1.0, 1.0), (0.5, 0.75), (0.75, 0.5))
 """Width and height of the images that are compared, as shares of a tile."""

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from preprocess.geometry import Region
-from preprocess.grid import Grid
-from preprocess.tissue import TissueMask
+from preprocess.base.geometry import Region
+from preprocess.base.grid import Grid
+from preprocess.tissue.mask import TissueMask
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from mhkd.losses.feature import CWD, MSE, PKD, FeatureLoss
 from mhkd.losses.fgd import FGD
 from mhkd.losses.mgd import MGD
-from preprocess.errors import UserError
+from preprocess.base.errors import UserError
 
 FEATURE_LOSSES: dict[str, type[FeatureLoss]] = {"pkd": PKD, "mse": MSE, "cwd": CWD, "fgd": FGD, "mgd": MGD}
 

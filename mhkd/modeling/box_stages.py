@@ -16,7 +16,7 @@ from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import get_event_storage
 from torch import Tensor
 
-from preprocess.errors import UserError
+from preprocess.base.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,11 @@ from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
 
 from mhkd.losses.pyramid import PyramidLoss
-from mhkd.modeling.families import build_outputs
-from mhkd.modeling.levels import build_pyramid_loss, level_shift
-from mhkd.modeling.outputs import Outputs, View
-from mhkd.modeling.pictures import feature_picture
+from mhkd.modeling.detectors import build_student
+from mhkd.modeling.feature_pictures import feature_picture
+from mhkd.modeling.pairing import Outputs, View, build_outputs, build_pyramid_loss, level_shift
 from mhkd.modeling.teacher import Teacher
-from mhkd.modeling.upsampling import build_student
-from preprocess.errors import UserError
+from preprocess.base.errors import UserError
 
 LOSSES = ("feature", "local", "semantic_cls", "semantic_box", "semantic_centerness")
 
@@ -28,7 +26,7 @@ class MHKD(nn.Module):
 
     Which losses run is decided by their weights alone, so every phase of the method is a configuration of
     this one class. The student's own detection losses are always part of the dict. What the detectors have in common
-    is here; what is made of their outputs depends on their kind, see mhkd/modeling/families.py.
+    is here; what is made of their outputs depends on their kind, see mhkd/modeling/pairing.py.
 
     Notation of docs/method.md: f_H, f_L and f_L' are pyramids; O_L and O_H are the outputs of the two heads.
     """
@@ -47,7 +45,7 @@ class MHKD(nn.Module):
     ) -> None:
         """
         Args:
-            student: a detector with an up-sampled input (mhkd/modeling/upsampling.py).
+            student: a detector with an up-sampled input (mhkd/modeling/detectors.py).
             weights: of the losses in LOSSES; 0 switches one off.
             outputs: what is distilled of the detectors' outputs.
             pyramid_loss: the feature loss; needed where "feature" has a weight, and only there.

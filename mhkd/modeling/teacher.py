@@ -12,7 +12,7 @@ from torch.func import functional_call
 
 from mhkd.modeling.box_stages import Stage, predict, run_stages, stage_losses
 from mhkd.modeling.dense_head import Maps, predict_maps
-from preprocess.errors import UserError
+from preprocess.base.errors import UserError
 
 
 class Teacher(nn.Module):

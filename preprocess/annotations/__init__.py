@@ -36,7 +36,7 @@ from preprocess.annotations.annotation import (
     SlideFrame,
     collect,
 )
-from preprocess.errors import UserError
+from preprocess.base.errors import UserError
 
 __all__ = ["UNCLASSIFIED", "Annotation", "Annotations", "SlideFrame", "read_annotations"]
 

@@ -12,9 +12,9 @@ import shapely
 from shapely.geometry import LinearRing, MultiPolygon, Polygon
 from shapely.geometry.base import BaseGeometry
 
-from preprocess.errors import UserError
-from preprocess.files import safe_name
-from preprocess.geometry import Size
+from preprocess.base.errors import UserError
+from preprocess.base.files import safe_name
+from preprocess.base.geometry import Size
 
 UNCLASSIFIED = "Unclassified"
 """The label of an object that its author gave no class."""
@@ -32,7 +32,7 @@ _MAX_REDUCTION = 64
 
 
 class SlideFrame(Protocol):
-    """What some formats must know of the slide: its name, as :func:`preprocess.files.safe_name` makes it, and size."""
+    """What some formats must know of the slide: its name, as ``preprocess.base.files.safe_name`` makes it, and size."""
 
     @property
     def name(self) -> str: ...

@@ -20,8 +20,8 @@ from preprocess.annotations.annotation import (
     scale_to,
 )
 from preprocess.annotations.runs import area_of_column_runs
-from preprocess.errors import UserError
-from preprocess.geometry import Size
+from preprocess.base.errors import UserError
+from preprocess.base.geometry import Size
 
 NAME = "COCO JSON"
 

@@ -8,7 +8,7 @@ from typing import Any
 from shapely.geometry import MultiPolygon, Polygon
 
 from preprocess.annotations.annotation import UNCLASSIFIED, Drawing, SlideFrame, polygon_of
-from preprocess.errors import UserError
+from preprocess.base.errors import UserError
 
 NAME = "GeoJSON"
 _WITHOUT_AREA = {"Point", "MultiPoint", "LineString", "MultiLineString"}

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from preprocess.annotations.annotation import UNCLASSIFIED, Drawing, SlideFrame, is_named, polygon_of
-from preprocess.errors import UserError
+from preprocess.base.errors import UserError
 
 NAME = "HuBMAP JSON lines"
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from preprocess.annotations.annotation import Drawing, SlideFrame, is_named
 from preprocess.annotations.runs import area_of_column_runs
-from preprocess.errors import UserError
+from preprocess.base.errors import UserError
 
 NAME = "run-length table"
 _COLUMNS = ("encoding", "rle")

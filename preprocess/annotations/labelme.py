@@ -21,7 +21,7 @@ from preprocess.annotations.annotation import (
     scale_to,
 )
 from preprocess.annotations.runs import drawings_of_mask
-from preprocess.geometry import Size
+from preprocess.base.geometry import Size
 
 NAME = "Labelme JSON"
 _WITHOUT_AREA = {"point", "points", "line", "linestrip"}

@@ -13,8 +13,8 @@ from PIL.PngImagePlugin import PngImageFile
 
 from preprocess.annotations.annotation import Drawing, SlideFrame, scale_to
 from preprocess.annotations.runs import drawings_of_mask
-from preprocess.errors import UserError
-from preprocess.geometry import Size
+from preprocess.base.errors import UserError
+from preprocess.base.geometry import Size
 
 NAME = "mask"
 _PNG = b"\x89PNG\r\n\x1a\n"

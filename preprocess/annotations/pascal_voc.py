@@ -8,7 +8,7 @@ from xml.etree.ElementTree import Element
 from shapely.geometry import Polygon
 
 from preprocess.annotations.annotation import UNCLASSIFIED, Drawing, SlideFrame, box_of, scale_to
-from preprocess.geometry import Size
+from preprocess.base.geometry import Size
 
 NAME = "Pascal VOC XML"
 

@@ -12,8 +12,8 @@ from shapely.geometry import MultiPolygon
 
 from preprocess.annotations.annotation import UNCLASSIFIED, Drawing, check_coordinates
 from preprocess.annotations.outlines import Integers, area_of_runs
-from preprocess.errors import UserError
-from preprocess.geometry import Size
+from preprocess.base.errors import UserError
+from preprocess.base.geometry import Size
 
 # 1000 glomeruli of 1000 lines each; noise has more, and would take all memory.
 _MAX_RUNS = 1_000_000

@@ -10,11 +10,12 @@ from typing import Any, Protocol
 
 import pandas as pd
 
-from preprocess.errors import UserError
-from preprocess.geometry import Size
-from preprocess.manifest import write_csv
-from preprocess.slide import Slide
-from preprocess.splits import SPLITS, assign_splits, check_patients
+from preprocess.base.errors import UserError
+from preprocess.base.files import write_csv
+from preprocess.base.geometry import Size
+from preprocess.slides.slide import Slide
+from preprocess.slides.table import SPLITS, check_patients
+from preprocess.tiles.splits import assign_splits
 
 Fractions = tuple[float, float, float]
 DOWNLOAD_AGAIN = "the download is not complete: download it again"

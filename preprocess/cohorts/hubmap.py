@@ -10,6 +10,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from preprocess.base.console import progress
+from preprocess.base.errors import UserError
+from preprocess.base.geometry import Size
 from preprocess.cohorts.cohort_table import (
     DOWNLOAD_AGAIN,
     CohortTable,
@@ -21,9 +24,6 @@ from preprocess.cohorts.cohort_table import (
     named_few,
     read_told,
 )
-from preprocess.console import progress
-from preprocess.errors import UserError
-from preprocess.geometry import Size
 
 RUN_LENGTHS, INFORMATION = "train.csv", "HuBMAP-20-dataset_information.csv"
 NOMINAL_MPP = 0.5

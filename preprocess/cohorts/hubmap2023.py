@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from preprocess.base.console import progress
+from preprocess.base.errors import UserError
+from preprocess.base.files import write_text
 from preprocess.cohorts.cohort_table import (
     DOWNLOAD_AGAIN,
     CohortTable,
@@ -23,9 +26,6 @@ from preprocess.cohorts.cohort_table import (
     named_few,
     read_told,
 )
-from preprocess.console import progress
-from preprocess.errors import UserError
-from preprocess.files import write_text
 
 POLYGONS, TILES, SLIDES = "polygons.jsonl", "tile_meta.csv", "wsi_meta.csv"
 FRACTIONS = (0.5, 0.25, 0.25)  # four donors

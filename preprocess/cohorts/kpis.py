@@ -17,6 +17,10 @@ import pandas as pd
 import tifffile
 
 from preprocess.annotations.annotation import scale_to
+from preprocess.base.console import progress
+from preprocess.base.errors import UserError
+from preprocess.base.files import atomic_path
+from preprocess.base.geometry import Size
 from preprocess.cohorts.cohort_table import (
     DOWNLOAD_AGAIN,
     CohortTable,
@@ -28,11 +32,7 @@ from preprocess.cohorts.cohort_table import (
     look,
     named_few,
 )
-from preprocess.console import progress
-from preprocess.errors import UserError
-from preprocess.files import atomic_path
-from preprocess.geometry import Size
-from preprocess.splits import SPLITS
+from preprocess.slides.table import SPLITS
 
 GROUPS = {"56nx": "56Nx", "dn": "DN", "nep25": "NEP25", "normal": "normal"}
 COARSE, COARSER_BY = "NEP25", 2

@@ -15,9 +15,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from preprocess.console import progress
-from preprocess.errors import UserError
-from preprocess.files import write_text
+from preprocess.base.console import progress
+from preprocess.base.errors import UserError
+from preprocess.base.files import write_text
 from preprocess.synthetic.settings import Difficulty, Look, SlideSpec
 from preprocess.synthetic.slides import annotation_path, make_slide, slide_path
 

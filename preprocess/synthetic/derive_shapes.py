@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 from shapely.geometry import LineString, Polygon, shape
 
-from preprocess.console import run_main
-from preprocess.errors import UserError
-from preprocess.files import write_text
+from preprocess.base.console import run_main
+from preprocess.base.errors import UserError
+from preprocess.base.files import write_text
 
 SOURCE_MPP = 0.25
 NUM_ANGLES = 48

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from preprocess.errors import UserError
-from preprocess.files import write_text
-from preprocess.images import write_image
-from preprocess.manifest import read_slides_csv, write_csv
-from preprocess.splits import assign_splits
+from preprocess.base.errors import UserError
+from preprocess.base.files import write_csv, write_text
+from preprocess.base.images import write_image
+from preprocess.slides.table import read_slides_csv
 from preprocess.synthetic.restain import read_rgb, restain
+from preprocess.tiles.splits import assign_splits
 
 _COLUMNS = ["slide", "annotation", "mpp", "patient", "split", "stain", "source"]
 _STAINS = ("PAS", "HE", "TRICHROME_BLUE", "PAS", "SILVER", "HE", "TRICHROME_GREEN")

@@ -11,7 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from preprocess.errors import UserError
+from preprocess.base.errors import UserError
 from preprocess.synthetic.stain import DYES, make_stain
 
 _DENSEST_PERCENTILE = 99.0

@@ -15,7 +15,7 @@ from shapely.geometry import Polygon
 from shapely.geometry.base import BaseGeometry
 from shapely.ops import unary_union
 
-from preprocess.files import write_text
+from preprocess.base.files import write_text
 from preprocess.synthetic import artefacts, glomeruli, lookalikes
 from preprocess.synthetic.fields import NOISE_ROWS, tiled_noise
 from preprocess.synthetic.parenchyma import paint_ground

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import tifffile
 
-from preprocess.files import atomic_path
+from preprocess.base.files import atomic_path
 
 TILE_PX = 256
 THUMBNAIL_PX = 768

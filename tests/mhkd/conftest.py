@@ -13,7 +13,7 @@ from detectron2.config import CfgNode
 
 from mhkd.config import read_config
 from mhkd.engine.train import run_training
-from preprocess.manifest import BOXES_COLUMNS, TILES_COLUMNS, Manifest
+from preprocess.tiles.manifest import BOXES_COLUMNS, TILES_COLUMNS, Manifest
 
 DEMO = Path(__file__).resolve().parents[2] / "configs" / "demo"
 TINY = {

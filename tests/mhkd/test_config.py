@@ -8,7 +8,7 @@ from detectron2.config import CfgNode, get_cfg
 
 from mhkd.config import mhkd_cfg, read_config
 from mhkd.engine.phases import phase_configs
-from preprocess.errors import UserError
+from preprocess.base.errors import UserError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIGS = sorted((REPOSITORY / "configs").glob("*/[!B]*.yaml"))

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from mhkd import launch
-from preprocess.errors import UserError
+from preprocess.base.errors import UserError
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import importlib
 import pytest
 
 from mhkd import verify
-from preprocess.errors import UserError
+from preprocess.base.errors import UserError
 
 
 def test_this_environment_works():

@@ -5,7 +5,7 @@ import gzip
 import pytest
 
 from preprocess.annotations import read_annotations
-from preprocess.errors import UserError
+from preprocess.base.errors import UserError
 
 LAUGHS = (
     '<?xml version="1.0"?><!DOCTYPE lolz [<!ENTITY a "lol">'

@@ -7,7 +7,7 @@ import cv2
 import pytest
 
 from mhkd.evaluation.plots import PLOTS
-from preprocess.console import run_main
+from preprocess.base.console import run_main
 from tests.blobs import DISCS, BlobDetector, write_annotations, write_blob_slide, write_cohort
 from tools import evaluate, make_tiles
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from mhkd.models.exported import load_exported
-from preprocess.console import run_main
+from mhkd.deploy.exported import load_exported
+from preprocess.base.console import run_main
 from tests.blobs import write_blob_slide
 from tools import export_model
 

@@ -13,7 +13,7 @@ from mhkd.inference import formats
 from mhkd.inference.formats import Format
 from mhkd.inference.report.cohort import INDEX, TABLE
 from mhkd.inference.slide_job import open_predictor
-from preprocess.console import run_main
+from preprocess.base.console import run_main
 from tests.blobs import DISCS, BlobDetector, write_annotations, write_blob_slide
 from tests.jobs import load_blobs
 from tools import infer_wsi

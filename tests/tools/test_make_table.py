@@ -4,9 +4,9 @@ import re
 
 import pytest
 
+from preprocess.base.console import run_main
+from preprocess.base.errors import UserError
 from preprocess.cohorts import BUILDERS
-from preprocess.console import run_main
-from preprocess.errors import UserError
 from tools import make_table
 
 

@@ -7,8 +7,8 @@ import sys
 import cv2
 import pytest
 
-from preprocess.errors import UserError
-from preprocess.manifest import Manifest
+from preprocess.base.errors import UserError
+from preprocess.tiles.manifest import Manifest
 from tools import make_tiles, visualize_tile_pairs
 
 

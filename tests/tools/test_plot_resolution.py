@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from tests.mhkd.controls.test_resolution import COARSE, FINE, write
+from tests.mhkd.ablation.test_resolution import COARSE, FINE, write
 from tools import plot_resolution
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from preprocess.errors import UserError
+from preprocess.base.errors import UserError
 from tests.mhkd.conftest import DEMO, TINY
 from tools import make_tiles, run_controls
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from preprocess.errors import UserError
+from preprocess.base.errors import UserError
 from tests.results import write_results
 from tools import view
 

@@ -11,8 +11,8 @@ import pandas as pd
 from mhkd.inference.export.features import boxes_um, detection_ids, sizes_um
 from mhkd.inference.export.record import SlideRecord
 from mhkd.structures import SlideDetections
-from preprocess.errors import UserError
-from preprocess.files import atomic_path
+from preprocess.base.errors import UserError
+from preprocess.base.files import atomic_path
 
 _BOX_L0 = ("x0_l0", "y0_l0", "x1_l0", "y1_l0")
 _NUMBERS = (

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mhkd.inference.export.features import class_color, detection_ids, sizes_um
 from mhkd.inference.export.record import SlideRecord
-from preprocess.files import write_text
+from preprocess.base.files import write_text
 
 
 def write_dsa(path: str | Path, record: SlideRecord) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from mhkd.inference.export.features import class_color, corners, detection_ids, sizes_um
 from mhkd.inference.export.record import SlideRecord
-from preprocess.files import write_text
+from preprocess.base.files import write_text
 
 
 def write_geojson(path: str | Path, record: SlideRecord) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from mhkd.structures import SlideDetections
-from preprocess.origin import Origin
-from preprocess.slide import Slide
+from preprocess.annotations.origin import Origin
+from preprocess.slides.slide import Slide
 
 
 @dataclass(frozen=True)

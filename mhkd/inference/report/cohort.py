@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 
 from mhkd.inference.report.adequacy import LIMITS, SOURCE, judge_count
-from preprocess.files import atomic_path, write_text
-from preprocess.images import encode_thumbnail
-from preprocess.page import jpeg_uri, render
+from preprocess.base.files import atomic_path, write_text
+from preprocess.base.html import jpeg_uri, render
+from preprocess.base.images import encode_thumbnail
 
 INDEX, TABLE = "index.html", "cohort.csv"
 """A slide must not be called as the table's stem: its own table would have the same name."""

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from preprocess.geometry import Region, Size, px_to_l0
-from preprocess.readers.reader import Image
-from preprocess.slide import Slide
+from preprocess.base.geometry import Region, Size, px_to_l0
+from preprocess.slides.readers.reader import Image
+from preprocess.slides.slide import Slide
 
 CROP_PX = 112
 _AROUND = 1.3  # of the longer side of the box

@@ -13,9 +13,9 @@ from mhkd.inference.overlay import draw_overlay
 from mhkd.inference.report.crops import crop_detection
 from mhkd.inference.report.histogram import Bar, bars, tallest_bin
 from mhkd.inference.report.statistics import describe_slide
-from preprocess.files import write_json, write_text
-from preprocess.images import encode_preview
-from preprocess.page import jpeg_uri, render
+from preprocess.base.files import write_json, write_text
+from preprocess.base.html import jpeg_uri, render
+from preprocess.base.images import encode_preview
 
 MAX_CROPS = 2000
 """A page with more pictures would be too large for a browser; the JSON file and the tables have all detections."""

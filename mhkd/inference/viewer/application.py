@@ -17,10 +17,10 @@ from werkzeug.wrappers import Request, Response
 from mhkd.inference.export.features import class_color
 from mhkd.inference.report.crops import crop_detection
 from mhkd.inference.viewer.open_slides import OpenSlides
-from preprocess.console import describe_error
-from preprocess.errors import UserError
-from preprocess.images import encode_image
-from preprocess.readers.reader import Image
+from preprocess.base.console import describe_error
+from preprocess.base.errors import UserError
+from preprocess.base.images import encode_image
+from preprocess.slides.readers.reader import Image
 
 STATIC = {
     "": ("index.html", "text/html; charset=utf-8"),

@@ -11,9 +11,9 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from preprocess.geometry import Region, Size, size_at
-from preprocess.readers.reader import Image
-from preprocess.slide import Slide
+from preprocess.base.geometry import Region, Size, size_at
+from preprocess.slides.readers.reader import Image
+from preprocess.slides.slide import Slide
 
 TILE_PX, OVERLAP_PX = 254, 1  # 256 pixels with its overlap, which hides the seams
 

@@ -13,12 +13,12 @@ from mhkd.inference.export.features import detection_ids, hex_color, sizes_um
 from mhkd.inference.summary import iter_summaries
 from mhkd.inference.viewer.deep_zoom import OVERLAP_PX, TILE_PX, DeepZoom
 from mhkd.structures import SlideDetections
-from preprocess.console import note
-from preprocess.damaged_slide import DamagedSlide
-from preprocess.errors import UserError
-from preprocess.slide import Slide
-from preprocess.slide_files import fingerprint, neutral_name
-from preprocess.slide_search import SlideFile
+from preprocess.base.console import note
+from preprocess.base.errors import UserError
+from preprocess.slides.damaged_slide import DamagedSlide
+from preprocess.slides.files import fingerprint, neutral_name
+from preprocess.slides.search import SlideFile
+from preprocess.slides.slide import Slide
 
 
 @dataclass(frozen=True)

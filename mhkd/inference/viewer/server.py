@@ -13,7 +13,7 @@ from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 from mhkd.inference.viewer.application import Application
 from mhkd.inference.viewer.open_slides import OpenSlides
 from mhkd.inference.viewer.results import SlideView
-from preprocess.errors import UserError
+from preprocess.base.errors import UserError
 
 LOCAL = "127.0.0.1"
 _LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]")

@@ -9,7 +9,7 @@ from fvcore.transforms.transform import TransformList
 from mhkd.data.augmentation import ZoomTransform
 from mhkd.data.datasets import tile_dicts
 from mhkd.data.mapper import TilePairMapper, ground_truth
-from preprocess.manifest import Manifest
+from preprocess.tiles.manifest import Manifest
 
 
 def annotation(*box: float, iscrowd: int = 0) -> dict[str, object]:

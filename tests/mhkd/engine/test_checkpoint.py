@@ -13,10 +13,11 @@ from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from torch import nn
 
+from mhkd.deploy.detector_file import load_detector
 from mhkd.engine.checkpoint import load_initial_weights
 from mhkd.engine.train import run_training
-from mhkd.models.checkpoint import load_detector, load_strictly, read_checkpoint, write_checkpoint
-from preprocess.errors import UserError
+from mhkd.weights import load_strictly, read_checkpoint, write_checkpoint
+from preprocess.base.errors import UserError
 
 
 class Exploit:

@@ -7,7 +7,7 @@ from detectron2.config import CfgNode
 
 from mhkd.config import mhkd_cfg
 from mhkd.engine.initialisation import resolve_init
-from preprocess.errors import UserError
+from preprocess.base.errors import UserError
 
 ZOO = "detectron2://ImageNetPretrained/torchvision/R-50.pkl"
 

@@ -7,7 +7,7 @@ from torch import nn
 
 from mhkd.config import mhkd_cfg
 from mhkd.engine.optimizer import build_optimizer
-from preprocess.errors import UserError
+from preprocess.base.errors import UserError
 
 
 @pytest.mark.parametrize("kind", ["sgd", "adamw"])

@@ -4,7 +4,7 @@ import pytest
 
 from mhkd.config import mhkd_cfg
 from mhkd.engine.phases import phase_configs
-from preprocess.errors import UserError
+from preprocess.base.errors import UserError
 
 
 def test_a_phase_is_a_share_and_overrides() -> None:

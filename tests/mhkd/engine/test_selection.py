@@ -8,7 +8,7 @@ from detectron2.utils.events import EventStorage
 from torch import nn
 
 from mhkd.engine.selection import BEST_FILE, BestOnValidation
-from mhkd.models.checkpoint import read_checkpoint
+from mhkd.weights import read_checkpoint
 
 
 def run(hook: BestOnValidation, model: nn.Linear, iterations: range) -> None:

@@ -10,13 +10,14 @@ from detectron2.config import CfgNode
 from detectron2.structures import Boxes, Instances
 from torch import nn
 
+from mhkd.deploy.detector_file import load_detector
 from mhkd.engine import train
 from mhkd.engine.checkpoint import store_threshold
 from mhkd.engine.threshold import best_thresh, store_thresholds
 from mhkd.engine.train import run_training
-from mhkd.models.checkpoint import load_detector, read_checkpoint
-from preprocess.errors import UserError
-from preprocess.manifest import Manifest
+from mhkd.weights import read_checkpoint
+from preprocess.base.errors import UserError
+from preprocess.tiles.manifest import Manifest
 
 
 class Recites(nn.Module):

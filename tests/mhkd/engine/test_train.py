@@ -13,12 +13,13 @@ from detectron2.config import CfgNode
 from detectron2.engine import HookBase
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from mhkd.deploy.detector_file import Detector, load_detector
 from mhkd.engine.selection import BEST_FILE
 from mhkd.engine.train import launch_training, run_training
 from mhkd.engine.trainer import Trainer
-from mhkd.models.checkpoint import Detector, load_detector, read_checkpoint
-from preprocess.errors import UserError
-from preprocess.files import exclusive_use
+from mhkd.weights import read_checkpoint
+from preprocess.base.errors import UserError
+from preprocess.base.files import exclusive_use
 from tests.mhkd.modeling.pairs import CASCADE
 
 MakeCfg = Callable[..., CfgNode]
@@ -314,7 +315,7 @@ def test_divergence_is_one_clear_error(tiny_cfg: MakeCfg) -> None:
 def test_the_loss_that_is_no_number_is_named_at_once(
     tiny_cfg: MakeCfg, teacher: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mhkd.modeling.roi_outputs.local_loss", lambda ours, *_: ours.sum() * float("nan"))
+    monkeypatch.setattr("mhkd.modeling.distill_roi.local_loss", lambda ours, *_: ours.sum() * float("nan"))
     with pytest.raises(UserError, match=r"NaN at iteration=0! \(loss_kd_local\)"):
         distil(tiny_cfg, "step2", teacher, teacher)
 

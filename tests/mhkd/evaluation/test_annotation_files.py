@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 
 from mhkd.evaluation.annotation_files import annotated, annotated_as
-from preprocess.class_map import AS_ANNOTATED, ClassMap
-from preprocess.errors import UserError
-from preprocess.slide_search import SlideFile
+from preprocess.annotations.class_map import AS_ANNOTATED, ClassMap
+from preprocess.base.errors import UserError
+from preprocess.slides.search import SlideFile
 
 
 @pytest.fixture

@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mhkd.evaluation.cases import SlideCase
 from mhkd.evaluation.classes import MISSED, NOTHING, confusion, of_class
-from mhkd.evaluation.figures import SlideFigures
 from mhkd.evaluation.ground_truth import GroundTruth
+from mhkd.evaluation.metrics import SlideFigures
+from mhkd.evaluation.scored_slide import SlideCase
 from mhkd.structures import SlideDetections
 
 NAMES = ("gl", "gs")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mhkd.evaluation.cases import SlideCase
 from mhkd.evaluation.failures import FALSE, KINDS, LOOSE, MISSED, find_failures
-from mhkd.evaluation.figures import SlideFigures
 from mhkd.evaluation.ground_truth import GroundTruth
+from mhkd.evaluation.metrics import SlideFigures
+from mhkd.evaluation.scored_slide import SlideCase
 from mhkd.structures import SlideDetections
 
 NAMES = ("glomerulus", "scar")

@@ -4,9 +4,9 @@ import json
 
 import numpy as np
 
-from mhkd.evaluation.cases import SlideCase
 from mhkd.evaluation.found import evaluate_found
 from mhkd.evaluation.ground_truth import GroundTruth
+from mhkd.evaluation.scored_slide import SlideCase
 from mhkd.structures import SlideDetections
 
 NAMES = ("glomerulus",)

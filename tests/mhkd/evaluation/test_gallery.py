@@ -7,14 +7,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mhkd.evaluation.cases import SlideCase
 from mhkd.evaluation.failure_sheet import SIDE_PX
-from mhkd.evaluation.figures import SlideFigures
 from mhkd.evaluation.gallery import gallery_columns, write_gallery
 from mhkd.evaluation.ground_truth import GroundTruth
+from mhkd.evaluation.metrics import SlideFigures
+from mhkd.evaluation.scored_slide import SlideCase
 from mhkd.structures import SlideDetections
-from preprocess.errors import UserError
-from preprocess.manifest import read_slides_csv
+from preprocess.base.errors import UserError
+from preprocess.slides.table import read_slides_csv
 from tests.blobs import DISC_RGB, DISCS, TISSUE_RGB, boxes_of, write_blob_slide
 
 NAMES = ("glomerulus",)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from mhkd.evaluation.ground_truth import GroundTruth
-from preprocess.errors import UserError
+from preprocess.base.errors import UserError
 
 BOXES = [(0, 0, 4, 4), (5, 5, 9, 9)]
 

@@ -3,10 +3,10 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from mhkd.evaluation.cases import SlideCase
-from mhkd.evaluation.figures import SlideFigures
 from mhkd.evaluation.ground_truth import GroundTruth
+from mhkd.evaluation.metrics import SlideFigures
 from mhkd.evaluation.plots import PLOTS, draw_bland_altman, draw_froc, draw_precision_recall, write_plots
+from mhkd.evaluation.scored_slide import SlideCase
 from mhkd.structures import SlideDetections
 
 NAMES = ("glomerulus",)

@@ -13,8 +13,8 @@ from mhkd.evaluation.plots import PLOTS
 from mhkd.evaluation.searched import evaluate_search, join_at
 from mhkd.inference.cohort_runner import SearchOutcome
 from mhkd.structures import SlideDetections
-from preprocess.class_map import ClassMap
-from preprocess.slide_search import SlideFile
+from preprocess.annotations.class_map import ClassMap
+from preprocess.slides.search import SlideFile
 from tests.blobs import DISCS, BlobDetector, write_annotations, write_blob_slide
 from tests.jobs import job_of, search
 

@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mhkd.evaluation.cases import SlideCase
 from mhkd.evaluation.ground_truth import GroundTruth
 from mhkd.evaluation.matching import match_all
+from mhkd.evaluation.scored_slide import SlideCase
 from mhkd.evaluation.sizes import SizeBins, equivalent_diameter_um
 from mhkd.structures import SlideDetections
 

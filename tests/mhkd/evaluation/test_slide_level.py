@@ -7,9 +7,9 @@ import pytest
 from mhkd.evaluation import slide_level
 from mhkd.evaluation.slide_level import fill_splits
 from mhkd.structures import SlideDetections
-from preprocess.class_map import ClassMap
-from preprocess.errors import UserError
-from preprocess.manifest import read_slides_csv
+from preprocess.annotations.class_map import ClassMap
+from preprocess.base.errors import UserError
+from preprocess.slides.table import read_slides_csv
 from tests.blobs import DISCS, boxes_of, write_annotations, write_blob_slide, write_cohort
 
 NAMES = ("glomerulus",)

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from mhkd.evaluation.tile_level import evaluate_tiles
-from preprocess.errors import UserError
-from preprocess.manifest import BOXES_COLUMNS, TILES_COLUMNS, Manifest
+from preprocess.base.errors import UserError
+from preprocess.tiles.manifest import BOXES_COLUMNS, TILES_COLUMNS, Manifest
 from tests.blobs import BlobDetector, draw
 
 DISCS = ((150, 150, 100), (650, 250, 110))  # one in each of two tiles of 400 x 400 level-0 pixels

@@ -7,7 +7,7 @@ import numpy as np
 from mhkd.evaluation.ground_truth import GroundTruth
 from mhkd.evaluation.matching import Counts, match_all
 from mhkd.structures import SlideDetections
-from preprocess.geometry import Region
+from preprocess.base.geometry import Region
 
 NAMES = ("glomerulus",)
 

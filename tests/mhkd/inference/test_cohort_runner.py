@@ -8,12 +8,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from mhkd.deploy.load import load_model
 from mhkd.inference.cohort_runner import check_writable, result_lines, search_slides, total_line
 from mhkd.inference.report.cohort import INDEX, TABLE
 from mhkd.inference.slide_job import ModelFile, OutputSpec, SearchOptions, SearchSpec, SlideJob
-from mhkd.models.load import load_model
-from preprocess.errors import UserError
-from preprocess.slide_search import SlideFile
+from preprocess.base.errors import UserError
+from preprocess.slides.search import SlideFile
 from tests.blobs import DISCS, write_blob_slide
 from tests.jobs import contents, job_of, load_and_tell
 from tests.pages import Page

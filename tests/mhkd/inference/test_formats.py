@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from mhkd.inference.formats import FORMATS, TABLE, in_order
 from mhkd.structures import SlideDetections
 from preprocess.annotations import read_annotations
-from preprocess.geometry import Region
-from preprocess.origin import to_slide_frame
+from preprocess.annotations.origin import to_slide_frame
+from preprocess.base.geometry import Region
 from tests.records import CLASSES, FrameOnly, detections, record
 
 READABLE = ("geojson", "coco", "imagescope", "asap", "dsa")

@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis.extra import numpy as stnp
 
 from mhkd.inference.fragments import TissueFragments
-from preprocess.geometry import Region
-from preprocess.tissue import TissueMask
+from preprocess.base.geometry import Region
+from preprocess.tissue.mask import TissueMask
 from tests.records import detections
 
 # 4 x 6 pixels of 100 level-0 px, 50 um, from (1000, 2000) on.

@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from mhkd.inference.key_file import name_slides, write_key
-from preprocess.errors import UserError
-from preprocess.slide_search import SlideFile
+from preprocess.base.errors import UserError
+from preprocess.slides.search import SlideFile
 
 FILES = [SlideFile(Path("a, b.svs"), alias="slide-1"), SlideFile(Path("c.svs"), alias="slide-2")]
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from mhkd.inference.merge import RULES, merge_tiles
 from mhkd.inference.predictor import SlidePredictor
 from mhkd.structures import SlideDetections
-from preprocess.geometry import Region
-from preprocess.grid import Grid
-from preprocess.slide import Slide
+from preprocess.base.geometry import Region
+from preprocess.base.grid import Grid
+from preprocess.slides.slide import Slide
 from tests.blobs import BlobDetector, write_blob_slide
 from tests.blobs import boxes_of as blob_boxes
 from tests.mhkd.inference.scenes import counts_where, meets_seam, scatter_discs, see_discs

@@ -6,7 +6,7 @@ import numpy as np
 from mhkd.inference.export.features import class_color
 from mhkd.inference.overlay import draw_overlay, write_overlay
 from mhkd.structures import SlideDetections
-from preprocess.slide import Slide
+from preprocess.slides.slide import Slide
 from tests.blobs import write_blob_slide
 from tests.records import record
 

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from mhkd.detector import detect
+from mhkd.deploy.detector import detect
+from mhkd.deploy.export import export_graph
+from mhkd.deploy.load import load_model
+from mhkd.deploy.parity import compare
 from mhkd.inference.predictor import LANES, SCORE_FLOOR, SlidePredictor
-from mhkd.models.export import export_graph
-from mhkd.models.load import load_model
-from mhkd.models.parity import compare
-from preprocess.errors import UserError
-from preprocess.geometry import Size
-from preprocess.slide import Slide
+from preprocess.base.errors import UserError
+from preprocess.base.geometry import Size
+from preprocess.slides.slide import Slide
 from preprocess.synthetic.svs import write_svs
 from tests.blobs import DISCS, BlobDetector, boxes_of, write_blob_slide
 

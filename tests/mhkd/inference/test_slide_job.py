@@ -5,8 +5,8 @@ import shutil
 import pytest
 
 from mhkd.inference.slide_job import ModelFile, SearchOptions, SearchSpec, anonymized, check_names, open_predictor
-from preprocess.errors import UserError
-from preprocess.slide_search import SlideFile
+from preprocess.base.errors import UserError
+from preprocess.slides.search import SlideFile
 from tests.blobs import BlobDetector, write_blob_slide
 from tests.jobs import job_of, load_blobs, search
 

@@ -14,9 +14,9 @@ from mhkd.inference import formats, slide_runner
 from mhkd.inference.formats import FORMATS, Format
 from mhkd.inference.predictor import SlidePredictor
 from mhkd.inference.slide_runner import run_job
-from preprocess.errors import UserError
-from preprocess.manifest import read_slides_csv
-from preprocess.slide_search import SlideFile
+from preprocess.base.errors import UserError
+from preprocess.slides.search import SlideFile
+from preprocess.slides.table import read_slides_csv
 from preprocess.synthetic.svs import write_svs
 from tests.blobs import DISCS, BlobDetector, boxes_of, damage_tile, draw, write_blob_slide
 from tests.jobs import contents, job_of, search

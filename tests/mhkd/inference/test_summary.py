@@ -9,7 +9,7 @@ import pytest
 from mhkd.inference.predictor import SlidePredictor
 from mhkd.inference.summary import SCHEMA, iter_summaries, peak_memory_mb, read_summary, search_summary
 from mhkd.structures import SlideDetections
-from preprocess.slide import Slide
+from preprocess.slides.slide import Slide
 from preprocess.synthetic.svs import write_svs
 from tests.blobs import BlobDetector, write_blob_slide
 from tests.jobs import search

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mhkd.inference.tile_plan import cover, fit_to_tissue, plan_tiles
-from preprocess.geometry import Region
-from preprocess.grid import Grid
-from preprocess.tissue import TissueMask
+from preprocess.base.geometry import Region
+from preprocess.base.grid import Grid
+from preprocess.tissue.mask import TissueMask
 
 REGION = Region(40, 70, 960, 720)
 axes = st.lists(st.booleans(), min_size=1, max_size=120).map(np.array)

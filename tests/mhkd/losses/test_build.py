@@ -4,7 +4,7 @@ import pytest
 
 from mhkd.losses.build import FEATURE_LOSSES, build_feature_loss
 from mhkd.losses.feature import CWD
-from preprocess.errors import UserError
+from preprocess.base.errors import UserError
 
 
 def test_an_unknown_loss_is_refused_with_those_that_exist() -> None:

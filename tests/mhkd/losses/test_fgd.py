@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mhkd.losses.fgd import FGD, GlobalContext
-from preprocess.errors import UserError
+from preprocess.base.errors import UserError
 from tests.mhkd.losses import reference
 
 BOXES = [[[0.3, 0.2, 2.5, 1.4], [1.1, 0.0, 1.9, 2.0]], [[2.0, 1.0, 4.0, 3.0]]]

@@ -10,8 +10,8 @@ from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances
 
-from mhkd.modeling.families import as_teacher
 from mhkd.modeling.meta_arch import MHKD
+from mhkd.modeling.pairing import as_teacher
 
 ALL = ("FEATURE", "LOCAL", "SEMANTIC_CLS", "SEMANTIC_BOX")
 DENSE = ("FEATURE", "SEMANTIC_CLS", "SEMANTIC_BOX")

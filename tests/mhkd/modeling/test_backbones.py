@@ -5,7 +5,7 @@ import torch
 
 from mhkd.config import mhkd_cfg
 from mhkd.modeling.backbones import TimmBackbone, build_timm_fpn_backbone
-from preprocess.errors import UserError
+from preprocess.base.errors import UserError
 
 NAME = "tf_efficientnet_lite0"
 
@@ -58,20 +58,6 @@ def test_the_norms_that_cannot_be_folded_are_frozen_as_well() -> None:
     norms = [m for m in backbone.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
     assert norms
     assert not any(m.training for m in norms)
-
-
-def test_depthwise_layers_run_in_float32_where_they_learn_and_in_bfloat16_elsewhere() -> None:
-    backbone = TimmBackbone(NAME, freeze_at=2)
-    seen: dict[str, list[torch.dtype]] = {"blocks.0.0": [], "blocks.6.0": []}
-    for block, dtypes in seen.items():
-        layer = backbone.network.get_submodule(f"{block}.conv_dw")
-        layer.register_forward_hook(lambda module, inputs, output, dtypes=dtypes: dtypes.append(output.dtype))
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        backbone.train()(torch.zeros(1, 3, 32, 32))
-        with torch.no_grad():
-            backbone.eval()(torch.zeros(1, 3, 32, 32))
-    assert seen["blocks.0.0"] == [torch.bfloat16, torch.bfloat16]  # of a frozen stage
-    assert seen["blocks.6.0"] == [torch.float32, torch.bfloat16]
 
 
 def test_a_pyramid_may_end_before_the_last_stage() -> None:

@@ -10,8 +10,8 @@ from detectron2.modeling import GeneralizedRCNN
 from detectron2.utils.events import EventStorage
 from torch.nn import functional
 
-from mhkd.modeling.student import UpsampledRCNN
-from preprocess.errors import UserError
+from mhkd.modeling.detectors import UpsampledRCNN
+from preprocess.base.errors import UserError
 from tests.mhkd.modeling.pairs import ALL, CASCADE, distiller, pair
 
 MakeCfg = Callable[..., CfgNode]
@@ -94,7 +94,7 @@ def test_the_halves_of_the_local_loss_are_objects_and_background(
 ) -> None:
     seen: list[torch.Tensor] = []
     monkeypatch.setattr(
-        "mhkd.modeling.roi_outputs.local_loss", lambda ours, theirs, which: seen.append(which) or ours.sum()
+        "mhkd.modeling.distill_roi.local_loss", lambda ours, theirs, which: seen.append(which) or ours.sum()
     )
     for classes, label, boxes in ((1, 0, [[4.0, 4, 20, 22]]), (5, 4, [[4.0, 4, 20, 22]]), (1, 0, [])):
         with EventStorage(0):

@@ -7,8 +7,8 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 
-from mhkd.modeling.families import as_teacher
-from preprocess.errors import UserError
+from mhkd.modeling.pairing import as_teacher
+from preprocess.base.errors import UserError
 
 MakeCfg = Callable[..., CfgNode]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 
 from preprocess.annotations import read_annotations
-from preprocess.geometry import Size
+from preprocess.base.geometry import Size
 
 SLIDE_SIZE = Size(1000, 800)
 

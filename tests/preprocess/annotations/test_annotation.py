@@ -20,8 +20,8 @@ from preprocess.annotations.annotation import (
     polygon_of,
     scale_to,
 )
-from preprocess.errors import UserError
-from preprocess.geometry import Size
+from preprocess.base.errors import UserError
+from preprocess.base.geometry import Size
 from tests.preprocess.annotations.conftest import Frame
 
 BOW_TIE = Polygon([(0, 0), (10, 10), (10, 0), (0, 6)])

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from preprocess.errors import UserError
+from preprocess.base.errors import UserError
 
 
 def annotation(points, kind="Polygon", group="Glomerulus"):

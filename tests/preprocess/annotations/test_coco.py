@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
 from preprocess.annotations import read_annotations
-from preprocess.errors import UserError
+from preprocess.base.errors import UserError
 
 IMAGES = [
     {"id": 1, "file_name": "train/other.png", "width": 10, "height": 10},

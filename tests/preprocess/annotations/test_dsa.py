@@ -5,7 +5,7 @@ import math
 import pytest
 import shapely
 
-from preprocess.errors import UserError
+from preprocess.base.errors import UserError
 
 POLYLINE = {
     "type": "polyline",

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from preprocess.errors import UserError
+from preprocess.base.errors import UserError
 
 
 def line(name, *annotations):

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from preprocess.annotations import read_annotations
-from preprocess.errors import UserError
-from preprocess.geometry import Size
+from preprocess.base.errors import UserError
+from preprocess.base.geometry import Size
 from tests.preprocess.annotations.conftest import Frame
 
 FOUR_ROWS = Frame(size=Size(5, 4))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from roifile import ROI_OPTIONS, ROI_TYPE, ImagejRoi
 
-from preprocess.errors import UserError
+from preprocess.base.errors import UserError
 
 SQUARE = np.array([(10, 20), (110, 20), (110, 120), (10, 120)], np.float32)
 

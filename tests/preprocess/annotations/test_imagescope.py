@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from preprocess.errors import UserError
+from preprocess.base.errors import UserError
 
 
 def region(points, kind=0, negative=0):

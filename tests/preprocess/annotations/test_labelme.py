@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from preprocess.errors import UserError
+from preprocess.base.errors import UserError
 
 
 def shape(points, kind="polygon", label="Glomerulus", **more):

@@ -11,7 +11,7 @@ from PIL import Image
 
 from preprocess.annotations.annotation import collect
 from preprocess.annotations.mask import parse
-from preprocess.errors import UserError
+from preprocess.base.errors import UserError
 
 
 def png(array, mode=None):

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from preprocess.errors import UserError
-from preprocess.geometry import Size
+from preprocess.base.errors import UserError
+from preprocess.base.geometry import Size
 from tests.preprocess.annotations.conftest import Frame
 
 

@@ -9,8 +9,8 @@ from hypothesis.extra.numpy import arrays
 
 from preprocess.annotations import runs
 from preprocess.annotations.runs import area_of_column_runs, drawings_of_mask
-from preprocess.errors import UserError
-from preprocess.geometry import Size
+from preprocess.base.errors import UserError
+from preprocess.base.geometry import Size
 
 masks = arrays(np.uint8, st.tuples(st.integers(1, 12), st.integers(1, 12)), elements=st.integers(0, 3))
 

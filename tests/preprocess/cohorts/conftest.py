@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from preprocess.manifest import Manifest, read_slides_csv
+from preprocess.slides.table import read_slides_csv
+from preprocess.tiles.manifest import Manifest
 from tools import make_tiles
 
 SIZE_WH = (640, 520)

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
+from preprocess.base.errors import UserError
 from preprocess.cohorts.hubmap import DONORS, build
-from preprocess.errors import UserError
 from tests.preprocess.cohorts.conftest import (
     GLOMERULI,
     SIZE_WH,

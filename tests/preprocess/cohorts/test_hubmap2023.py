@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
+from preprocess.base.errors import UserError
 from preprocess.cohorts.hubmap2023 import build
-from preprocess.errors import UserError
 from tests.preprocess.cohorts.conftest import GLOMERULI, boxes, boxes_of, kidney, splits_of, write_tiff
 from tools import make_table
 

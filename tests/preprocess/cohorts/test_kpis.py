@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
+from preprocess.base.errors import UserError
 from preprocess.cohorts.kpis import build_patches, build_slides
-from preprocess.errors import UserError
 from tests.preprocess.cohorts.conftest import boxes, boxes_of, kidney, mask, splits_of, write_tiff
 from tools import make_table
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from preprocess.errors import UserError
-from preprocess.files import sha256_of
+from preprocess.base.errors import UserError
+from preprocess.base.files import sha256_of
 from preprocess.synthetic.cohort import UNSEEN, demo_cohort, make_cohort, summary, varied
 from preprocess.synthetic.settings import SlideSpec
 from preprocess.synthetic.stain import DYES

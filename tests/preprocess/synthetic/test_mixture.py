@@ -8,11 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from preprocess.errors import UserError
-from preprocess.files import sha256_of
-from preprocess.images import write_image
-from preprocess.manifest import read_slides_csv
-from preprocess.splits import check_patients
+from preprocess.base.errors import UserError
+from preprocess.base.files import sha256_of
+from preprocess.base.images import write_image
+from preprocess.slides.table import check_patients, read_slides_csv
 from preprocess.synthetic.mixture import mix, read_real
 
 FRACTIONS = (0.6, 0.2, 0.2)

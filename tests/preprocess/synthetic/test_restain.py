@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from preprocess.errors import UserError
+from preprocess.base.errors import UserError
 from preprocess.synthetic.restain import materials_of, read_rgb, restain
 from preprocess.synthetic.stain import DYES, make_stain
 

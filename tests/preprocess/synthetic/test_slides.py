@@ -11,7 +11,7 @@ import openslide
 import pytest
 from shapely.geometry import Polygon, shape
 
-from preprocess.files import sha256_of
+from preprocess.base.files import sha256_of
 from preprocess.synthetic.placement import DISTRACTORS, GLOMERULI
 from preprocess.synthetic.settings import Difficulty, Look, SlideSpec
 from preprocess.synthetic.slides import DemoSlide, annotation_path, make_slide, outlines_geojson, paint_slide

@@ -8,7 +8,7 @@ import numpy as np
 import openslide
 import pytest
 
-from preprocess.files import sha256_of
+from preprocess.base.files import sha256_of
 from preprocess.synthetic.svs import write_plain_tiff, write_svs
 
 

@@ -7,7 +7,7 @@ import pytest
 from mhkd.inference.export.csv import COLUMNS, read_csv, write_csv
 from mhkd.inference.export.features import detection_ids
 from mhkd.structures import SlideDetections
-from preprocess.errors import UserError
+from preprocess.base.errors import UserError
 from tests.records import CLASSES, FrameOnly, detections, record
 
 

@@ -4,7 +4,7 @@ import json
 
 from mhkd.inference.export.geojson import write_geojson
 from mhkd.structures import SlideDetections
-from preprocess.geometry import Region
+from preprocess.base.geometry import Region
 from tests.records import CLASSES, FrameOnly, record
 
 

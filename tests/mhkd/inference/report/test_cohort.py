@@ -6,7 +6,7 @@ import pytest
 
 from mhkd.inference.report import cohort
 from mhkd.inference.report.cohort import cohort_table, write_cohort_index
-from preprocess.images import write_image
+from preprocess.base.images import write_image
 from tests.pages import Page
 
 EVIL = "<script>alert('x')</script>"

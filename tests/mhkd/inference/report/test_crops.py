@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 
 from mhkd.inference.report.crops import CROP_PX, crop_detection
-from preprocess.slide import Slide
+from preprocess.slides.slide import Slide
 
 RED = (255, 0, 0)
 

@@ -8,7 +8,7 @@ import pytest
 from mhkd.inference.report import slide_report
 from mhkd.inference.report.slide_report import flatten, write_report, write_report_json
 from mhkd.structures import SlideDetections
-from preprocess.slide import Slide
+from preprocess.slides.slide import Slide
 from tests.pages import Page
 from tests.results import disc_detections, make_record
 

@@ -7,7 +7,7 @@ import pytest
 
 from mhkd.inference.report.statistics import describe_slide
 from mhkd.structures import SlideDetections
-from preprocess.slide import Slide
+from preprocess.slides.slide import Slide
 from tests.results import CLASS_NAMES, make_record
 
 

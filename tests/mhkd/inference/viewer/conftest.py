@@ -12,7 +12,7 @@ import pytest
 from mhkd.inference.viewer.results import SlideView, find_views
 from mhkd.inference.viewer.server import make_viewer
 from mhkd.structures import SlideDetections
-from preprocess.slide_search import SlideFile
+from preprocess.slides.search import SlideFile
 from tests.blobs import draw
 from tests.results import disc_detections, write_results
 from tests.scn import write_scn

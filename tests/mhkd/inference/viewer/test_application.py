@@ -11,9 +11,9 @@ from werkzeug.test import Client
 
 from mhkd.inference.viewer.application import STATIC, Application
 from mhkd.inference.viewer.open_slides import OpenSlides
-from preprocess.errors import UserError
-from preprocess.readers.openslide import OpenSlideReader
-from preprocess.readers.tiff import READER_VARIABLE
+from preprocess.base.errors import UserError
+from preprocess.slides.readers.openslide import OpenSlideReader
+from preprocess.slides.readers.tiff import READER_VARIABLE
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mhkd.inference.viewer.deep_zoom import OVERLAP_PX, TILE_PX, DeepZoom
-from preprocess.geometry import Region, Size
-from preprocess.slide import Slide
+from preprocess.base.geometry import Region, Size
+from preprocess.slides.slide import Slide
 from preprocess.synthetic.svs import write_svs
 from tests.blobs import DISCS, draw
 from tests.scn import write_scn

@@ -6,8 +6,8 @@ import pytest
 
 from mhkd.inference.viewer import open_slides
 from mhkd.inference.viewer.open_slides import OpenSlides
-from preprocess.errors import UserError
-from preprocess.slide import Slide
+from preprocess.base.errors import UserError
+from preprocess.slides.slide import Slide
 
 
 @pytest.fixture

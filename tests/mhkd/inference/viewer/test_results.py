@@ -8,9 +8,9 @@ import pytest
 
 from mhkd.inference.viewer.deep_zoom import DeepZoom
 from mhkd.inference.viewer.results import find_views
-from preprocess.errors import UserError
-from preprocess.slide_files import fingerprint, neutral_name
-from preprocess.slide_search import SlideFile
+from preprocess.base.errors import UserError
+from preprocess.slides.files import fingerprint, neutral_name
+from preprocess.slides.search import SlideFile
 from preprocess.synthetic.svs import write_svs
 from tests.mhkd.inference.viewer.conftest import OFFSET_XY
 from tests.results import write_results

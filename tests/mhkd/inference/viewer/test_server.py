@@ -9,7 +9,7 @@ import urllib.request
 import pytest
 
 from mhkd.inference.viewer.server import is_local, make_viewer, serve
-from preprocess.errors import UserError
+from preprocess.base.errors import UserError
 
 
 def test_it_answers_on_this_machine_and_says_nothing_of_itself(address, capfd):

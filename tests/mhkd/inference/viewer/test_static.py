@@ -11,7 +11,7 @@ import pytest
 
 from mhkd.inference.report.cohort import write_cohort_index
 from mhkd.inference.report.slide_report import write_report
-from preprocess.slide import Slide
+from preprocess.slides.slide import Slide
 from tests.results import make_record
 
 COMMANDS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "microsoft-edge")

@@ -1,0 +1,146 @@
+"""The results of controls as CSV, a Markdown table with mean and standard deviation over seeds, and a plot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from mhkd.ablation.table import CONTROLS, TEACHER
+from preprocess.base.files import atomic_path, write_text
+
+SCORES = ("AP", "AP50", "AP75", "F1", "centre_F1")
+STRICT, INDEPENDENT = "strict", "independent"
+ENDS = tuple(f"{score} {end}" for score in SCORES for end in ("low", "high"))
+COLUMNS = (
+    *("control", "seed", "start", "iterations", "um/px"),
+    *SCORES,
+    *("s per slide", "s per iteration", "slides", "patients", "objects"),
+    *ENDS,
+)
+
+
+def table(results: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """One row a run, in the order of the table of controls; AP and F1 in percent, with 95 % intervals by patient."""
+    rows = []
+    for result in results:
+        scores = result["scores"]
+        intervals = scores.get("intervals") or {}
+        ends = [end for score in SCORES for end in intervals.get(score) or (None, None)]
+        rows.append(
+            (
+                *(result[key] for key in ("control", "seed", "start", "iterations", "input_mpp")),
+                *(scores[score] for score in SCORES),
+                *(scores["seconds_per_slide"], result.get("seconds_per_iteration")),
+                *(scores["num_slides"], len(scores["by_patient"]), scores["num_objects"]),
+                *ends,
+            )
+        )
+    order = {name: place for place, name in enumerate(CONTROLS)}
+    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    return frame.sort_values(["control", "seed"], key=lambda c: c.map(order) if c.name == "control" else c)
+
+
+def summary(frame: pd.DataFrame) -> pd.DataFrame:
+    """One row a control: means and standard deviations, and AP against strict and independent, seed by seed.
+
+    ``recovered`` is the share of the gap between strict and teacher that a control closes, of the means, in percent;
+    ``gain`` its AP over the independent baseline, relative, in percent; ``cost`` its seconds per iteration, as a
+    multiple of strict's.
+    """
+    groups = frame.groupby("control", sort=False)
+    found = groups[["start", "iterations", "um/px"]].first().assign(seeds=groups.size())
+    for score in SCORES:
+        found[score], found[f"{score} sd"] = groups[score].mean(), groups[score].std()
+    ap = frame.pivot(index="seed", columns="control", values="AP")
+    for name in found.index:
+        if STRICT in ap and name != STRICT:
+            difference = ap[name] - ap[STRICT]
+            found.loc[name, ["over strict", "over strict sd"]] = difference.mean(), difference.std()
+    seconds = found["s per iteration"] = groups["s per iteration"].mean()
+    if STRICT in seconds:
+        found["cost"] = seconds / seconds[STRICT]
+    means = found["AP"]
+    if STRICT in means and TEACHER in means:
+        found["recovered"] = 100 * (means - means[STRICT]) / (means[TEACHER] - means[STRICT])
+    if INDEPENDENT in means:
+        found["gain"] = 100 * (means / means[INDEPENDENT] - 1)
+    return found
+
+
+def markdown(found: pd.DataFrame) -> str:
+    """The summary as a Markdown table."""
+    heads = [
+        "control",
+        "what",
+        "um/px",
+        "iterations",
+        "seeds",
+        *SCORES,
+        "AP over strict",
+        "gap recovered",
+        "over indep.",
+        "s per iteration",
+        "of strict's",
+    ]
+    lines = ["| " + " | ".join(heads) + " |", "|---|---|" + "---:|" * (len(heads) - 2)]
+    for name, row in found.iterrows():
+        compared = name not in (TEACHER, STRICT)
+        cells = [str(name), CONTROLS[str(name)].text, f"{row['um/px']:g}", f"{row['iterations']}", f"{row['seeds']}"]
+        cells += [_spread(row, score) for score in SCORES]
+        cells.append(_spread(row, "over strict", "+") if compared else "-")
+        cells.append(_number(row, "recovered", "{:.0f} %") if compared else "-")
+        cells.append(_number(row, "gain", "{:+.1f} %") if name != INDEPENDENT else "-")
+        cells += [_number(row, "s per iteration", "{:.2f}"), _number(row, "cost", "{:.2f}")]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def write_report(results: Sequence[dict[str, Any]], output_dir: Path) -> list[Path]:
+    """Write controls.csv, controls.md and controls.png; their paths."""
+    frame = table(results)
+    found = summary(frame)
+    paths = [output_dir / f"controls.{suffix}" for suffix in ("csv", "md", "png")]
+    write_text(paths[0], frame.to_csv(index=False))
+    scores = results[0]["scores"]
+    note = (
+        f"{scores['num_slides']} slides, {len(scores['by_patient'])} patients, {scores['num_objects']} objects of the "
+        f"split {results[0]['inputs']['split']}. Percent on stitched slides, mean +- standard deviation over seeds. "
+        "Every student has the same number of iterations and the weights of the teacher of its seed (but independent). "
+        "Seconds per iteration are medians of the runs' own logs, and hold whatever else the machine did."
+    )
+    write_text(paths[1], f"{markdown(found)}\n{note}\n")
+    _plot(frame, found, paths[2])
+    return paths
+
+
+def _plot(frame: pd.DataFrame, found: pd.DataFrame, path: Path) -> None:
+    """AP of every run as a dot, its mean as a bar."""
+    figure = Figure(figsize=(8, 1.2 + 0.32 * len(found)), layout="constrained")
+    axes = figure.subplots()
+    names = list(found.index)
+    axes.barh(names, found["AP"], xerr=found["AP sd"].fillna(0), color="#9ecae1", capsize=3)
+    axes.scatter(frame["AP"], frame["control"], color="#08519c", s=14, zorder=3)
+    for name, style in ((TEACHER, "-"), (STRICT, "--"), (INDEPENDENT, ":")):
+        if name in names:
+            axes.axvline(found.loc[name, "AP"], color="black", linewidth=0.8, linestyle=style, label=name)
+    axes.invert_yaxis()
+    axes.set_xlabel("AP (IoU 0.5:0.95), percent, on whole slides; dots are seeds")
+    axes.legend(fontsize="small")
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=150, metadata={"Software": None})
+
+
+def _spread(row: pd.Series, key: str, sign: str = "") -> str:
+    mean, deviation = row.get(key), row.get(f"{key} sd")
+    if pd.isna(mean):
+        return "-"
+    return f"{mean:{sign}.1f}" + ("" if pd.isna(deviation) else f" +- {deviation:.1f}")
+
+
+def _number(row: pd.Series, key: str, form: str) -> str:
+    value = row.get(key)
+    return "-" if pd.isna(value) else form.format(value)

@@ -1,0 +1,203 @@
+"""Runs of the controls: each trained and scored by itself, several at once, finished ones never again."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+
+from mhkd.ablation.table import CONTROLS, TEACHER, Recipe
+from mhkd.ablation.teacher_check import check_teacher
+from mhkd.ablation.untrained import export_as_is
+from mhkd.deploy.detector_file import load_detector
+from mhkd.engine.phases import phase_configs
+from mhkd.engine.train import DETECTOR_FILE, hash_of_start, run_training
+from mhkd.evaluation.slide_level import evaluate_slides, evaluated_cohort
+from mhkd.inference.predictor import SlidePredictor
+from mhkd.provenance import software
+from preprocess.base.errors import UserError
+from preprocess.base.files import sha256_of, write_json
+from preprocess.jobs.job_result import Outcome
+from preprocess.jobs.run import run_cohort
+from preprocess.tiles.manifest import Manifest
+
+RESULT_FILE = "result.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One control with one seed, in ``folder``; ``teacher`` is the detector it starts from or imitates."""
+
+    control: str
+    seed: int
+    recipe: Recipe
+    slides: Path
+    split: str
+    folder: Path
+    teacher: Path
+    threads: int
+
+    @property
+    def name(self) -> str:
+        """As a report calls it."""
+        return f"{self.control}, seed {self.seed}"
+
+
+def run_controls(
+    names: Sequence[str],
+    seeds: Sequence[int],
+    recipe: Recipe,
+    slides: Path,
+    output_dir: Path,
+    *,
+    split: str = "test",
+    jobs: int = 1,
+    teachers: Path | None = None,
+) -> list[Outcome[Run, dict[str, Any]]]:
+    """Train and score the controls ``names`` with every one of ``seeds``, ``jobs`` at once.
+
+    The teachers come first, one a seed, unless ``teachers`` is the output folder of other controls that had them. What
+    is there already, finished or interrupted, must be what ``recipe`` describes. A run that fails does not stop the
+    others. Raises UserError for a name that is no control.
+    """
+    if unknown := [name for name in names if name not in CONTROLS]:
+        raise UserError(f"no control is called {', '.join(unknown)}", remedy=f"there are {', '.join(CONTROLS)}")
+    threads = threads_of_a_run(jobs)
+
+    def runs(names: Sequence[str]) -> list[Run]:
+        return [
+            Run(name, seed, recipe, slides, split, run_folder(output_dir, name, seed), teacher, threads)
+            for seed in seeds
+            for teacher in [run_folder(teachers or output_dir, TEACHER, seed) / DETECTOR_FILE]
+            for name in names
+        ]
+
+    done = run_cohort(_carry_out, runs([TEACHER]), jobs, "teachers", unit="run")
+    lost = {outcome.item.seed for outcome in done if outcome.error}
+    rest = [run for run in runs([name for name in names if name != TEACHER]) if run.seed not in lost]
+    return done + run_cohort(_carry_out, rest, jobs, "students", unit="run")
+
+
+def threads_of_a_run(jobs: int) -> int:
+    """OMP_NUM_THREADS where the user says so, else the share that one of ``jobs`` has of the processors at hand."""
+    wanted = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    if wanted.isdecimal() and int(wanted):
+        return int(wanted)
+    return max(1, len(os.sched_getaffinity(0)) // max(1, jobs))
+
+
+def run_folder(output_dir: Path, control: str, seed: int) -> Path:
+    """Where a run has its checkpoints, its log and its result."""
+    return output_dir / control / f"seed{seed}"
+
+
+def _carry_out(run: Run) -> dict[str, Any]:
+    """Train and score one run, or read what an earlier call left of it."""
+    torch.set_num_threads(run.threads)
+    cv2.setNumThreads(run.threads)
+    run.folder.mkdir(parents=True, exist_ok=True)
+    with _output_to(run.folder / "output.txt"):
+        detector, control = run.folder / DETECTOR_FILE, CONTROLS[run.control]
+        manifest = Manifest.read(run.recipe.tiles)
+        if control.budget == "none":
+            export_as_is(run.teacher, detector, manifest, control.factor(run.recipe.scale))
+        elif run.control == TEACHER and run.teacher != detector:
+            detector = run.teacher
+            check_teacher(detector, _config(run), manifest)
+        else:
+            cfg = _config(run)
+            run_training(cfg)
+            _check_start(run, cfg)
+        return _score(run, detector) | {"seconds_per_iteration": seconds_per_iteration(detector.parent)}
+
+
+def _config(run: Run) -> CfgNode:
+    return run.recipe.config(CONTROLS[run.control], seed=run.seed, output_dir=run.folder, teacher=run.teacher)
+
+
+def seconds_per_iteration(folder: Path) -> float | None:
+    """What an iteration took by the logs of the phases in ``folder``: the median of each, weighted by its iterations.
+
+    None where there is no log.
+    """
+    seconds, iterations = [], []
+    for log in sorted(folder.glob("*/metrics.json")):
+        lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+        timed = [line for line in lines if "time" in line]
+        if timed:
+            seconds.append(statistics.median(line["time"] for line in timed))
+            iterations.append(1 + max(line["iteration"] for line in timed))
+    return float(np.average(seconds, weights=iterations)) if seconds else None
+
+
+def _check_start(run: Run, cfg: CfgNode) -> None:
+    """Equal initial weights: the record of the first phase must name the very file."""
+    record = Path(phase_configs(cfg)[0].OUTPUT_DIR) / "run.json"
+    start = str(run.teacher) if CONTROLS[run.control].start == TEACHER else cfg.MODEL.WEIGHTS
+    if json.loads(record.read_text(encoding="utf-8")).get("weights") != hash_of_start(start):
+        raise UserError("did not start from the weights that its control says", path=record)
+
+
+def _score(run: Run, path: Path) -> dict[str, Any]:
+    """Slide-level scores of the run's split, kept beside it until detector, slides or split change."""
+    manifest = Manifest.read(run.recipe.tiles)
+    key = {
+        "detector": sha256_of(path),
+        "slides": sha256_of(run.slides),
+        "tiles": sha256_of(manifest.root / "manifest.csv"),
+        "split": run.split,
+    }
+    file = run.folder / (RESULT_FILE if run.split == "test" else f"{run.split}-{RESULT_FILE}")
+    if file.is_file():
+        before: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        if before["inputs"] == key:
+            return before
+    detector = load_detector(path, run.recipe.device)
+    slides, classes = evaluated_cohort(run.slides, manifest)
+    scores = evaluate_slides(
+        SlidePredictor(detector).predict,
+        slides,
+        run.split,
+        detector.class_names,
+        classes=classes,
+        description=run.control,
+    ).result
+    control = CONTROLS[run.control]
+    result = {
+        "control": run.control,
+        "text": control.text,
+        "seed": run.seed,
+        "start": control.start,
+        "iterations": run.recipe.budget(control),
+        "input_mpp": detector.input_mpp,
+        "scores": scores,
+        "inputs": key,
+        "provenance": software(),
+    }
+    write_json(file, result)
+    return result
+
+
+@contextmanager
+def _output_to(path: Path) -> Iterator[None]:
+    """Standard output and error of this process, of libraries too, at the end of a file."""
+    with path.open("ab") as log:
+        before = [(fd, os.dup(fd)) for fd in (1, 2)]
+        try:
+            for fd, _ in before:
+                os.dup2(log.fileno(), fd)
+            yield
+        finally:
+            for fd, kept in before:
+                os.dup2(kept, fd)
+                os.close(kept)

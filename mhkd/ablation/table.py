@@ -1,0 +1,258 @@
+"""The controls of docs/method.md as data: every one is the strict baseline plus what it is there to test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from operator import or_
+from pathlib import Path
+from typing import Any
+
+from detectron2.config import CfgNode
+
+from mhkd.config import read_config
+from mhkd.engine.initialisation import is_backbone_file
+from mhkd.engine.phases import phase_configs
+from preprocess.base.errors import UserError
+from preprocess.tiles.manifest import Manifest
+
+TEACHER = "teacher"
+STEPS = ("step1.yaml", "step2.yaml", "step3.yaml")
+_WEIGHTS = ("FEATURE", "LOCAL", "SEMANTIC_CLS", "SEMANTIC_BOX")  # those of MODEL.MHKD.LOSS_WEIGHTS that controls set
+# What differs between a phase and the strict baseline but is no part of what the phase distils.
+_NOT_OF_THE_PHASE = ("SOLVER.", "OUTPUT_DIR", "MODEL.META_ARCHITECTURE", "MODEL.MHKD.PHASES", "VERSION")
+
+
+@dataclass(frozen=True)
+class Control:
+    """One row of the table.
+
+    start: whose weights it begins with, "imagenet" or "teacher". budget: whose iterations it is given, "teacher",
+    "student", "both" or "none" (nothing is trained). phases: how many of the method's phases it runs (0: none, it is
+    trained alone); joint: all of their losses in one phase; cumulative: each phase keeps the losses of those before.
+    losses: weights of MODEL.MHKD.LOSS_WEIGHTS in one phase of its own, in place of the method's. upsample: of the
+    student's input, by default the scale factor; shift: or that divided by two so many times, which shifts the pyramids
+    by as many levels. overrides: configuration keys that it sets on top, in every phase where they mean something.
+    """
+
+    text: str
+    start: str = "teacher"
+    budget: str = "student"
+    phases: int = 4
+    joint: bool = False
+    cumulative: bool = False
+    losses: Mapping[str, float] | None = None
+    upsample: int | None = None
+    shift: int = 0
+    overrides: Mapping[str, Any] | None = None
+
+    @property
+    def distils(self) -> bool:
+        """Whether a teacher is at work in its training."""
+        return bool(self.phases or self.losses)
+
+    def factor(self, scale: int) -> int:
+        """Its u where the student's pixels are ``scale`` times the teacher's. Raises UserError where there is none."""
+        if scale % 2**self.shift:
+            raise UserError(
+                f"{self.text}: a scale factor of {scale} does not divide by {2**self.shift}",
+                remedy="leave the control out, or cut tiles at another scale",
+            )
+        return self.upsample or scale >> self.shift
+
+
+# The weights make each about as large as the task loss at the start, as PKD's is.
+def _feature_loss(name: str, weight: float) -> Control:
+    overrides = {"MODEL.MHKD.FEATURE_LOSS": name, "MODEL.MHKD.LOSS_WEIGHTS.FEATURE": weight}
+    return Control(f"phases 1-4 with {name} as feature loss, weight {weight:g}", overrides=overrides)
+
+
+def _alone(text: str, *, shift: int = 0, upsample: int | None = None, **settings: Any) -> Control:
+    """One loss of others in one phase; ``settings``: its weights, and other keys of MODEL.MHKD."""
+    losses = {name: weight for name, weight in settings.items() if name in _WEIGHTS}
+    overrides = {f"MODEL.MHKD.{name}": value for name, value in settings.items() if name not in _WEIGHTS}
+    return Control(text, phases=0, losses=losses, shift=shift, upsample=upsample, overrides=overrides)
+
+
+_SHIFT = "features alone, pyramids shifted (MSAD-like, Qi 2021)"
+
+CONTROLS: dict[str, Control] = {
+    TEACHER: Control("high-resolution teacher", "imagenet", "teacher", 0),
+    "independent": Control(
+        "LR baseline from ImageNet weights, iterations of teacher and student", "imagenet", "both", 0
+    ),
+    "strict": Control("LR baseline from the teacher's weights", phases=0),
+    "bfa": Control("strict with BFA, no distillation", phases=0, overrides={"MODEL.MHKD.BFA.ENABLED": True}),
+    "phase1": Control("phase 1 alone (basic features), that is PKD alone (Cao 2022)", phases=1),
+    "phases12": Control("phases 1-2 (and adaptive features)", phases=2),
+    "phases123": Control("phases 1-3 (and local features)", phases=3),
+    "phases1234": Control("phases 1-4 (and semantic information): the whole method"),
+    "joint": Control("all losses at once in one phase", joint=True),
+    "cumulative": Control("phases 1-4, each with the losses of those before", cumulative=True),
+    "mutual": Control(
+        "phases 1-4, the teacher's head learns too", overrides={"MODEL.MHKD.TEACHER.TRAINABLE": ["roi_heads"]}
+    ),
+    "strict_u1": Control("strict, native LR input (u = 1)", phases=0, upsample=1),
+    "phases1234_u1": Control("phases 1-4, native LR input (u = 1)", upsample=1),
+    "strict_u2": Control("strict, u = 2", phases=0, upsample=2),
+    "phases1234_u2": Control("phases 1-4, u = 2", upsample=2),
+    "feature_mse": _feature_loss("mse", 2.0),
+    "feature_cwd": _feature_loss("cwd", 3.0),
+    "feature_fgd": _feature_loss("fgd", 10.0),
+    "feature_mgd": _feature_loss("mgd", 30.0),
+    "as_is": Control("the teacher on up-sampled LR input, not trained on it", budget="none", phases=0),
+    "alone_cwd": _alone("CWD alone (Shu 2021)", FEATURE=3.0, FEATURE_LOSS="cwd"),
+    "alone_fgd": _alone("FGD alone (Yang 2022)", FEATURE=10.0, FEATURE_LOSS="fgd"),
+    "alone_mgd": _alone("MGD alone (Yang 2022)", FEATURE=30.0, FEATURE_LOSS="mgd"),
+    "alone_roi": _alone("RoI features alone (mimic, Li 2017)", LOCAL=1.0),
+    "alone_crosskd": _alone("CrossKD alone (Wang 2024)", SEMANTIC_CLS=1.0, SEMANTIC_BOX=1.0, ALIGN="crosskd"),
+    "alone_scores": _alone("plain soft labels (Hinton 2015)", SEMANTIC_CLS=1.0),
+    "strict_half": Control("strict, u = s / 2", phases=0, shift=1),
+    "phases1234_half": Control("phases 1-4, u = s / 2", shift=1),
+    "shift_half": _alone(f"{_SHIFT}, u = s / 2", shift=1, FEATURE=2.0, FEATURE_LOSS="mse"),
+    "shift_u1": _alone(f"{_SHIFT}, native LR input (u = 1)", upsample=1, FEATURE=2.0, FEATURE_LOSS="mse"),
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What all controls share: the configurations, the data, the iterations, and overrides of any key.
+
+    configs: a folder with teacher.yaml, baseline_*.yaml and the steps. teacher_iterations, iterations: of the teacher
+    and of every student. overrides: ``KEY VALUE`` pairs for students; teacher_overrides: for the teacher.
+    """
+
+    configs: Path
+    tiles: Path
+    teacher_iterations: int
+    iterations: int
+    scale: int
+    overrides: tuple[str, ...] = ()
+    teacher_overrides: tuple[str, ...] = ()
+    device: str = "cpu"
+
+    @classmethod
+    def of(
+        cls,
+        configs: Path,
+        tiles: Path,
+        *,
+        teacher_iterations: int | None = None,
+        iterations: int | None = None,
+        **shared: Any,
+    ) -> Recipe:
+        """For the scale factor of ``tiles``; iterations that are not given are those of ``configs``."""
+        manifest = Manifest.read(tiles)
+        return cls(
+            configs=configs,
+            tiles=tiles,
+            teacher_iterations=teacher_iterations or int(read_config(configs / "teacher.yaml").SOLVER.MAX_ITER),
+            iterations=iterations or int(read_config(configs / "baseline_strict.yaml").SOLVER.MAX_ITER),
+            scale=round(manifest.student_mpp / manifest.teacher_mpp),
+            **shared,
+        )
+
+    def config(self, control: Control, *, seed: int, output_dir: Path, teacher: Path | None) -> CfgNode:
+        """The complete configuration of one run.
+
+        Raises:
+            UserError: its phases do not add up to its budget, or an override names other weights.
+        """
+        is_teacher = control.budget == "teacher"
+        file = {"teacher": "teacher.yaml", "both": "baseline_independent.yaml"}.get(
+            control.budget, "baseline_strict.yaml"
+        )
+        cfg = self._read(file, [])
+        if control.distils:
+            cfg.MODEL.META_ARCHITECTURE = "MHKD"
+            cfg.MODEL.MHKD.PHASES = self._phases(control)
+            cfg.MODEL.MHKD.TEACHER.WEIGHTS = str(teacher)
+        elif control.overrides:
+            cfg.merge_from_list([x for pair in control.overrides.items() for x in pair])
+        if not is_teacher:
+            _set_input(cfg, control.factor(self.scale), self.scale)
+        cfg.SOLVER.MAX_ITER = self.budget(control)
+        cfg.SOLVER.SCHEDULE_LENGTH, cfg.SOLVER.SCHEDULE_START = self.budget(control), 0
+        cfg.merge_from_list(list(self.teacher_overrides if is_teacher else self.overrides))
+        cfg.DATASETS.TILES, cfg.OUTPUT_DIR, cfg.SEED = str(self.tiles), str(output_dir), seed
+        cfg.MODEL.DEVICE = self.device
+        if control.distils and str(teacher) != cfg.MODEL.MHKD.TEACHER.WEIGHTS:
+            raise UserError(
+                f"{control.text}: another teacher, {cfg.MODEL.MHKD.TEACHER.WEIGHTS}",
+                remedy="leave MODEL.MHKD.TEACHER.WEIGHTS to the controls: a student has the teacher of its seed",
+            )
+        if control.start == "teacher":
+            cfg.MODEL.WEIGHTS = str(teacher)
+        elif cfg.MODEL.WEIGHTS and not is_backbone_file(cfg.MODEL.WEIGHTS):
+            raise UserError(
+                f"{control.text}: it would start from {cfg.MODEL.WEIGHTS}",
+                remedy="leave MODEL.WEIGHTS out, or name a model-zoo backbone (.pkl)",
+            )
+        cfg.freeze()
+        total = sum(phase.SOLVER.MAX_ITER for phase in phase_configs(cfg))
+        if total != self.budget(control):
+            raise UserError(
+                f"{control.text}: {total} iterations, and the controls have {self.budget(control)}",
+                remedy="set the iterations by --iterations and --teacher-iterations, not by SOLVER.MAX_ITER",
+            )
+        return cfg
+
+    def budget(self, control: Control) -> int:
+        """How many iterations a control is given."""
+        return {
+            "teacher": self.teacher_iterations,
+            "student": self.iterations,
+            "both": self.teacher_iterations + self.iterations,
+            "none": 0,
+        }[control.budget]
+
+    def _read(self, file: str, overrides: Sequence[str]) -> CfgNode:
+        return read_config(self.configs / file, list(overrides))
+
+    def _phases(self, control: Control) -> list[dict[str, Any]]:
+        """The first phases of the steps, each as its difference from the strict baseline, or the control's own."""
+        if control.losses:
+            weights = {f"MODEL.MHKD.LOSS_WEIGHTS.{name}": weight for name, weight in control.losses.items()}
+            return [{"NAME": "alone", **weights, **(control.overrides or {})}]
+        base = dict(leaves(self._read("baseline_strict.yaml", [])))
+        found: list[dict[str, Any]] = []
+        for file in STEPS:
+            for phase in phase_configs(self._read(file, [])):
+                changed = {k: v for k, v in leaves(phase) if base.get(k) != v and not k.startswith(_NOT_OF_THE_PHASE)}
+                found.append({"NAME": Path(phase.OUTPUT_DIR).name, **changed})
+        if len(found) < control.phases:
+            raise UserError(f"{len(found)} phases where a control wants {control.phases}", path=self.configs)
+        found = found[: control.phases]
+        if control.cumulative or control.joint:
+            found = [reduce(or_, found[:i], {}) | phase for i, phase in enumerate(found)]
+        if control.joint:
+            found = [found[-1] | {"NAME": "joint"}]
+        return [phase | _fitting(control.overrides or {}, phase) for phase in found]
+
+
+def _fitting(overrides: Mapping[str, Any], phase: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that mean something in ``phase``: no new loss, and no learning teacher where no scores are exchanged."""
+    weights = "MODEL.MHKD.LOSS_WEIGHTS."
+    return {
+        key: value
+        for key, value in overrides.items()
+        if (not key.startswith(weights) or key in phase)
+        and (not key.startswith("MODEL.MHKD.TEACHER.") or f"{weights}SEMANTIC_CLS" in phase)
+    }
+
+
+def _set_input(cfg: CfgNode, upsample: int, scale: int) -> None:
+    """Up-sample by ``upsample``; with less than ``scale`` objects are smaller, and so must the anchors be."""
+    cfg.MODEL.MHKD.UPSAMPLE = upsample
+    sizes = cfg.MODEL.ANCHOR_GENERATOR.SIZES
+    cfg.MODEL.ANCHOR_GENERATOR.SIZES = [[side * upsample / scale for side in level] for level in sizes]
+
+
+def leaves(cfg: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The full names and values of the keys of a configuration."""
+    for key, value in cfg.items():
+        if isinstance(value, dict):  # so is a CfgNode
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

@@ -1,0 +1,166 @@
+"""What inference and evaluation ask of a detector, and the one place that feeds it images."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from mhkd.structures import SlideDetections
+from preprocess.base.errors import UserError
+from preprocess.base.files import sha256_of
+from preprocess.base.geometry import Region, Size
+
+
+class Detector(Protocol):
+    """A loaded model: ``mhkd.deploy.load.load_model`` makes one.
+
+    ``model`` takes Detectron2's list of dicts, ``image`` an RGB uint8 (3, h, w) tensor at ``input_mpp`` micrometres
+    per pixel, and gives ``[{"instances": Instances}]`` with boxes in the pixels of that image. ``tile_px`` is the side
+    that tiles of a slide should have, in input pixels; ``score_thresh`` the score that counts as found, chosen on
+    validation data, None where that was not done; ``is_thread_safe``, whether it is worth while and allowed to call
+    ``model`` from several threads at once; ``computed_by`` says what runs it, where and in which precision: scores
+    differ a little with that.
+    """
+
+    @property
+    def model(self) -> Callable[[list[dict[str, Any]]], list[dict[str, Any]]]: ...
+    @property
+    def input_mpp(self) -> float: ...
+    @property
+    def class_names(self) -> tuple[str, ...]: ...
+    @property
+    def tile_px(self) -> int: ...
+    @property
+    def path(self) -> Path: ...
+    @property
+    def provenance(self) -> dict[str, Any]: ...
+    @property
+    def score_thresh(self) -> float | None: ...
+    @property
+    def is_thread_safe(self) -> bool: ...
+    @property
+    def computed_by(self) -> str: ...
+
+
+DEFAULT_SCORE_THRESH = 0.5
+
+
+def choose_threshold(given: float | None, stored: float | None, chosen: str | None = None) -> tuple[float, str]:
+    """The score from which on something counts as found, and where it comes from; ``stored`` is the model's own, and
+    ``chosen`` how that was chosen, if the model says so (``score_thresh_origin`` of its provenance)."""
+    own = f"stored with the model: {chosen or 'it does not say how it was chosen'}"
+    choices = ((given, "given"), (stored, own), (DEFAULT_SCORE_THRESH, "default: the model has none"))
+    return next((thresh, origin) for thresh, origin in choices if thresh is not None)
+
+
+class BatchTooLargeError(UserError):
+    """The memory, the accelerator's or the machine's, does not hold the work on a batch."""
+
+
+def describe_detector(detector: Detector) -> dict[str, Any]:
+    """What a result says of the model that made it, as plain JSON: file name and hash, input, classes, provenance."""
+    return {
+        "file": detector.path.name,
+        "sha256": sha256_of(detector.path),
+        "input_mpp": detector.input_mpp,
+        "class_names": list(detector.class_names),
+        "score_thresh": detector.score_thresh,
+        "computed_by": detector.computed_by,
+        "provenance": detector.provenance,
+    }
+
+
+def detect(
+    detector: Detector, images: Sequence[np.ndarray], regions: Sequence[Region], *, score_thresh: float = 0.0
+) -> list[SlideDetections]:
+    """What ``detector`` finds in one batch, per image, in level-0 pixels.
+
+    images: uint8 RGB (h, w, 3) arrays at the detector's mpp; regions: where each of them lies in its slide. Detections
+    below ``score_thresh``, without an area or with a number that is not finite are left out. Raises
+    BatchTooLargeError where the memory does not hold the batch.
+    """
+    inputs = [
+        {"image": torch.from_numpy(image.transpose(2, 0, 1).copy()), "height": image.shape[0], "width": image.shape[1]}
+        for image in images
+    ]
+    try:
+        with torch.inference_mode(), quiet_torch():
+            outputs = detector.model(inputs)
+    except (RuntimeError, MemoryError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()  # what the failed batch left behind, for a smaller one
+        raise BatchTooLargeError(
+            f"the memory does not hold a batch of {len(images)} tiles",
+            remedy="give a smaller --tile-px, or --device cpu",
+        ) from None
+    return [
+        _to_detections(output["instances"], image, region, detector.class_names, score_thresh)
+        for output, image, region in zip(outputs, images, regions, strict=True)
+    ]
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Whether torch (an accelerator's allocator, or the CPU's, which has no error of its own) asked for too much."""
+    own = (torch.OutOfMemoryError, MemoryError)
+    return isinstance(error, own) or "DefaultCPUAllocator: can't allocate memory" in str(error)
+
+
+_quiet_lock = threading.Lock()
+_quiet = ExitStack()
+_quiet_users = 0
+
+
+@contextmanager
+def quiet_torch() -> Iterator[None]:
+    """Without torch's advice to those who call it, here Detectron2: no user can follow it.
+
+    Which warnings are shown is decided for the process: the first of several threads that are in here at once sets
+    that, and the last one takes it back.
+    """
+    global _quiet_users
+    with _quiet_lock:
+        if not _quiet_users:
+            _quiet.enter_context(_without_advice())
+        _quiet_users += 1
+    try:
+        yield
+    finally:
+        with _quiet_lock:
+            _quiet_users -= 1
+            if not _quiet_users:
+                _quiet.close()
+
+
+@contextmanager
+def _without_advice() -> Iterator[None]:
+    logger = logging.getLogger("torch.fx._symbolic_trace")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=UserWarning, module="torch")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _to_detections(
+    instances: Any, image: np.ndarray, region: Region, class_names: tuple[str, ...], score_thresh: float
+) -> SlideDetections:
+    boxes_px = instances.pred_boxes.tensor.detach().double().cpu().numpy()
+    scores = instances.scores.detach().double().cpu().numpy()
+    labels = instances.pred_classes.detach().cpu().numpy()
+    usable = np.isfinite(boxes_px).all(axis=1) & (scores >= score_thresh)  # a NaN score fails the comparison
+    usable &= (boxes_px[:, 2:] > boxes_px[:, :2]).all(axis=1)
+    boxes_l0 = region.to_l0(boxes_px[usable], Size(width=image.shape[1], height=image.shape[0]))
+    return SlideDetections(boxes_l0, scores[usable], labels[usable], class_names)

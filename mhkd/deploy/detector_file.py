@@ -1,0 +1,74 @@
+"""Checkpoints in and out: weights without executing pickles, the detector they belong to without silent mismatches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from detectron2.config import CfgNode
+from detectron2.modeling import build_model
+from torch import nn
+
+import mhkd.modeling  # noqa: F401  registers the architectures that a configuration may name
+from mhkd.config import mhkd_cfg
+from mhkd.deploy.cpu.operators import use_cpu_operators
+from mhkd.weights import load_strictly, read_export
+from preprocess.base.errors import UserError
+
+
+@dataclass(frozen=True)
+class Detector:
+    """An exported detector, ready to predict.
+
+    ``model`` takes ``[{"image": uint8 RGB tensor (3, h, w)}]`` and gives ``[{"instances": Instances}]`` with boxes
+    in pixels of that image. Feed it images of ``input_mpp`` um/px; it was trained on tiles of ``tile_px``.
+    ``score_thresh`` is the score that counts as found, where the file says one. ``is_thread_safe``,
+    ``computed_by``: see ``mhkd.deploy.detector.Detector``.
+    """
+
+    model: nn.Module
+    cfg: CfgNode
+    input_mpp: float
+    tile_px: int
+    class_names: tuple[str, ...]
+    provenance: dict[str, Any]
+    path: Path
+    score_thresh: float | None = None
+    is_thread_safe: bool = False
+    computed_by: str = "Detectron2"
+
+
+def resolve_device(name: str) -> str:
+    """A device name, with "auto" as cuda where there is one and cpu elsewhere."""
+    return name if name != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def load_detector(path: str | Path, device: str = "cpu") -> Detector:
+    """Build the detector that ``mhkd.engine.checkpoint.export_detector`` wrote, in evaluation mode on ``device``.
+
+    Raises:
+        UserError: the file is missing, damaged, no exported detector, or does not fit its own configuration.
+    """
+    content = read_export(path)
+    cfg = mhkd_cfg()
+    cfg.merge_from_other_cfg(CfgNode(yaml.safe_load(content["config"])))
+    cfg.MODEL.DEVICE = device
+    try:
+        model = build_model(cfg)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"cannot use device {device!r}: {error}", remedy="use --device cpu") from None
+    load_strictly(model, content["model"], path)
+    use_cpu_operators(model, device)
+    return Detector(
+        model=model.eval().requires_grad_(False).to(memory_format=torch.channels_last),
+        cfg=cfg,
+        input_mpp=float(content["input_mpp"]),
+        tile_px=int(content["tile_px"]),
+        class_names=tuple(content["class_names"]),
+        provenance=content.get("provenance", {}),
+        path=Path(path),
+        score_thresh=content.get("score_thresh"),
+    )

@@ -1,0 +1,152 @@
+"""Detectors as graphs without Python code, TorchScript and ONNX, run by torch, ONNX Runtime or OpenVINO.
+
+A graph takes one image, uint8 RGB (3, h, w) of any size, and gives its boxes (N, 4) xyxy in pixels of that image,
+scores (N,) and classes (N,). What a caller must know to feed it travels in the same file, as JSON.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torchvision  # noqa: F401  registers the operators that a graph may name
+from detectron2.structures import Boxes, Instances
+from torch import Tensor
+
+from preprocess.base.errors import UserError
+
+EXPORT_VERSION = 1
+CARD_KEY = "mhkd.json"
+SUFFIXES = {".torchscript": "torch", ".onnx": "onnxruntime"}
+"""File suffixes of exported detectors, and what runs them unless the caller says otherwise."""
+
+Graph = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
+
+_FIELDS = ("input_mpp", "tile_px", "class_names", "score_thresh", "provenance", "source")
+# TorchScript's own language could write files, or run code while it is loaded; detectors do neither.
+_FORBIDDEN = re.compile(
+    r"__setstate__|\b(?:torch|aten)\.(?:save|load|from_file|_save|_load)\b|(?<![\w.])ops\.(?!(?:torchvision|prim)\b)\w+"
+)
+
+
+@dataclass(frozen=True)
+class ExportedDetector:
+    """A detector that was loaded from a graph; see ``mhkd.deploy.detector.Detector``."""
+
+    graph: Graph
+    input_mpp: float
+    tile_px: int
+    class_names: tuple[str, ...]
+    provenance: dict[str, Any]
+    path: Path
+    score_thresh: float | None = None
+    is_thread_safe: bool = False
+    computed_by: str = ""
+
+    def model(self, inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """As Detectron2's detectors: one image after another, since the graph takes one."""
+        return [{"instances": self._instances(item["image"])} for item in inputs]
+
+    def _instances(self, image: Tensor) -> Instances:
+        boxes, scores, classes = self.graph(image)
+        found = Instances((image.shape[1], image.shape[2]))
+        found.pred_boxes, found.scores, found.pred_classes = Boxes(boxes), scores, classes
+        return found
+
+
+def load_exported(path: Path, device: str = "cpu", backend: str = "auto") -> ExportedDetector:
+    """The detector in a ``.torchscript`` or ``.onnx`` file; nothing in the file but its graph is run.
+
+    backend: "auto", "torch" (TorchScript), "onnxruntime" or "openvino" (ONNX). Raises UserError where the file is
+    damaged or was not exported by mhkd, or where the backend does not fit it or is not installed.
+    """
+    runners = {"torch": _torchscript} if path.suffix == ".torchscript" else _ONNX_RUNNERS
+    name = SUFFIXES[path.suffix] if backend == "auto" else backend
+    if name not in runners:
+        raise UserError(
+            f"the backend {name} does not run {path.suffix} files",
+            path=path,
+            remedy=f"give --backend {' or '.join(runners)}",
+        )
+    if name != "torch" and device != "cpu":
+        raise UserError(f"the backend {name} runs on the CPU here", remedy="give --device cpu, or a .torchscript file")
+    try:
+        card, graph = runners[name](path, device)
+        if card.get("format") != EXPORT_VERSION or not set(_FIELDS) <= card.keys():
+            raise ValueError(f"its card has format {card.get('format')}")
+    except UserError:
+        raise
+    except Exception as error:  # what a runtime raises over a damaged file is its own affair
+        reason = str(error).split("\n")[0][:160] or type(error).__name__
+        raise UserError(
+            f"not a detector that mhkd exported: {reason}", path=path, remedy="export it again: tools/export_model.py"
+        ) from None
+    values = {field: card[field] for field in _FIELDS if field != "source"}
+    values |= {
+        "class_names": tuple(card["class_names"]),
+        "provenance": {**card["provenance"], "source": card["source"]},
+    }
+    precision = "a precision of its own choice" if name == "openvino" else "float32"
+    return ExportedDetector(graph=graph, path=path, computed_by=f"{name}, {device}, {precision}", **values)
+
+
+def _torchscript(path: Path, device: str) -> tuple[dict[str, Any], Graph]:
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            code = archive.read(name).decode("utf-8", "replace") if name.endswith(".py") else ""
+            if found := _FORBIDDEN.search(code):
+                raise UserError(
+                    f"its code names {found[0]}, which no detector needs", path=path, remedy="do not use this file"
+                )
+    files = {CARD_KEY: ""}
+    module = torch.jit.load(str(path), map_location=device, _extra_files=files).eval()
+
+    def graph(image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        boxes, scores, classes = module(image.to(device))
+        return boxes, scores, classes
+
+    return json.loads(files[CARD_KEY]), graph
+
+
+def _onnxruntime(path: Path, device: str) -> tuple[dict[str, Any], Graph]:
+    runtime = _import("onnxruntime", "onnx")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3
+    session = runtime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    card = json.loads(session.get_modelmeta().custom_metadata_map[CARD_KEY])
+    return card, lambda image: _tensors(session.run(None, {name: image.numpy()}))
+
+
+def _openvino(path: Path, device: str) -> tuple[dict[str, Any], Graph]:
+    openvino, onnx = _import("openvino", "openvino"), _import("onnx", "openvino")
+    properties = onnx.load(str(path), load_external_data=False).metadata_props
+    card = json.loads({item.key: item.value for item in properties}[CARD_KEY])
+    core = openvino.Core()
+    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+    compiled = core.compile_model(core.read_model(str(path)), "CPU", settings)
+    return card, lambda image: _tensors([x for x in compiled(image.numpy()).values()])
+
+
+_ONNX_RUNNERS = {"onnxruntime": _onnxruntime, "openvino": _openvino}
+
+
+def _tensors(arrays: list[np.ndarray]) -> tuple[Tensor, Tensor, Tensor]:
+    boxes, scores, classes = (torch.from_numpy(np.array(array)) for array in arrays)
+    return boxes.reshape(-1, 4), scores, classes.long()
+
+
+def _import(name: str, extra: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        raise UserError(f"{name} is not installed", remedy=f"pip install 'mhkd[{extra}]'") from None

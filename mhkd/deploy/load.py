@@ -1,0 +1,93 @@
+"""From what a user calls a model (a checkpoint, an exported graph, a name) to a detector that is ready and fast."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from mhkd.deploy.cpu.compiled import freeze_convolutions
+from mhkd.deploy.cpu.malloc import prepare_heap
+from mhkd.deploy.cpu.operators import are_wanted
+from mhkd.deploy.detector_file import Detector, load_detector, resolve_device
+from mhkd.deploy.exported import SUFFIXES, ExportedDetector, load_exported
+from mhkd.deploy.registry import find_model
+from mhkd.modeling.precision import resolve_bf16
+from preprocess.base.errors import UserError
+
+BACKENDS = ("auto", "torch", "eager", "onnxruntime", "openvino")
+TILE_FACTOR = 4
+"""Tiles of a slide are this many times as wide as those of the training set: fewer seams, and more context."""
+MIN_SIDE_PX = 448
+"""Or more times, until the network computes this side: below, what a tile costs whatever its size costs the most."""
+
+
+def load_model(
+    model: str | Path, device: str = "auto", *, backend: str = "auto", bf16: str | None = None
+) -> Detector | ExportedDetector:
+    """The detector that ``model`` names, ready to predict slides.
+
+    model: a checkpoint that training exported (.pth), a graph of ``tools/export_model.py`` (.torchscript, .onnx), or a
+    name of the registry. device: "cpu", "cuda" or "auto". backend: "auto" is the fastest that is sure to be there:
+    in torch frozen graphs on CPUs and Detectron2 as it is on GPUs ("torch"), ONNX Runtime for ONNX files; "eager" is
+    Detectron2 as it is on both. bf16: "auto", "on" or "off" in place of what the checkpoint's configuration says.
+    Its ``tile_px`` is the side that tiles of a slide should have: TILE_FACTOR times that of the training set, or what
+    makes MIN_SIDE_PX after up-sampling.
+
+    Raises UserError where the model is unknown, damaged or of the wrong kind for the backend.
+    """
+    if backend not in BACKENDS:
+        raise UserError(f"there is no backend {backend!r}", remedy=f"choose one of {', '.join(BACKENDS)}")
+    path = find_model(model)
+    device = resolve_device(device)
+    if are_wanted(device):
+        prepare_heap()
+    if path.suffix in SUFFIXES:
+        return load_exported(path, device, backend)
+    if backend not in ("auto", "torch", "eager"):
+        raise UserError(
+            f"the backend {backend} does not run checkpoints", path=path, remedy="export it: tools/export_model.py"
+        )
+    detector = load_detector(path, device)
+    network: Any = detector.model
+    if bf16 is not None:
+        network.bf16 = bf16
+    factor = max(TILE_FACTOR, math.ceil(MIN_SIDE_PX / (detector.tile_px * getattr(network, "upsample", 1))))
+    widen_tiles(network, factor)
+    detector = replace(detector, tile_px=factor * detector.tile_px)
+    bf16_here = resolve_bf16(getattr(network, "bf16", "off"), device.partition(":")[0])
+    how = f"{device}, {'bfloat16' if bf16_here else 'float32'}"
+    plain = replace(detector, computed_by=f"Detectron2, {how}")
+    if not are_wanted(device) or backend == "eager":
+        return plain
+    frozen = freeze_convolutions(network, bf16=bf16_here)
+    if frozen is network:
+        return plain
+    return replace(detector, model=frozen, is_thread_safe=True, computed_by=f"frozen graphs, {how}")
+
+
+def resolve_backend(path: str | Path, backend: str) -> str:
+    """What ``backend`` means for the model at ``path``: for "auto" what fits the file, whatever the device."""
+    return SUFFIXES.get(Path(path).suffix, "torch") if backend == "auto" else backend
+
+
+def widen_tiles(model: Any, factor: int) -> None:
+    """Let ``model`` consider and find more in a tile ``factor`` times as wide, in place.
+
+    As many candidates for each area as before, but proposals and detections grow with the side alone: objects are
+    rare, and what the RoI heads cost is in proportion to the proposals (figures in docs/speed.md).
+    """
+    rpn = getattr(model, "proposal_generator", None)
+    for name, more in (("pre_nms_topk", factor**2), ("post_nms_topk", factor)):
+        if hasattr(rpn, name):
+            getattr(rpn, name)[False] *= more
+    predictors: Any = getattr(getattr(model, "roi_heads", None), "box_predictor", ())
+    stages: list[Any] = list(predictors) if isinstance(predictors, nn.ModuleList) else [predictors]  # of a cascade
+    counts = [(predictor, "test_topk_per_image") for predictor in stages]
+    counts += [(model, "test_topk_candidates"), (model, "max_detections_per_image")]  # of one-stage detectors
+    for owner, name in counts:
+        if hasattr(owner, name):
+            setattr(owner, name, getattr(owner, name) * factor)

@@ -1,0 +1,152 @@
+"""One-stage detectors that see low magnification: Detectron2's RetinaNet and FCOS behind an up-sampled input."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from detectron2.config import CfgNode, configurable
+from detectron2.modeling import META_ARCH_REGISTRY, build_backbone
+from detectron2.modeling.meta_arch import RetinaNet
+from detectron2.modeling.meta_arch.fcos import FCOS, FCOSHead
+from detectron2.structures import ImageList, Instances
+from detectron2.utils import comm
+from torch import Tensor, distributed, nn
+
+from mhkd.modeling.dense_head import Maps, columns_of, predict_maps, pyramid_of
+from mhkd.modeling.detectors import Upsampled, upsampling_arguments
+
+
+class Float32Conv2d(nn.Conv2d):
+    """Computes in float32 under any autocast: the last layer of a head.
+
+    In bfloat16 a score would tie with many others, and an edge 6 strides away would be off by up to 1/64 of a stride.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        with torch.autocast(input.device.type, enabled=False):
+            return super().forward(input.float())
+
+
+class UpsampledDense(Upsampled):
+    """What RetinaNet and FCOS share on top of :class:`Upsampled`.
+
+    loss_normalizer: buffer, the running mean of the number of foreground locations in a batch, that of all processes
+    together; 0 before the first batch.
+    """
+
+    loss_normalizer: Tensor
+    head: nn.Module
+
+    @configurable
+    def __init__(self, **arguments: Any) -> None:
+        """
+        Args:
+            arguments: of Upsampled and of the detector behind.
+        """
+        super().__init__(**arguments)
+        self.register_buffer("loss_normalizer", torch.tensor(0.0))
+        for name, layer in list(self.head.named_children()):
+            if isinstance(layer, nn.Conv2d):  # the towers are sequences
+                exact = Float32Conv2d(
+                    layer.in_channels,
+                    layer.out_channels,
+                    cast(Any, layer.kernel_size),
+                    padding=cast(Any, layer.padding),
+                )
+                exact.load_state_dict(layer.state_dict())
+                setattr(self.head, name, exact)
+
+    def _ema_update(self, name: str, value: float, initial_value: float, momentum: float = 0.9) -> Tensor:
+        """Detectron2's running mean as a buffer: its plain attribute would be lost when a run is resumed."""
+        mean: Tensor = getattr(self, name)
+        now = mean.new_tensor(float(value))
+        if comm.get_world_size() > 1:
+            distributed.all_reduce(now)
+        before = mean if mean > 0 else mean.new_tensor(initial_value)
+        mean.copy_(before * momentum + now * (1 - momentum))
+        return self.normalizer
+
+    @property
+    def normalizer(self) -> Tensor:
+        """What the losses of this batch are divided by.
+
+        The share of one process: losses and gradients, which are averaged over processes, come out as those of a
+        single one with the whole batch.
+        """
+        return self.loss_normalizer / comm.get_world_size()
+
+    def losses_of(
+        self, features: list[Tensor], maps: Maps, ground_truth: list[Instances]
+    ) -> tuple[dict[str, Tensor], list[Tensor], list[Tensor]]:
+        """Detection losses of a head's ``maps``, and what the head was told.
+
+        Returns:
+            The losses; per image labels (R,), K for background and -1 for ignored, and matched boxes (R, 4), R
+            locations of all levels together.
+
+        Raises:
+            FloatingPointError: predictions that are no boxes, as a run that diverges makes them.
+        """
+        detector = cast(Any, self)
+        anchors = detector.anchor_generator(features)
+        labels, boxes = detector.label_anchors(anchors, ground_truth)
+        logits, deltas, *centerness = detector._transpose_dense_predictions(maps, columns_of(detector, maps))
+        try:
+            return detector.losses(anchors, logits, labels, deltas, boxes, *centerness), labels, boxes
+        except AssertionError as error:  # Detectron2's IoU loss asserts that boxes are boxes, which NaN is not
+            raise FloatingPointError(f"the detector predicts no boxes any more ({error})") from None
+
+    def task_losses(
+        self, images: ImageList, features: dict[str, Tensor], ground_truth: list[Instances]
+    ) -> dict[str, Tensor]:
+        maps = predict_maps(self, features)
+        with torch.autocast(images.tensor.device.type, enabled=False):
+            return self.losses_of(pyramid_of(self, features), maps, ground_truth)[0]
+
+    def find(self, images: ImageList, features: dict[str, Tensor]) -> list[Instances]:
+        maps = predict_maps(self, features)
+        return cast(Any, self).forward_inference(images, pyramid_of(self, features), maps)
+
+
+@META_ARCH_REGISTRY.register()
+class UpsampledRetinaNet(UpsampledDense, RetinaNet):
+    """Detectron2's RetinaNet (keys MODEL.RETINANET.*) whose input is up-sampled first; its pyramid may pass a BFA."""
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        return upsampling_arguments(cfg, super().from_config(cfg), cfg.MODEL.RETINANET.IN_FEATURES)
+
+
+@META_ARCH_REGISTRY.register()
+class UpsampledFCOS(UpsampledDense, FCOS):
+    """Detectron2's FCOS (keys MODEL.FCOS.*) whose input is up-sampled first; its pyramid may pass a BFA."""
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        settings = cfg.MODEL.FCOS
+        backbone = build_backbone(cfg)
+        shapes = [backbone.output_shape()[level] for level in settings.IN_FEATURES]
+        head = FCOSHead(
+            input_shape=shapes,
+            num_classes=settings.NUM_CLASSES,
+            conv_dims=[shapes[0].channels] * settings.NUM_CONVS,
+            norm=settings.NORM,
+            prior_prob=settings.PRIOR_PROB,
+        )
+        detector = {
+            "backbone": backbone,
+            "head": head,
+            "head_in_features": settings.IN_FEATURES,
+            "num_classes": settings.NUM_CLASSES,
+            "center_sampling_radius": settings.CENTER_SAMPLING_RADIUS,
+            "focal_loss_alpha": settings.FOCAL_LOSS_ALPHA,
+            "focal_loss_gamma": settings.FOCAL_LOSS_GAMMA,
+            "test_score_thresh": settings.SCORE_THRESH_TEST,
+            "test_topk_candidates": settings.TOPK_CANDIDATES_TEST,
+            "test_nms_thresh": settings.NMS_THRESH_TEST,
+            "max_detections_per_image": cfg.TEST.DETECTIONS_PER_IMAGE,
+            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
+            "pixel_std": cfg.MODEL.PIXEL_STD,
+        }
+        return upsampling_arguments(cfg, detector, settings.IN_FEATURES)

@@ -1,0 +1,219 @@
+"""How the outputs of student and teacher are compared: one class for each kind of pair."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from detectron2.config import CfgNode
+from detectron2.structures import Boxes, ImageList, Instances
+from torch import Tensor, nn
+
+from mhkd.losses.build import build_feature_loss
+from mhkd.losses.pyramid import PyramidLoss, build_adapter
+from mhkd.modeling.detectors import Upsampled
+from mhkd.modeling.teacher import Teacher
+from preprocess.base.errors import UserError
+
+Scales = Sequence[tuple[float, float]]
+"""Per image, teacher pixels per pixel of the up-sampled student image, in x and in y."""
+Terms = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class View:
+    """A batch as both detectors see it; ground truth and the student's images are in the up-sampled frame.
+
+    features: the pyramid that the student's head reads. teacher_pyramid: f_H.
+    """
+
+    images: ImageList
+    ground_truth: list[Instances]
+    features: dict[str, Tensor]
+    teacher_images: ImageList
+    teacher_pyramid: dict[str, Tensor]
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """The largest image of the batch without padding."""
+        heights, widths = zip(*self.images.image_sizes, strict=True)
+        return max(heights), max(widths)
+
+    @property
+    def scales(self) -> Scales:
+        sizes = zip(self.images.image_sizes, self.teacher_images.image_sizes, strict=True)
+        return [(tw / w, th / h) for (h, w), (th, tw) in sizes]
+
+    def teacher_ground_truth(self) -> list[Instances]:
+        """The ground truth in teacher pixels."""
+        moved = []
+        sizes = self.teacher_images.image_sizes
+        for given, scale, size in zip(self.ground_truth, self.scales, sizes, strict=True):
+            boxes: Boxes = to_teacher(given.gt_boxes, scale)
+            moved.append(Instances(size, gt_classes=given.gt_classes, gt_boxes=boxes))
+        return moved
+
+
+class Outputs(nn.Module):
+    """A pair whose outputs have nothing in common: only the pyramids are compared, and the student learns its task.
+
+    Sub-classes know more. They hold no detector, only what is trained or fixed for the comparison.
+    """
+
+    reads: ClassVar[tuple[str, ...]] = ()
+    """The loss weights that have a meaning for the pair, beside "feature"."""
+
+    def student_pass(
+        self, student: Upsampled, images: ImageList, features: dict[str, Tensor], ground_truth: list[Instances]
+    ) -> tuple[Terms, Any]:
+        """The student's detection losses, and its outputs as :meth:`compare` wants them."""
+        return student.task_losses(images, features, ground_truth), None
+
+    def compare(self, student: Any, teacher: Teacher, answer: Any, view: View) -> tuple[Terms, Terms]:
+        """Distillation losses by their names in ``reads``, and the detection losses of a teacher that learns."""
+        return {}, {}
+
+
+def level_shift(scale_ratio: int) -> int:
+    """By how many levels the pyramids are shifted: log2 of ``scale_ratio``, s / u, which must be a power of two."""
+    if scale_ratio < 1 or scale_ratio & (scale_ratio - 1):
+        raise UserError(
+            f"teacher and up-sampled student differ by a factor of {scale_ratio}",
+            remedy="set MODEL.MHKD.UPSAMPLE to the scale factor of the tiles divided by a power of two",
+        )
+    return scale_ratio.bit_length() - 1
+
+
+def pair_levels(
+    wanted: list[str],
+    student: Mapping[str, Any],
+    teacher: Mapping[str, Any],
+    scale_ratio: int,
+    key: str = "MODEL.MHKD.FEATURE_LEVELS",
+) -> dict[str, str]:
+    """Student level -> teacher level of equal size, for the wanted levels that both pyramids have.
+
+    ``student`` and ``teacher`` are the pyramids by level. Where the teacher's image is larger by a factor of two,
+    student p2 belongs to teacher p3. ``key`` is where the wanted levels stand.
+    """
+    shift = level_shift(scale_ratio)
+    shifted = {level: f"p{int(level[1:]) + shift}" for level in wanted}
+    pairs = {s: t for s, t in shifted.items() if s in student and t in teacher}
+    if not pairs:
+        raise UserError(
+            f"student and teacher share none of the levels {', '.join(wanted)}",
+            remedy=f"change {key} or MODEL.MHKD.UPSAMPLE",
+        )
+    return pairs
+
+
+def build_pyramid_loss(
+    settings: CfgNode, student: Mapping[str, Any], teacher: Mapping[str, Any], scale_ratio: int
+) -> PyramidLoss:
+    """The feature loss of MODEL.MHKD (``settings``) for pyramids given by level as Detectron2's ShapeSpec."""
+    wanted, factors = list(settings.FEATURE_LEVELS), list(settings.FEATURE_LEVEL_WEIGHTS)
+    if factors and len(factors) != len(wanted):
+        raise UserError(
+            f"MODEL.MHKD.FEATURE_LEVEL_WEIGHTS has {len(factors)} entries for {len(wanted)} FEATURE_LEVELS",
+            remedy="give one weight a level, or none",
+        )
+    weights = dict(zip(wanted, factors or [1.0] * len(wanted), strict=True))
+    pairs = pair_levels([level for level in wanted if weights[level]], student, teacher, scale_ratio)
+    return PyramidLoss(
+        pairs,
+        strides={s: student[s].stride for s in pairs},
+        adapters={s: build_adapter(student[s].channels, teacher[t].channels) for s, t in pairs.items()},
+        losses={
+            s: build_feature_loss(
+                settings.FEATURE_LOSS,
+                teacher[t].channels,
+                foreground_only=settings.FEATURE_FOREGROUND,
+                cwd_temperature=settings.CWD_TEMPERATURE,
+            )
+            for s, t in pairs.items()
+        },
+        weights={s: float(weights[s]) for s in pairs},
+    )
+
+
+def one_of(known: dict[str, Any], name: str, key: str) -> Any:
+    """``known[name]``; a UserError that names the config key where there is none."""
+    if name not in known:
+        raise UserError(f"{key} is {name!r}", remedy=f"use one of {', '.join(known)}")
+    return known[name]
+
+
+def check_classes(student: int, teacher: int) -> None:
+    """Outputs are compared class by class."""
+    if student != teacher:
+        raise UserError(
+            f"the student has {student} classes, the teacher {teacher}",
+            remedy="train the teacher on these tiles, or set both MODEL.MHKD.LOSS_WEIGHTS.SEMANTIC_* to 0",
+        )
+
+
+PAIRS: dict[type, tuple[type[Teacher], type[Outputs]]] = {}
+"""By Detectron2's class: the teacher that such a detector makes, and the comparison of two of them."""
+
+
+def register_pair(detector: type, teacher: type[Teacher]) -> Callable[[type[Outputs]], type[Outputs]]:
+    """Register the decorated comparison for two detectors of the class ``detector``, the teacher's as ``teacher``."""
+
+    def register(outputs: type[Outputs]) -> type[Outputs]:
+        PAIRS[detector] = (teacher, outputs)
+        return outputs
+
+    return register
+
+
+def family_of(detector: Any) -> type | None:
+    """The class in PAIRS that ``detector`` is one of."""
+    return next((family for family in PAIRS if isinstance(detector, family)), None)
+
+
+def as_teacher(detector: Any, trainable: tuple[str, ...] = ()) -> Teacher:
+    """``detector`` as a teacher, of which at most the parts ``trainable`` learn.
+
+    Raises:
+        UserError: a detector that cannot teach, or a part of it that cannot learn.
+    """
+    family = family_of(detector)
+    if family is None:
+        raise UserError(
+            f"the teacher is a {type(detector).__name__}",
+            remedy="distillation knows Faster R-CNN, Cascade R-CNN, RetinaNet and FCOS with a feature pyramid",
+        )
+    return PAIRS[family][0](detector, trainable)
+
+
+def build_outputs(
+    settings: CfgNode, student: Any, teacher: Teacher, weights: dict[str, float], scale_ratio: int
+) -> Outputs:
+    """The comparison of outputs for this pair as MODEL.MHKD (``settings``) wants it.
+
+    Detectors of two families have outputs of two kinds: their pyramids alone are compared.
+
+    Raises:
+        UserError: a loss has a weight and no meaning for the pair, or the outputs do not fit each other.
+    """
+    families = [family_of(detector) for detector in (student, teacher.detector)]
+    same = families[0] if families[0] is families[1] else None
+    kind: Any = PAIRS[same][1] if same else Outputs
+    reads = ("feature", *kind.reads)
+    if unread := [name.upper() for name, weight in weights.items() if weight and name not in reads]:
+        names = [getattr(family, "__name__", "?") for family in families]
+        raise UserError(
+            f"MODEL.MHKD.LOSS_WEIGHTS.{unread[0]} has no meaning for a {names[0]} student of a {names[1]} teacher",
+            remedy=f"set it to 0; what is distilled between these two is {', '.join(reads).upper()}",
+        )
+    return Outputs() if kind is Outputs else kind.from_settings(settings, student, teacher, weights, scale_ratio)
+
+
+def to_teacher(boxes: Boxes, scale: tuple[float, float]) -> Boxes:
+    """Boxes of the up-sampled student image in teacher pixels, detached."""
+    return Boxes(boxes.tensor.detach() * _factors(boxes.tensor, scale))
+
+
+def _factors(like: Tensor, scale: tuple[float, float]) -> Tensor:
+    return like.new_tensor([*scale, *scale])

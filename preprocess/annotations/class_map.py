@@ -1,0 +1,98 @@
+"""From the classes that annotators used to those that a detector learns."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from preprocess.annotations.annotation import Annotation
+from preprocess.base.errors import UserError
+
+IGNORE, DROP = "ignore", "drop"
+ALL = "*"
+"""Among source names: every class without an entry of its own. As a label: a region to ignore, for all classes."""
+
+
+@dataclass(frozen=True)
+class ClassMap:
+    """What becomes of each class: (source name, our name or ``ignore`` or ``drop``).
+
+    ``ignore`` makes regions that are neither objects nor background; ``drop`` leaves them out. The source
+    name ``*`` stands for all classes that have no entry of their own. Without it these keep their name.
+    """
+
+    entries: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def of(cls, entries: Mapping[str, str]) -> ClassMap:
+        """A map from a dictionary; the order of entries does not matter."""
+        return cls(tuple(sorted(entries.items())))
+
+    @classmethod
+    def choose(cls, labels: Iterable[str] | None, merged: str | None) -> ClassMap:
+        """Only the classes ``labels`` (None: all), and all of them as one class ``merged`` (None: as they are)."""
+        if labels is None:
+            return cls() if merged is None else cls.of({ALL: merged})
+        return cls.of({label: label if merged is None else merged for label in labels} | {ALL: DROP})
+
+    @classmethod
+    def read(cls, path: str | Path) -> ClassMap:
+        """A map from a YAML file of lines ``source name: our name``. Raises UserError where it is none."""
+        try:
+            content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+            raise UserError(f"no readable class map: {error}", path=path, remedy=_REMEDY) from error
+        if not isinstance(content, dict) or not content:
+            raise UserError("a class map without entries", path=path, remedy=_REMEDY)
+        entries: dict[str, str] = {}
+        for source, target in content.items():
+            if not isinstance(target, (str, int)) or isinstance(target, bool) or not str(target).strip():
+                raise UserError(f"{source!r} is mapped to {target!r}, which is no name", path=path, remedy=_REMEDY)
+            entries[str(source).strip()] = str(target).strip()
+        return cls.of(entries)
+
+    def apply(self, annotations: Sequence[Annotation]) -> Mapped:
+        """``annotations`` under our names, in their order, and what was left out or not known."""
+        targets = dict(self.entries)
+        kept: list[Annotation] = []
+        dropped: Counter[str] = Counter()
+        unmapped: Counter[str] = Counter()
+        for annotation in annotations:
+            target = targets.get(annotation.label, targets.get(ALL))
+            if target == DROP:
+                dropped[annotation.label] += 1
+            elif target == IGNORE:
+                kept.append(replace(annotation, label=ALL, ignore=True))
+            else:
+                kept.append(replace(annotation, label=target or annotation.label))
+                unmapped[annotation.label] += bool(targets) and target is None
+        return Mapped(kept, _sorted(dropped), _sorted(unmapped))
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """The outcome of a class map: annotations, and how many of which source class were left out or had no entry."""
+
+    annotations: list[Annotation]
+    dropped: dict[str, int]
+    unmapped: dict[str, int]
+
+
+AS_ANNOTATED = ClassMap()
+
+
+def spread_ignored(label: str, labels: Iterable[str]) -> list[str]:
+    """The labels that a box of ``label`` stands for: regions to ignore are to be ignored for each class."""
+    return sorted(labels) if label == ALL else [label]
+
+
+def _sorted(counts: Mapping[str, Any]) -> dict[str, int]:
+    return {label: counts[label] for label in sorted(counts) if counts[label]}
+
+
+_REMEDY = "write lines like  gs: Glomerulus,  Artefact: ignore,  Tissue: drop,  '*': drop"

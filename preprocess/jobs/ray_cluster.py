@@ -1,0 +1,97 @@
+"""Items on a Ray cluster, an optional extra; the same outcomes as in processes of this machine."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import cv2
+
+from preprocess.base.errors import UserError
+from preprocess.jobs.job_result import MAX_ATTEMPTS, Outcome, Result, attempt, lost, unless_fatal
+
+
+def run_on_ray(
+    function: Callable[[Any], Any],
+    items: Sequence[Any],
+    workers: int | None,
+    address: str | None,
+    num_gpus: float = 0,
+) -> Iterator[tuple[int, Outcome[Any, Any]]]:
+    """Yield (index, outcome) as they come, from the cluster at ``address`` (None: one is started on this machine).
+
+    At most ``workers`` items run at a time (None: one for each CPU of the cluster, as it grows and shrinks), each with
+    ``num_gpus`` of the cluster's GPUs; without any, Ray hides them from it.
+    An item whose worker or node dies is tried once more. Every node needs the same installation and sees the
+    same paths. Raises UserError if Ray is not installed or there is no cluster at ``address``, and the OSError
+    of a full disk.
+    """
+    ray = _connect(workers, address)
+    # Ray's own retries would hide what became of an item.
+    remote = ray.remote(num_cpus=1, num_gpus=num_gpus, max_retries=0)(_attempt_alone)
+    pending, attempts = deque(range(len(items))), Counter[int]()
+    running: dict[Any, int] = {}
+    try:
+        while pending or running:
+            width = workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
+            while pending and len(running) < width:
+                index = pending.popleft()
+                running[remote.remote(function, items[index])] = index
+            (reference,), _ = ray.wait(list(running))
+            index = running.pop(reference)
+            try:
+                result: Result = ray.get(reference)
+            except ray.exceptions.RayError as error:
+                attempts[index] += 1
+                if attempts[index] < MAX_ATTEMPTS:
+                    pending.append(index)
+                else:
+                    yield index, lost(items[index], f"on the Ray cluster: {type(error).__name__}")
+                continue
+            yield index, unless_fatal(result)
+    finally:
+        _stop(ray, list(running))
+
+
+def _connect(workers: int | None, address: str | None) -> Any:
+    try:
+        import ray
+    except ImportError as error:
+        raise UserError("Ray is not installed", remedy="install it: pip install ray") from error
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Without an address Ray would join any cluster that it finds on the machine.
+    place = {"address": address} if address else {"address": "local", "num_cpus": workers or os.cpu_count()}
+    try:
+        _knock(address or "")
+        ray.init(**place, log_to_driver=False, logging_level=logging.ERROR)
+    except Exception as error:  # Ray's own classes, and a bare Exception where a node takes too long to start
+        raise UserError(
+            f"no Ray cluster at {address or 'this machine'}: {error}",
+            remedy="start one with: ray start --head; a cluster with tokens needs RAY_AUTH_MODE=token here as well",
+        ) from error
+    return ray
+
+
+def _knock(address: str) -> None:
+    """OSError where nobody listens at ``HOST:PORT``: Ray itself would go on asking for minutes."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdigit() and "/" not in host:
+        socket.create_connection((host, int(port)), timeout=10).close()
+
+
+def _stop(ray: Any, references: Sequence[Any]) -> None:
+    """Let what runs clean up, as far as it can, and leave the cluster; one that was started here ends."""
+    for reference in references:
+        ray.cancel(reference, force=False)
+    if references:
+        ray.wait(list(references), num_returns=len(references), timeout=20)
+    ray.shutdown()
+
+
+def _attempt_alone(function: Callable[[Any], Any], item: Any) -> Result:
+    cv2.setNumThreads(1)
+    return attempt(function, item)

@@ -1,0 +1,65 @@
+"""The same work over many slides: a slide that fails never stops the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from typing import Any, Literal, get_args
+
+from preprocess.base.console import progress
+from preprocess.jobs.job_result import Item, Outcome, Value, attempt, unless_fatal
+from preprocess.jobs.processes import run_in_processes
+from preprocess.jobs.ray_cluster import run_on_ray
+
+EngineName = Literal["local", "ray"]
+ENGINES: tuple[EngineName, ...] = get_args(EngineName)
+
+
+def run_cohort(
+    function: Callable[[Item], Value],
+    items: Sequence[Item],
+    workers: int | None = 0,
+    description: str = "slides",
+    *,
+    engine: EngineName = "local",
+    address: str | None = None,
+    unit: str = "slide",
+    num_gpus: float = 0,
+) -> list[Outcome[Item, Value]]:
+    """``function`` of every item; the outcomes are in the order of the items, whatever ran where and when.
+
+    ``workers`` are processes; 0 is none but this one, which an item that crashes takes with it. The engine
+    ``ray`` uses the cluster at ``address``, takes None for all its CPUs, and gives each item ``num_gpus``. But
+    for 0, ``function`` is at the top level of a module, and items and values can be pickled. An exception, or
+    a worker that is killed twice over one item, is the error of its item alone. A full disk raises its
+    OSError, and Ctrl-C raises KeyboardInterrupt, both after the workers have cleaned up.
+    """
+    outcomes: dict[int, Outcome[Item, Value]] = {}
+    with (
+        progress((), total=len(items), description=description, unit=unit) as bar,
+        closing(_finished(function, items, workers, engine, address, num_gpus)) as finished,
+    ):
+        for index, outcome in finished:
+            outcomes[index] = outcome
+            bar.update()
+    return [outcomes[index] for index in range(len(items))]
+
+
+def _finished(
+    function: Callable[[Any], Any],
+    items: Sequence[Any],
+    workers: int | None,
+    engine: EngineName,
+    address: str | None,
+    num_gpus: float,
+) -> Generator[tuple[int, Outcome[Any, Any]], None, None]:
+    """The outcomes with their places, as they come."""
+    if not items:
+        return
+    if engine == "ray":
+        yield from run_on_ray(function, items, workers, address, num_gpus)
+    elif workers:
+        yield from run_in_processes(function, items, min(workers, len(items)))
+    else:
+        for index, item in enumerate(items):
+            yield index, unless_fatal(attempt(function, item))

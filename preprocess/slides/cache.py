@@ -1,0 +1,98 @@
+"""A local copy of a slide on slow network storage, for as long as it is read."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from preprocess.base.console import note
+from preprocess.base.errors import UserError
+
+# Slides that are more than their one file, and whose other files have no name that can be told from it.
+_MANY_FILES = {".dcm", ".vms", ".vmu"}
+_NO_SPACE = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
+
+
+@contextmanager
+def local_copy(slide: Path, cache_dir: Path | None) -> Iterator[Path]:
+    """The path to read ``slide`` from: a copy in ``cache_dir``, removed afterwards, or the slide where that is None.
+
+    An MRXS slide is copied with the folder of its name. Without room for the copy, and for formats of many
+    files (DICOM, VMS), the slide is read where it is, with a note. Copies that a killed process left on this
+    machine are removed. Raises UserError, as reading does, with the path of the slide itself; also where the
+    copy is not as long as the slide.
+    """
+    if cache_dir is None or not slide.is_file():
+        yield slide
+        return
+    cache_dir.mkdir(parents=True, exist_ok=True)
+    _remove_orphans(cache_dir)
+    folder = Path(tempfile.mkdtemp(prefix=f"mhkd-{_host()}-{os.getpid()}-", dir=cache_dir))
+    try:
+        path = _copy(slide, folder)
+        try:
+            yield path or slide
+        except UserError as error:
+            if path is None or error.path is None or Path(error.path) != path:
+                raise
+            raise UserError(error.reason, path=slide, remedy=error.remedy) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _copy(slide: Path, folder: Path) -> Path | None:
+    """The copy of ``slide`` in ``folder``, or None where it must be read in place."""
+    if slide.suffix.lower() in _MANY_FILES:
+        note(f"{slide.name}: read in place, its format has several files")
+        return None
+    files = [slide]
+    companion = slide.with_suffix("")
+    if slide.suffix.lower() == ".mrxs" and companion.is_dir():
+        files += sorted(path for path in companion.rglob("*") if path.is_file())
+    try:
+        if sum(file.stat().st_size for file in files) > shutil.disk_usage(folder).free:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+        for file in files:
+            copy = folder / file.relative_to(slide.parent)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, copy)
+            if copy.stat().st_size != file.stat().st_size:
+                raise UserError(
+                    "changed while it was copied to the cache", path=file, remedy="run the same command again"
+                )
+    except OSError as error:
+        if error.errno not in _NO_SPACE:
+            raise
+        note(f"{slide.name}: read in place, no room for it in the cache {folder.parent}")
+        shutil.rmtree(folder, ignore_errors=True)
+        return None
+    return folder / slide.name
+
+
+def _remove_orphans(cache_dir: Path) -> None:
+    """Remove copies whose process is gone. Other machines' are theirs to remove."""
+    for folder in cache_dir.glob(f"mhkd-{_host()}-*"):
+        match = re.fullmatch(rf"mhkd-{re.escape(_host())}-(\d+)-\w+", folder.name)
+        if match and not _is_alive(int(match[1])):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _host() -> str:
+    return re.sub(r"[^A-Za-z0-9.]", "_", socket.gethostname())

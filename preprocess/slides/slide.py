@@ -1,0 +1,167 @@
+"""A slide: where it is calibrated, and any region of it at any size."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+
+import cv2
+import numpy as np
+from PIL import Image as PilImage
+
+from preprocess.base.errors import UserError
+from preprocess.base.files import safe_name
+from preprocess.base.geometry import Region, Size, px_to_l0
+from preprocess.slides.calibration import Calibration, calibrate
+from preprocess.slides.readers.image import ImageReader
+from preprocess.slides.readers.ome_tiff import PlainTiffReader
+from preprocess.slides.readers.openslide import OpenSlideReader
+from preprocess.slides.readers.reader import Image, Reader
+from preprocess.slides.readers.tiff import open_wsi
+
+# A wanted down-sampling of 3.9999 may still use a level of 4: mpp are stated rounded.
+_LEVEL_TOLERANCE = 1.0001
+# How far beyond the region the filters look, in pixels of the output: bicubic reaches two from a pixel's middle.
+_REACH = 1.5
+# A larger region is read in bands, so that memory stays bounded: 24 MiB, and as much again for the filter.
+_MAX_READ_PX = 1 << 23
+
+
+class Slide:
+    """An open slide. Use it as a context manager; it is cheap to open.
+
+    All coordinates are level-0 pixels of the whole slide, also where the scanner left a part of it out:
+    ``size`` is the whole slide, ``region`` what was scanned. ``mpp_xy`` are the um per level-0 pixel along
+    x and y, ``mpp`` their geometric mean; ``mpp_source`` says where they come from (the chain of
+    :func:`preprocess.slides.calibration.calibrate`). A slide that does not say is refused, because a guess would
+    scale every result.
+    """
+
+    def __init__(self, path: Path, reader: Reader, calibration: Calibration) -> None:
+        self.path = path
+        self.mpp = calibration.mpp
+        self.mpp_xy = (calibration.mpp_x, calibration.mpp_y)
+        self.mpp_source = calibration.source
+        self.size = reader.size
+        self.region = _scanned(reader.size, reader.properties)
+        self._reader = reader
+
+    @classmethod
+    def open(cls, path: str | Path, mpp: float | None = None, *, fallback_mpp: float | None = None) -> Slide:
+        """Open ``path``; ``mpp`` in um per level-0 pixel overrides what the slide says.
+
+        ``fallback_mpp`` is for a slide that says nothing. Raises UserError if the file is missing or
+        unreadable, or if its mpp is unknown or implausible.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise UserError("no such slide", path=path, remedy="check the path")
+        reader = open_reader(path)
+        try:
+            calibration = calibrate(path, reader.properties, mpp, fallback_mpp)
+        except UserError:
+            reader.close()
+            raise
+        return cls(path, reader, calibration)
+
+    @property
+    def name(self) -> str:
+        """The file's stem, safe as the name of a file or folder."""
+        return safe_name(self.path)
+
+    @property
+    def size_um(self) -> tuple[float, float]:
+        """Width and height of ``region``, in micrometres."""
+        return self.region.width * self.mpp_xy[0], self.region.height * self.mpp_xy[1]
+
+    def wh_l0(self, size: Size, mpp: float) -> tuple[float, float]:
+        """Width and height in level-0 pixels of what an image of ``size`` pixels of ``mpp`` um/px shows."""
+        return px_to_l0(size.width, mpp, self.mpp_xy[0]), px_to_l0(size.height, mpp, self.mpp_xy[1])
+
+    def read(self, region: Region, size: Size) -> Image:
+        """``region`` as uint8 RGB (size.height, size.width, 3); white outside the slide.
+
+        The pixels come from the coarsest level that is at least as fine as wanted. Down-scaling by a
+        whole factor on whole pixels is the exact area average; any other placement goes through an
+        anti-aliasing filter at sub-pixel precision.
+        """
+        scale_x, scale_y = region.width / size.width, region.height / size.height
+        wanted = min(scale_x, scale_y) * _LEVEL_TOLERANCE
+        level = max((i for i, d in enumerate(self._reader.downsamples) if d <= wanted), default=0)
+        rows = max(1, int(_MAX_READ_PX * self._reader.downsamples[level] ** 2 / (region.width * scale_y)))
+        if rows >= size.height:
+            return self._read_at_once(level, region, size)
+        image = np.empty((size.height, size.width, 3), np.uint8)
+        for top in range(0, size.height, rows):
+            part = Size(size.width, min(rows, size.height - top))
+            place = Region(region.x, region.y + top * scale_y, region.width, part.height * scale_y)
+            image[top : top + rows] = self._read_at_once(level, place, part)
+        return image
+
+    def _read_at_once(self, level: int, region: Region, size: Size) -> Image:
+        downsample = self._reader.downsamples[level]
+        box = np.array([region.x, region.y, region.x1, region.y1]) / downsample
+        left, top, right, bottom = np.rint(box).astype(int).tolist()
+        width, height = right - left, bottom - top
+        if np.abs(box - np.rint(box)).max() < 1e-6 and width % size.width == 0 and height % size.height == 0:
+            return _average(self._reader.read(level, left, top, Size(width, height)), size)
+        factors = ((box[2] - box[0]) / size.width, (box[3] - box[1]) / size.height)
+        margin = math.ceil(_REACH * max(1, *factors))
+        left, top = (math.floor(edge) - margin for edge in box[:2])
+        right, bottom = (math.ceil(edge) + margin for edge in box[2:])
+        pixels = self._reader.read(level, left, top, Size(right - left, bottom - top))
+        return _filter(pixels, (box[0] - left, box[1] - top, box[2] - left, box[3] - top), size, min(factors))
+
+    def thumbnail(self, max_side: int) -> Image:
+        """``region`` as uint8 RGB with square pixels: its longer side ``max_side``, or less rather than enlarged."""
+        width, height = (length / max(self.mpp_xy) for length in self.size_um)
+        scale = min(1.0, max_side / max(width, height))
+        return self.read(self.region, Size(max(1, round(width * scale)), max(1, round(height * scale))))
+
+    def close(self) -> None:
+        """Close the file."""
+        self._reader.close()
+
+    def __enter__(self) -> Slide:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_reader(path: Path) -> Reader:
+    """OpenSlide for what it knows; it would lose the levels of an OME-TIFF and knows no plain images."""
+    known = OpenSlideReader.recognises(path)
+    if PlainTiffReader.recognises(path, only_ome=known):
+        return PlainTiffReader(path)
+    return open_wsi(path) if known else ImageReader(path)
+
+
+def _scanned(size: Size, properties: Mapping[str, str]) -> Region:
+    """The part of the slide that was scanned: ``openslide.bounds-*``, or all of it where they say nothing."""
+    whole = Region(0, 0, size.width, size.height)
+    try:
+        x, y, width, height = (float(properties[f"openslide.bounds-{key}"]) for key in ("x", "y", "width", "height"))
+        return Region(x, y, width, height).intersection(whole) or whole
+    except (KeyError, ValueError):
+        return whole
+
+
+def _average(pixels: Image, size: Size) -> Image:
+    """The means of whole blocks of ``pixels`` as an image of ``size``."""
+    if pixels.shape[:2] == (size.height, size.width):
+        return np.ascontiguousarray(pixels)
+    return cv2.resize(pixels, (size.width, size.height), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+
+
+def _filter(pixels: Image, box: tuple[float, float, float, float], size: Size, factor: float) -> Image:
+    """``box`` (x0, y0, x1, y1 in ``pixels``, float) as an image of ``size``, ``factor`` times smaller."""
+    # Hamming has the reach of the area average without its half-pixel jumps at fractional factors, but
+    # near factor 1 it snaps to whole pixels, up to a third of a pixel off; bicubic does not.
+    kernel = PilImage.Resampling.HAMMING if factor >= 2 else PilImage.Resampling.BICUBIC
+    resized = PilImage.fromarray(pixels).resize((size.width, size.height), kernel, box=box)
+    return np.array(resized)

@@ -1,0 +1,135 @@
+"""What a run made of every slide: as text, as a table, and as a page to look at."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from preprocess.base.files import write_csv, write_text
+from preprocess.base.html import jpeg_uri, render
+from preprocess.base.images import encode_thumbnail
+from preprocess.jobs.job_result import Outcome
+from preprocess.slides.table import SPLITS
+from preprocess.tiles.pairs import FATES, KEPT
+from preprocess.tiles.writer import SlideJob
+
+SlideOutcome = Outcome[SlideJob, dict[str, Any]]
+
+COLUMNS = (
+    "slide",
+    "status",
+    "reason",
+    "split",
+    "patient",
+    "mpp",
+    "mpp_source",
+    "tissue_mm2",
+    "tiles",
+    *(f"tiles_{fate.replace(' ', '_')}" for fate in FATES),
+    "boxes",
+    "boxes_to_ignore",
+    "labels",
+    "labels_left_out",
+)
+"""``status`` is done or failed. It describes the data set, not the run: a resumed run leaves the same file."""
+
+_NOTES = {
+    "dropped_labels": "labels left out",
+    "unmapped_labels": "labels not in the class map, kept",
+    "outlines": "outlines",
+}
+_THUMBNAIL_PX, _MAX_THUMBNAILS = 260, 200
+_COARSE = 1.1
+_LONG = ("reason", "mpp_source", "labels", "labels_left_out")
+
+
+def summary_table(outcomes: Sequence[SlideOutcome]) -> pd.DataFrame:
+    """One row per slide with the ``COLUMNS``, in the order of the slides table; what a failed slide lacks is empty."""
+    return pd.DataFrame([_row(outcome) for outcome in outcomes], columns=list(COLUMNS))
+
+
+def summary_lines(outcomes: Sequence[SlideOutcome]) -> list[str]:
+    """Totals of the slides that were cut: one line per split, then origins of mpp and labels."""
+    records = [(outcome.item, outcome.value) for outcome in outcomes if outcome.value is not None]
+    lines = []
+    for split in SPLITS:
+        part = [(job, record) for job, record in records if job.split == split]
+        if not part:
+            continue
+        boxes = Counter(box["label"] for _, record in part for box in record["boxes"] if not box["ignore"])
+        fates = {fate: sum(record["fates"][fate] for _, record in part) for fate in FATES}
+        lines.append(
+            f"{split}: {len({job.patient for job, _ in part})} patients, {len(part)} slides, "
+            f"{sum(fates[fate] for fate in KEPT)} tiles ({', '.join(f'{fate} {fates[fate]}' for fate in FATES)}), "
+            f"boxes: {_counted(boxes) or 'none'}"
+        )
+    origins = Counter(record["mpp_source"] for _, record in records)
+    if origins:
+        lines.append("mpp: " + ", ".join(f"{source} ({count} slides)" for source, count in sorted(origins.items())))
+    for key, title in _NOTES.items():
+        counted: Counter[str] = sum((Counter(record[key]) for _, record in records), Counter())
+        if counted:
+            lines.append(f"{title}: {_counted(counted)}")
+    coarse = sum(record["mpp"] > _COARSE * job.spec.teacher_mpp for job, record in records)
+    if coarse:
+        lines.append(f"warning: {coarse} slides are coarser than the teacher's um/px: up-sampled")
+    return lines
+
+
+def write_summary(outcomes: Sequence[SlideOutcome], root: Path) -> None:
+    """Write ``summary.csv`` and the self-contained ``summary.html``.
+
+    The pictures are thumbnails of the mask pictures, failed slides come first, and of very large data sets
+    only the first 200 have theirs in the page. Nothing of a slide's label, macro picture or header is in it.
+    """
+    table = summary_table(outcomes)
+    write_csv(root / "summary.csv", table)
+    order = sorted(range(len(outcomes)), key=lambda index: outcomes[index].error is None)
+    rows = [
+        (table.iloc[index].to_dict(), *(_picture(outcomes[index].item) if place < _MAX_THUMBNAILS else ("", "")))
+        for place, index in enumerate(order)
+    ]
+    text = "\n".join(summary_lines(outcomes))
+    page = render("preprocess.tiles", "summary.html", text=text, columns=COLUMNS, long=_LONG, rows=rows)
+    write_text(root / "summary.html", page)
+
+
+def _row(outcome: SlideOutcome) -> dict[str, Any]:
+    job, record = outcome.item, outcome.value
+    place = {"slide": job.name, "reason": outcome.error or "", "split": job.split, "patient": job.patient}
+    if record is None:
+        return {**dict.fromkeys(COLUMNS, ""), **place, "status": "failed"}
+    ignored = sum(box["ignore"] for box in record["boxes"])
+    return {
+        **place,
+        "status": "done",
+        "mpp": record["mpp"],
+        "mpp_source": record["mpp_source"],
+        "tissue_mm2": record["tissue_mm2"],
+        "tiles": len(record["tiles"]),
+        **{f"tiles_{fate.replace(' ', '_')}": record["fates"][fate] for fate in FATES},
+        "boxes": len(record["boxes"]) - ignored,
+        "boxes_to_ignore": ignored,
+        "labels": _counted(record["labels"]),
+        "labels_left_out": _counted(record["dropped_labels"]),
+    }
+
+
+def _counted(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
+
+
+def _picture(job: SlideJob) -> tuple[str, str]:
+    """The mask picture, small, with its pixels inside, and the address of the large one; empty where there is none."""
+    picture = cv2.imread(str(job.mask_file)) if job.mask_file.is_file() else None
+    if picture is None:
+        return "", ""
+    data = encode_thumbnail(picture.astype(np.uint8, copy=False), _THUMBNAIL_PX)
+    return jpeg_uri(data), quote(job.mask_file.relative_to(job.root).as_posix())

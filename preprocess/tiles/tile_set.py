@@ -1,0 +1,216 @@
+"""A whole data set of tile pairs: from the slides table to the manifest."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from preprocess.annotations.class_map import AS_ANNOTATED, ClassMap, spread_ignored
+from preprocess.annotations.origin import check_origin
+from preprocess.base.console import note
+from preprocess.base.errors import UserError
+from preprocess.base.files import remove_temporaries, safe_name
+from preprocess.base.provenance import software
+from preprocess.jobs.job_result import Outcome
+from preprocess.jobs.run import EngineName, run_cohort
+from preprocess.slides.student_scan import ScanFile, parse_transform
+from preprocess.tiles.coco import write_coco
+from preprocess.tiles.manifest import BOXES_COLUMNS, TILES_COLUMNS, Manifest
+from preprocess.tiles.pairs import PairSpec
+from preprocess.tiles.splits import assign_splits
+from preprocess.tiles.summary import SlideOutcome
+from preprocess.tiles.writer import SlideJob, finished_record, remove_leftovers, write_slide
+
+
+def plan_jobs(
+    table: pd.DataFrame,
+    root: Path,
+    spec: PairSpec,
+    *,
+    fractions: tuple[float, float, float],
+    classes: ClassMap = AS_ANNOTATED,
+    cache_dir: Path | None = None,
+    fallback_mpp: float | None = None,
+    origin: str | None = None,
+    stratify: str | None = None,
+) -> list[SlideJob]:
+    """A job for each row of ``table``, as :func:`preprocess.slides.table.read_slides_csv` returns it.
+
+    A slide without a patient is a patient of its own. Where the table gives no split, patients are
+    divided by ``fractions`` (train, val, test) and ``spec.seed``, evenly over the column ``stratify``.
+    ``fallback_mpp`` and ``origin`` are for the rows that state none of their own. Overlap and the thinning of empty
+    tiles are for training only: val and test get the plain grid and every tile with tissue. Raises
+    UserError if only some rows have a split.
+    """
+    patients = table["patient"].where(table["patient"].notna(), table["slide"].map(safe_name)).tolist()
+    splits = table["split"]
+    if splits.isna().all():
+        splits = pd.Series(assign_splits(patients, fractions, spec.seed, _strata(table, stratify)))
+    elif splits.isna().any():
+        raise UserError(
+            f"no split is given for {table['slide'][splits.isna()].iloc[0]}",
+            remedy="fill the column split for all slides, or leave it out",
+        )
+    plain = replace(spec, overlap=0.0, keep_empty=1.0, empty_ratio=None)
+    return [
+        SlideJob(
+            slide=Path(row["slide"]),
+            annotation=None if pd.isna(row["annotation"]) else Path(row["annotation"]),
+            mpp=None if pd.isna(row["mpp"]) else float(row["mpp"]),
+            patient=patient,
+            split=split,
+            root=root.absolute(),
+            spec=spec if split == "train" else plain,
+            classes=classes,
+            cache_dir=None if cache_dir is None else cache_dir.absolute(),
+            fallback_mpp=fallback_mpp,
+            origin=check_origin(origin if pd.isna(row["origin"]) else row["origin"]),
+            scan=_scan_file(row),
+        )
+        for row, patient, split in zip(table.to_dict("records"), patients, splits, strict=True)
+    ]
+
+
+def tile_slides(
+    jobs: Sequence[SlideJob], workers: int | None, *, engine: EngineName = "local", address: str | None = None
+) -> tuple[list[SlideOutcome], int]:
+    """Cut all slides that are not finished yet; the outcomes in the order of ``jobs``, and how many were skipped.
+
+    ``workers``, ``engine`` and ``address`` as in :func:`preprocess.jobs.run.run_cohort`. Slides that were cut
+    with other options or from other files are cut again; until all are, there is no manifest.
+    """
+    for root in {job.root for job in jobs}:
+        remove_temporaries(root)
+    records = {job: record for job in jobs if (record := finished_record(job)) is not None}
+    pending = [job for job in jobs if job not in records]
+    if outdated := [job for job in pending if job.record_file.exists()]:
+        note(f"{len(outdated)} slides were cut with other options or from other files: they are cut again")
+        # The manifest of an earlier run lists tiles that are about to be replaced.
+        (outdated[0].root / "manifest.json").unlink(missing_ok=True)
+    # Fewer slides than workers: the others help on the slides there are. On a cluster a slide has one CPU.
+    spare = (workers or 1) // max(1, len(pending)) if engine == "local" else 1
+    cut = partial(write_slide, threads=max(1, spare))
+    outcomes = run_cohort(cut, pending, workers, "cutting slides", engine=engine, address=address)
+    made = {outcome.item: outcome for outcome in outcomes}
+    for job in (outcome.item for outcome in outcomes if outcome.error):
+        remove_leftovers(job)
+    return [made.get(job) or Outcome(job, value=records[job]) for job in jobs], len(records)
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """``2/8`` -> (2, 8): the second of eight parts. Raises UserError where that is no part."""
+    try:
+        part, parts = (int(number) for number in text.split("/"))
+    except ValueError:
+        part, parts = 0, 0
+    if not 1 <= part <= parts:
+        raise UserError(f"{text!r} is no part of a table", remedy="write I/N, from 1/N to N/N")
+    return part, parts
+
+
+def notice_strays(jobs: Sequence[SlideJob], root: Path, *, prune: bool) -> list[str]:
+    """Say which slides were cut into ``root`` and left the table since; with ``prune``, remove what is there of them.
+
+    Their tiles are in no manifest that is written from now on. Returns their names.
+    """
+    known = {job.name for job in jobs}
+    found = {path.stem for path in (root / "slides").glob("*.json")}
+    found |= {path.name.removeprefix(".").removesuffix(".part") for path in (root / "tiles").glob("*")}
+    names = sorted(name for name in found - known if not name.startswith("."))
+    if names:
+        what = "removed" if prune else "their tiles are not in the manifest, --prune removes them"
+        note(f"{len(names)} slides of an earlier run are not in the table: {', '.join(names[:5])} ({what})")
+    for name in names if prune else []:
+        (root / "slides" / f"{name}.json").unlink(missing_ok=True)
+        (root / "masks" / f"{name}.jpg").unlink(missing_ok=True)
+        for folder in (name, f".{name}.part"):
+            shutil.rmtree(root / "tiles" / folder, ignore_errors=True)
+    return names
+
+
+def write_manifest(outcomes: Sequence[SlideOutcome], root: Path) -> Manifest:
+    """Write the manifest and the COCO files of all slides that succeeded.
+
+    Raises UserError, and writes nothing, if a split that the jobs name has no tiles, or if there is no
+    object to train on.
+    """
+    tiles, boxes, inputs = [], [], []
+    labels: set[str] = set()
+    for outcome in outcomes:
+        job, record = outcome.item, outcome.value
+        if record is None:
+            continue
+        place = {"slide_path": _relative(job.slide, root), "patient": job.patient, "split": job.split}
+        tiles += [{**tile, **place} for tile in record["tiles"]]
+        boxes += record["boxes"]
+        labels |= set(record["labels"])
+        inputs.append({"slide": job.name, **{key: record[key] for key in _INPUT_KEYS}})
+    boxes = [{**box, "label": label} for box in boxes for label in spread_ignored(box["label"], labels)]
+    spec = next(job.spec for job in _training_first(outcomes))
+    manifest = Manifest(
+        root=root,
+        tiles=pd.DataFrame(tiles, columns=list(TILES_COLUMNS)).astype(TILES_COLUMNS),
+        boxes=pd.DataFrame(boxes, columns=list(BOXES_COLUMNS)).astype(BOXES_COLUMNS),
+        labels=sorted(labels),
+        teacher_mpp=spec.teacher_mpp,
+        student_mpp=spec.student_mpp,
+        provenance={
+            **software(),
+            "parameters": {**asdict(spec), "classes": dict(outcomes[0].item.classes.entries)},
+            "inputs": inputs,
+            "failed": [outcome.item.name for outcome in outcomes if outcome.error],
+        },
+    )
+    _check_splits(manifest, {outcome.item.split for outcome in outcomes})
+    write_coco(manifest)
+    manifest.write(root)
+    return manifest
+
+
+def _strata(table: pd.DataFrame, column: str | None) -> list[Any] | None:
+    if column is not None and column not in table.columns:
+        raise UserError(
+            f"the slides table has no column {column!r} to stratify by", remedy=f"it has {', '.join(table.columns)}"
+        )
+    return None if column is None else table[column].tolist()
+
+
+def _scan_file(row: Mapping[str, Any]) -> ScanFile | None:
+    """The low-resolution scan that a row of the slides table names, if it does."""
+    if pd.isna(row["student_slide"]):
+        return None
+    text, mpp = row["student_transform"], row["student_mpp"]
+    transform = None if pd.isna(text) else parse_transform(text)
+    return ScanFile(Path(row["student_slide"]), None if pd.isna(mpp) else float(mpp), transform)
+
+
+_INPUT_KEYS = ("slide_sha256", "annotation_sha256", "mpp", "mpp_xy", "mpp_source", "annotation_origin", "student_scan")
+
+
+def _training_first(outcomes: Sequence[SlideOutcome]) -> list[SlideJob]:
+    return sorted((outcome.item for outcome in outcomes), key=lambda job: job.split != "train")
+
+
+def _check_splits(manifest: Manifest, wanted: set[str]) -> None:
+    remedy = "see the failed slides, the tissue threshold and the labels"
+    for name in sorted(wanted):
+        tiles = manifest.tiles[manifest.tiles["split"] == name]
+        if tiles.empty:
+            raise UserError(f"the split {name!r} has no tiles", remedy=remedy)
+        if name == "train" and tiles["num_boxes"].sum() == 0:
+            raise UserError("the split 'train' has no objects", remedy=remedy)
+
+
+def _relative(path: Path, root: Path) -> str:
+    """``path`` as seen from ``root``, with slashes; absolute where they share no drive."""
+    try:
+        return Path(os.path.relpath(path.absolute(), root.absolute())).as_posix()
+    except ValueError:
+        return path.absolute().as_posix()

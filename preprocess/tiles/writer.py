@@ -1,0 +1,275 @@
+"""One slide's tile pairs on disk: complete or absent, and not made twice."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from preprocess.annotations import Annotation, read_annotations
+from preprocess.annotations.class_map import ALL, AS_ANNOTATED, ClassMap
+from preprocess.annotations.origin import to_slide_frame
+from preprocess.base.errors import UserError
+from preprocess.base.files import safe_name, sha256_of, sync_folder, write_json
+from preprocess.base.images import encode_image, encode_preview
+from preprocess.base.parallel import map_in_order
+from preprocess.slides.cache import local_copy
+from preprocess.slides.registration import open_scan
+from preprocess.slides.slide import Slide
+from preprocess.slides.student_scan import ScanFile, StudentScan
+from preprocess.tiles.boxes import without_doubles
+from preprocess.tiles.manifest import SCHEMA_VERSION
+from preprocess.tiles.mask_picture import mask_picture
+from preprocess.tiles.pairs import PairSpec, PlannedTile, TilePair, TilePlan, plan_tiles
+
+# One more whenever the same files and options give other tiles, or the record other fields.
+_RECIPE = 2
+
+
+@dataclass(frozen=True)
+class SlideJob:
+    """One slide to cut: its files, its place in the data set, and how; ``classes`` names the annotations.
+
+    ``cache_dir`` is a local folder that the slide is copied to while it is read (None: read it where it is).
+    ``fallback_mpp`` is for a slide that states none; ``origin`` is where its annotations count from
+    (:func:`preprocess.annotations.origin.to_slide_frame`); ``scan`` is the slide's own low-resolution scan.
+    """
+
+    slide: Path
+    annotation: Path | None
+    mpp: float | None
+    patient: str
+    split: str
+    root: Path
+    spec: PairSpec
+    classes: ClassMap = AS_ANNOTATED
+    cache_dir: Path | None = None
+    fallback_mpp: float | None = None
+    origin: str | None = None
+    scan: ScanFile | None = None
+
+    @property
+    def name(self) -> str:
+        """The slide's name in the manifest and in the output folder."""
+        return safe_name(self.slide)
+
+    @property
+    def record_file(self) -> Path:
+        """Written last: with it the slide is finished."""
+        return self.root / "slides" / f"{self.name}.json"
+
+    @property
+    def tiles_folder(self) -> Path:
+        """Where the slide's tiles are."""
+        return self.root / "tiles" / self.name
+
+    @property
+    def mask_file(self) -> Path:
+        """The picture of the slide's tissue and tiles."""
+        return self.root / "masks" / f"{self.name}.jpg"
+
+    @property
+    def part_folder(self) -> Path:
+        """Where all that is made of the slide stays until it is complete."""
+        return self.tiles_folder.with_name(f".{self.name}.part")
+
+
+def finished_record(job: SlideJob) -> dict[str, Any] | None:
+    """The record of a slide that was cut before from the same files in the same way, with all its files; or None."""
+    try:
+        record = json.loads(job.record_file.read_text(encoding="utf-8"))
+        if record["key"] != _key(job):
+            return None
+        wanted = [tile[side] for tile in record["tiles"] for side in ("teacher_file", "student_file")]
+        there = _files_in(job.tiles_folder)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    complete = all(job.root / name in there for name in wanted) and job.mask_file.is_file()
+    return record if complete else None
+
+
+def _files_in(folder: Path) -> set[Path]:
+    """All tiles of a slide: two listings, where asking for each file takes minutes on network storage."""
+    return {side / name for side in (folder / "teacher", folder / "student") for name in os.listdir(side)}
+
+
+def write_slide(job: SlideJob, threads: int = 1) -> dict[str, Any]:
+    """Cut ``job``'s slide with ``threads`` threads, replacing what an earlier run left of it; return its record.
+
+    All is made in a hidden folder, and moved when it is complete on disk: the tiles, the mask picture and,
+    last, the record. All bytes are the same for any number of threads. Raises UserError for a bad slide or
+    annotation, OSError for a full disk.
+    """
+    remove_leftovers(job)
+    try:
+        with open_job(job) as (slide, scan):
+            annotations, notes = read_job_annotations(job, slide)
+            job.record_file.unlink(missing_ok=True)
+            if job.tiles_folder.exists():
+                shutil.rmtree(job.tiles_folder)
+            # Of its own name: should two processes ever cut the same slide, they do not write into one folder.
+            part = job.part_folder / uuid.uuid4().hex
+            plan = plan_tiles(slide, annotations, job.spec, scan)
+            tiles, boxes = _write_tiles(slide, scan, plan, job, part / "tiles", threads)
+            _write_bytes(part / "mask.jpg", encode_preview(mask_picture(slide, plan)))
+            record = {
+                "key": _key(job),
+                "slide_sha256": sha256_of(slide.path),
+                "annotation_sha256": sha256_of(_annotation_file(job)),
+                "mpp": round(slide.mpp, 6),
+                "mpp_xy": [round(value, 6) for value in slide.mpp_xy],
+                "mpp_source": slide.mpp_source,
+                "annotation_origin": job.origin,
+                "student_scan": None if scan is None else scan.to_record(),
+                "labels": dict(sorted(Counter(a.label for a in annotations if a.label != ALL).items())),
+                **notes,
+                "tissue_mm2": round(plan.tissue.area_um2() / 1e6, 4),
+                "fates": plan.counts(),
+                "tiles": tiles,
+                "boxes": boxes,
+            }
+        write_json(part / "record.json", record)
+        sync_folder(part)
+        _move(part / "tiles", job.tiles_folder)
+        _move(part / "mask.jpg", job.mask_file)
+        _move(part / "record.json", job.record_file)
+    finally:
+        remove_leftovers(job)
+    return record
+
+
+def remove_leftovers(job: SlideJob) -> None:
+    """Remove what a process that was killed while it cut ``job``'s slide left behind."""
+    shutil.rmtree(job.part_folder, ignore_errors=True)
+
+
+@contextmanager
+def open_job(job: SlideJob) -> Iterator[tuple[Slide, StudentScan | None]]:
+    """``job``'s slide, from the local cache if it has one, and the slide's own low-resolution scan."""
+    with (
+        local_copy(job.slide, job.cache_dir) as path,
+        Slide.open(path, job.mpp, fallback_mpp=job.fallback_mpp) as slide,
+        open_scan(slide, job.scan) as scan,
+    ):
+        yield slide, scan
+
+
+def read_job_annotations(job: SlideJob, slide: Slide) -> tuple[list[Annotation], dict[str, dict[str, int]]]:
+    """The annotations to use, under our names, and for the record: what was left out, not known or mended."""
+    read = read_annotations(_annotation_file(job), slide)
+    mapped = job.classes.apply(read)
+    annotations = without_doubles(to_slide_frame(mapped.annotations, slide, job.origin), job.spec.same_iou)
+    outlines = {
+        "repaired": read.num_repaired,
+        "dropped without area": read.num_dropped,
+        "drawn twice": len(mapped.annotations) - len(annotations),
+    }
+    notes = {"dropped_labels": mapped.dropped, "unmapped_labels": mapped.unmapped, "outlines": outlines}
+    return annotations, notes
+
+
+def _annotation_file(job: SlideJob) -> Path:
+    if job.annotation is None:
+        raise UserError(
+            "no annotation is given", path=job.slide, remedy="fill the column annotation; [] in a file says: no objects"
+        )
+    return job.annotation
+
+
+def _move(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    os.replace(source, target)
+
+
+def _write_tiles(
+    slide: Slide, scan: StudentScan | None, plan: TilePlan, job: SlideJob, folder: Path, threads: int
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Write all images of a slide into ``folder``; return the rows of the manifest's two tables."""
+    for side in ("teacher", "student"):
+        (folder / side).mkdir(parents=True)
+
+    def write(planned: PlannedTile) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        pair = planned.read(slide, job.spec, scan)
+        teacher, student = f"teacher/{pair.xy_name}.jpg", f"student/{pair.xy_name}.png"
+        for name, data in zip((teacher, student), encode_pair(pair), strict=True):
+            _write_bytes(folder / name, data)
+        place = f"tiles/{job.name}"
+        return _tile_row(pair, slide, f"{place}/{teacher}", f"{place}/{student}", job.spec), _box_rows(pair)
+
+    rows = list(map_in_order(write, plan.kept, threads))
+    return [tile for tile, _ in rows], [box for _, boxes in rows for box in boxes]
+
+
+def encode_pair(pair: TilePair) -> tuple[bytes, bytes]:
+    """The teacher's tile as JPEG and the student's as PNG: what it loses is lost at its own resolution."""
+    return encode_image(pair.teacher, ".jpg"), encode_image(pair.student, ".png")
+
+
+def _tile_row(pair: TilePair, slide: Slide, teacher: str, student: str, spec: PairSpec) -> dict[str, Any]:
+    region = pair.region
+    return {
+        "tile_id": pair.tile_id,
+        "slide": slide.name,
+        "x_l0": region.x,
+        "y_l0": region.y,
+        "width_l0": round(region.width, 3),
+        "height_l0": round(region.height, 3),
+        "slide_mpp": round(slide.mpp, 6),
+        "tissue": round(pair.tissue, 4),
+        "teacher_file": teacher,
+        "teacher_width": spec.teacher_size.width,
+        "teacher_height": spec.teacher_size.height,
+        "student_file": student,
+        "student_width": spec.student_size.width,
+        "student_height": spec.student_size.height,
+        "num_boxes": sum(not box.ignore for box in pair.boxes),
+    }
+
+
+def _box_rows(pair: TilePair) -> list[dict[str, Any]]:
+    names = ("x0_l0", "y0_l0", "x1_l0", "y1_l0")
+    return [
+        {
+            "tile_id": pair.tile_id,
+            "label": box.label,
+            **{name: round(value, 3) for name, value in zip(names, box.xyxy, strict=True)},
+            "visible_fraction": round(box.visible_fraction, 4),
+            "ignore": box.ignore,
+        }
+        for box in pair.boxes
+    ]
+
+
+def _write_bytes(path: Path, data: bytes) -> None:
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        # A failed write does not know its file, and the message should.
+        error.filename = str(path)
+        raise
+
+
+def _key(job: SlideJob) -> str:
+    """What a slide's tiles depend on. The slide counts by its size and time, since hashing it takes long."""
+    status = job.slide.stat()
+    parts = {
+        "schema_version": SCHEMA_VERSION,
+        "recipe": _RECIPE,
+        "spec": asdict(job.spec),
+        "mpp": job.mpp,
+        "classes": job.classes.entries,
+        "slide": [job.name, status.st_size, status.st_mtime_ns],
+        "fallback_mpp": job.fallback_mpp,
+        "origin": job.origin,
+        "scan": job.scan and [job.scan.path.name, job.scan.path.stat().st_mtime_ns, job.scan.mpp, job.scan.transform],
+        "annotation": sha256_of(job.annotation) if job.annotation else None,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

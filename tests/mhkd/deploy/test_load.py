@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from mhkd.deploy.cpu.compiled import FrozenBackbone
+from mhkd.deploy.export import export_graph
+from mhkd.deploy.exported import ExportedDetector
+from mhkd.deploy.load import MIN_SIDE_PX, TILE_FACTOR, load_model, widen_tiles
+from preprocess.base.errors import UserError
+from tests.detectors import write_detector
+
+
+def test_a_checkpoint_becomes_frozen_graphs_on_the_cpu_and_stays_itself_on_request(checkpoint):
+    fast, plain = load_model(checkpoint, device="cpu"), load_model(checkpoint, device="cpu", backend="eager")
+    assert isinstance(fast.model.backbone, FrozenBackbone)
+    assert not isinstance(plain.model.backbone, FrozenBackbone)
+    assert fast.tile_px == plain.tile_px == TILE_FACTOR * 32
+    assert (fast.computed_by.split(",")[0], plain.computed_by.split(",")[0]) == ("frozen graphs", "Detectron2")
+
+
+def test_tiles_of_a_student_without_up_sampling_are_not_tiny(checkpoint, tmp_path):
+    native = load_model(write_detector(tmp_path / "native.pth", "MODEL.MHKD.UPSAMPLE", 1), device="cpu")
+    assert native.tile_px == MIN_SIDE_PX
+    factor = MIN_SIDE_PX // 32
+    usual = load_model(checkpoint, device="cpu").model.proposal_generator.post_nms_topk[False] // TILE_FACTOR
+    assert native.model.proposal_generator.post_nms_topk[False] == factor * usual
+
+
+def test_an_exported_file_is_told_by_its_suffix(checkpoint, tmp_path):
+    path = export_graph(load_model(checkpoint, device="cpu", backend="eager"), tmp_path / "d.torchscript")
+    exported = load_model(path, device="cpu")
+    assert isinstance(exported, ExportedDetector)
+    assert exported.tile_px == TILE_FACTOR * 32
+    assert exported.computed_by == "torch, cpu, float32"
+
+
+def test_what_does_not_fit_is_refused(checkpoint):
+    with pytest.raises(UserError, match=r"does not run checkpoints.*export_model"):
+        load_model(checkpoint, backend="onnxruntime")
+    with pytest.raises(UserError, match="there is no backend 'magic'"):
+        load_model(checkpoint, backend="magic")
+    with pytest.raises(UserError, match="no such model"):
+        load_model("no-such-model")
+
+
+def test_a_wider_tile_may_hold_more():
+    stages = nn.ModuleList([nn.Identity(), nn.Identity()])
+    for stage in stages:
+        stage.test_topk_per_image = 100
+    rpn = SimpleNamespace(pre_nms_topk={True: 300, False: 200}, post_nms_topk={True: 150, False: 60})
+    widen_tiles(SimpleNamespace(proposal_generator=rpn, roi_heads=SimpleNamespace(box_predictor=stages)), 4)
+    assert rpn.pre_nms_topk == {True: 300, False: 3200}
+    assert rpn.post_nms_topk == {True: 150, False: 240}
+    assert [stage.test_topk_per_image for stage in stages] == [400, 400]
+    one_stage = SimpleNamespace(test_topk_candidates=1000, max_detections_per_image=100)
+    widen_tiles(one_stage, 4)
+    assert (one_stage.test_topk_candidates, one_stage.max_detections_per_image) == (4000, 400)
+
+
+def test_precision_can_be_chosen(checkpoint):
+    assert load_model(checkpoint, device="cpu", bf16="on").computed_by == "frozen graphs, cpu, bfloat16"
+    detector = load_model(checkpoint, device="cpu", bf16="off")
+    assert detector.computed_by == "frozen graphs, cpu, float32"
+    exact = detector.model
+    with torch.inference_mode():
+        features = exact.backbone(torch.zeros(1, 3, 64, 64))
+    assert {f.dtype for f in features.values()} == {torch.float32}

@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+
+from preprocess.base.errors import UserError
+from preprocess.base.geometry import Region, Size
+from preprocess.slides.readers.ome_tiff import PlainTiffReader
+from preprocess.slides.readers.reader import Image
+from preprocess.slides.slide import Slide
+
+UM = {"PhysicalSizeX": 0.25, "PhysicalSizeXUnit": "µm", "PhysicalSizeY": 0.25, "PhysicalSizeYUnit": "µm"}
+
+
+@pytest.fixture(scope="module")
+def image() -> Image:
+    noise = np.random.default_rng(0).integers(0, 255, (603, 751, 3), np.uint8)
+    return cv2.GaussianBlur(noise, (0, 0), 3).astype(np.uint8)
+
+
+def write_ome(path: Path, image: Image, **options) -> Path:
+    """An OME-TIFF whose levels 4 and 16 are in SubIFDs, as QuPath and Bio-Formats write them."""
+    options = {"tile": (128, 128), "photometric": "rgb"} | options
+    with tifffile.TiffWriter(path, ome=True) as tiff:
+        tiff.write(image, subifds=2, metadata={"axes": "YXS", **UM}, **options)
+        for factor in (4, 16):
+            height, width = (side // factor for side in image.shape[:2])
+            blocks = image[: height * factor, : width * factor]
+            level = cv2.resize(blocks, (width, height), interpolation=cv2.INTER_AREA)
+            tiff.write(level, subfiletype=1, **options)
+    return path
+
+
+def read(path: Path, x: int, y: int, width: int, height: int, level: int = 0) -> Image:
+    reader = PlainTiffReader(path)
+    try:
+        return reader.read(level, x, y, Size(width, height))
+    finally:
+        reader.close()
+
+
+def test_an_ome_tiff_has_its_levels_and_its_pixel_size(tmp_path, image):
+    path = write_ome(tmp_path / "a.ome.tif", image, compression="zlib", predictor=True)
+    reader = PlainTiffReader(path)
+    assert (reader.size, reader.downsamples) == (Size(751, 603), (1.0, 4.0, 16.0))
+    part = reader.read(0, 100, 200, Size(300, 250))
+    np.testing.assert_array_equal(part, image[200:450, 100:400])
+    # 4 x 3 of the 30 tiles: nothing else was decoded.
+    assert reader._levels[0]._decoded.cache_info().misses == 4 * 3
+    reader.close()
+    with Slide.open(path) as slide:
+        assert (slide.mpp, slide.mpp_source) == (0.25, "OME-TIFF PhysicalSizeX/Y")
+        small = slide.read(Region(0, 0, 640, 480), Size(40, 30))
+    assert np.abs(small - image[:480, :640].reshape(30, 16, 40, 16, 3).mean((1, 3))).max() < 2
+
+
+@pytest.mark.parametrize(
+    ("options", "tolerance"),
+    [
+        ({"photometric": "rgb", "compression": "jpeg", "compressionargs": {"level": 95}, "tile": (128, 128)}, 12),
+        ({"photometric": "rgb", "rowsperstrip": 50, "compression": "lzw"}, 0),
+        ({"photometric": "rgb"}, 0),  # one strip, uncompressed
+    ],
+)
+def test_tiles_and_strips(tmp_path, image, options, tolerance):
+    tifffile.imwrite(tmp_path / "a.tif", image, **options)
+    part = read(tmp_path / "a.tif", 120, 90, 400, 300)
+    assert np.abs(part - image[90:390, 120:520].astype(int)).max() <= tolerance
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"photometric": "rgb", "planarconfig": "separate", "rowsperstrip": 64, "compression": "lzw"},
+        {"photometric": "rgb", "planarconfig": "separate", "tile": (64, 64), "compression": "zlib"},
+        {"photometric": "minisblack", "metadata": {"axes": "CYX"}, "ome": True},
+    ],
+)
+def test_colours_in_planes_or_pages(tmp_path, image, options):
+    tifffile.imwrite(tmp_path / "a.ome.tif", np.moveaxis(image, -1, 0), **options)
+    np.testing.assert_array_equal(read(tmp_path / "a.ome.tif", 500, 400, 251, 203), image[400:, 500:])
+
+
+def test_grey_inverted_grey_and_transparency(tmp_path, image):
+    grey = image[..., 0]
+    for photometric, expected in (("minisblack", grey), ("miniswhite", 255 - grey)):
+        tifffile.imwrite(tmp_path / "grey.tif", grey, photometric=photometric, compression="zlib")
+        assert (read(tmp_path / "grey.tif", 0, 0, 751, 603) == expected[..., None]).all()
+    rgba = np.dstack([image, np.where(np.arange(751) < 300, 255, 0).astype(np.uint8)[None].repeat(603, axis=0)])
+    tifffile.imwrite(tmp_path / "rgba.tif", rgba, photometric="rgb", extrasamples=["unassalpha"], compression="zlib")
+    part = read(tmp_path / "rgba.tif", 200, 0, 200, 100)
+    np.testing.assert_array_equal(part[:, :100], image[:100, 200:300])
+    assert (part[:, 100:] == 255).all()
+
+
+def test_threads_may_share_a_reader(tmp_path, image):
+    reader = PlainTiffReader(write_ome(tmp_path / "a.ome.tif", image, compression="zlib"))
+    places = [(x, y) for x in range(0, 600, 53) for y in range(0, 500, 47)]
+    with ThreadPoolExecutor(4) as pool:
+        parts = list(pool.map(lambda place: reader.read(0, *place, Size(90, 80)), places))
+    reader.close()
+    for (x, y), part in zip(places, parts, strict=True):
+        np.testing.assert_array_equal(part, image[y : y + 80, x : x + 90])
+
+
+def test_white_outside(tmp_path, image):
+    tifffile.imwrite(tmp_path / "a.tif", image, photometric="rgb", tile=(128, 128))
+    part = read(tmp_path / "a.tif", 700, -50, 100, 100)
+    np.testing.assert_array_equal(part[50:, :51], image[:50, 700:])
+    assert (part[:50] == 255).all()
+    assert (part[:, 51:] == 255).all()
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("nm", 1000), ("mm", 0.001), ("µm", 1), ("cm", 1e-4)])
+def test_units_of_the_physical_size(tmp_path, image, unit, factor):
+    size = {f"PhysicalSize{axis}": 0.5 * factor for axis in "XY"}
+    units = {f"PhysicalSize{axis}Unit": unit for axis in "XY"}
+    tifffile.imwrite(tmp_path / "a.ome.tif", image, photometric="rgb", metadata={"axes": "YXS", **size, **units})
+    with Slide.open(tmp_path / "a.ome.tif") as slide:
+        assert slide.mpp == pytest.approx(0.5)
+
+
+def test_the_resolution_tags_of_a_striped_tiff(tmp_path, image):
+    tifffile.imwrite(tmp_path / "a.tif", image, photometric="rgb", resolution=(40000, 20000), resolutionunit=3)
+    with Slide.open(tmp_path / "a.tif") as slide:
+        assert (slide.mpp_xy, slide.mpp_source) == ((0.25, 0.5), "TIFF resolution tags")
+
+
+@pytest.mark.parametrize(
+    ("array", "options", "message"),
+    [
+        (np.zeros((50, 60, 3), np.uint16), {"photometric": "rgb"}, "16-bit values .convert it"),
+        (np.zeros((5, 50, 60, 3), np.uint8), {"photometric": "rgb"}, "15 planes"),
+        (
+            np.zeros((50, 60), np.uint8),
+            {"photometric": "palette", "colormap": np.zeros((3, 256), np.uint16)},
+            "palette",
+        ),
+    ],
+)
+def test_what_it_does_not_read_is_one_clear_line(tmp_path, array, options, message):
+    tifffile.imwrite(tmp_path / "a.tif", array, **options)
+    with pytest.raises(UserError, match=rf"a\.tif: .*{message}"):
+        PlainTiffReader(tmp_path / "a.tif")
+
+
+def test_a_file_that_ends_early_is_refused(tmp_path, image):
+    data = write_ome(tmp_path / "a.ome.tif", image, compression="zlib").read_bytes()
+    for length in (4, 100, len(data) // 3, len(data) - 200):
+        (tmp_path / "cut.ome.tif").write_bytes(data[:length])
+        with pytest.raises(UserError, match=r"cut\.ome\.tif: .*(early|not readable)"):
+            PlainTiffReader(tmp_path / "cut.ome.tif")
+
+
+def test_damaged_pixels_are_an_error_when_read(tmp_path, image):
+    tifffile.imwrite(tmp_path / "a.tif", image, photometric="rgb", compression="zlib", rowsperstrip=64)
+    data = bytearray((tmp_path / "a.tif").read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 5000] = bytes(5000)
+    (tmp_path / "a.tif").write_bytes(data)
+    with pytest.raises(UserError, match=r"a\.tif: pixels not readable"):
+        read(tmp_path / "a.tif", 0, 0, 751, 603)

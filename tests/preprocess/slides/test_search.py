@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+
+from preprocess.base.errors import UserError
+from preprocess.slides import search as slide_search
+from preprocess.slides.search import SlideFile, find_slides
+
+
+@pytest.fixture
+def folder(svs_slide, tmp_path):
+    """Slides at two depths, and what lies beside slides."""
+    root = tmp_path / "slides"
+    for name in ("b.svs", "deep/er/a.svs", "no_suffix", ".hidden.svs", "results/old.svs"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(svs_slide, root / name)
+    tifffile.imwrite(root / "plain.ome.tif", np.zeros((64, 64, 3), np.uint8))
+    (root / "broken.svs").write_bytes(b"not a slide")
+    (root / "notes.txt").write_text("a slide? no")
+    cv2.imwrite(str(root / "label.png"), np.zeros((8, 8, 3), np.uint8))
+    return root
+
+
+def names(slides, root):
+    return [str(slide.path.relative_to(root)) for slide in slides]
+
+
+def test_a_folder_gives_all_slides_below_it_and_a_damaged_one_is_not_left_out(folder, capsys):
+    found = find_slides([folder], leave_out=folder / "results")
+    assert names(found, folder) == ["b.svs", "broken.svs", "no_suffix", "plain.ome.tif", "deep/er/a.svs"]
+    assert "1 plain images are not searched, such as label.png" in capsys.readouterr().err
+
+
+def test_a_folder_of_images_alone_gives_them(tmp_path, capsys):
+    for name in ("2.png", "1.jpg"):
+        cv2.imwrite(str(tmp_path / name), np.zeros((8, 8, 3), np.uint8))
+    assert names(find_slides([tmp_path]), tmp_path) == ["1.jpg", "2.png"]
+    assert capsys.readouterr().err == ""
+
+
+def test_patterns(folder):
+    assert names(find_slides([folder / "**/*.svs"]), folder) == [
+        "b.svs",
+        "broken.svs",
+        "deep/er/a.svs",
+        "results/old.svs",
+    ]
+    assert names(find_slides([folder / "*.png"]), folder) == ["label.png"]
+    # A pattern without a suffix means the slides among what it matches.
+    assert "notes.txt" not in names(find_slides([folder / "*"]), folder)
+    with pytest.raises(UserError, match="no file is named like this"):
+        find_slides([folder / "*.ndpi"])
+
+
+def test_a_file_whose_name_looks_like_a_pattern(svs_slide, tmp_path):
+    path = Path(shutil.copy(svs_slide, tmp_path / "case[1].svs"))
+    assert find_slides([path]) == [SlideFile(path)]
+
+
+def test_the_table_says_more_than_a_path_and_a_slide_comes_once(slides_csv):
+    table = slides_csv.with_name("of-patients.csv")
+    table.write_text("slide;mpp;patient;split;annotation\na.svs;0,25;P 1;unseen;a.geojson\nb.svs;;;;\n")
+    found = find_slides([slides_csv.with_name("a.svs"), table, slides_csv.parent])
+    assert [slide.name for slide in found] == ["a", "b", "c"]
+    first = found[0]
+    assert (first.mpp, first.patient, first.annotation) == (0.25, "P 1", slides_csv.with_name("a.geojson"))
+    assert (found[1].mpp, found[1].patient, found[1].annotation) == (None, None, None)
+
+
+def test_a_missing_file_is_left_to_whoever_opens_it_and_an_empty_folder_is_an_error(tmp_path):
+    assert find_slides([tmp_path / "missing.svs"]) == [SlideFile(tmp_path / "missing.svs")]
+    with pytest.raises(UserError, match="no slide in this folder"):
+        find_slides([tmp_path])
+
+
+def test_the_data_folder_of_a_mirax_slide_is_not_searched(svs_slide, tmp_path):
+    (tmp_path / "case").mkdir()
+    (tmp_path / "case.mrxs").write_bytes(b"")
+    shutil.copy(svs_slide, tmp_path / "case" / "inner.svs")
+    assert names(find_slides([tmp_path]), tmp_path) == ["case.mrxs"]
+
+
+def test_of_a_dicom_series_one_file_is_taken(tmp_path, monkeypatch):
+    series = {"1.dcm": "s", "2.dcm": "s", "3.dcm": "other"}
+    for name in series:
+        (tmp_path / name).write_bytes(b"")
+    monkeypatch.setattr(slide_search.OpenSlideReader, "recognises", lambda path: True)
+    monkeypatch.setattr(slide_search, "_series_of", lambda path: series[path.name])
+    assert names(find_slides([tmp_path]), tmp_path) == ["1.dcm", "3.dcm"]
+
+
+def test_a_slide_has_its_own_names_or_neutral_ones():
+    own = SlideFile(Path("case 7 (Smith).SVS"))
+    assert (own.name, own.file_name) == ("case_7_Smith_", "case 7 (Smith).SVS")
+    neutral = SlideFile(own.path, alias="slide-1")
+    assert (neutral.name, neutral.file_name) == ("slide-1", "slide-1.svs")

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+import pytest
+
+from preprocess.base.errors import UserError
+from preprocess.slides.table import SLIDES_COLUMNS, read_slides_csv
+from preprocess.tiles.manifest import BOXES_COLUMNS, TILES_COLUMNS, Manifest
+
+
+@pytest.fixture
+def table(tmp_path):
+    for name in ("a.svs", "b.svs", "a.geojson"):
+        (tmp_path / name).touch()
+
+    def write(text, encoding="utf-8"):
+        path = tmp_path / "slides.csv"
+        path.write_text(text, encoding=encoding)
+        return path
+
+    return write
+
+
+def test_a_full_table(table, tmp_path):
+    path = table("slide,annotation,mpp,patient,split,stain\na.svs,a.geojson,0.5,p1,Train,PAS\nb.svs,, ,,,\n")
+    slides = read_slides_csv(path)
+    assert list(slides.columns) == [*SLIDES_COLUMNS, "stain"]
+    assert slides["slide"].tolist() == [str(tmp_path / "a.svs"), str(tmp_path / "b.svs")]
+    assert slides.loc[0, ["annotation", "mpp", "patient", "split"]].tolist() == [
+        str(tmp_path / "a.geojson"),
+        0.5,
+        "p1",
+        "train",
+    ]
+    assert slides.loc[1, ["annotation", "mpp", "patient", "split", "stain"]].isna().all()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "slide\na.svs\n",
+        "\ufeffslide\na.svs\n",
+        "slide;mpp\na.svs;0,5\n",
+        " slide , mpp\n a.svs , 0.5\n",
+        "slide\na.svs\n\n\n",
+    ],
+)
+def test_tables_as_spreadsheets_write_them(table, text, tmp_path):
+    slides = read_slides_csv(table(text))
+    assert slides["slide"].tolist() == [str(tmp_path / "a.svs")]
+    assert slides["mpp"].isna().all() or slides["mpp"].tolist() == [0.5]
+
+
+def test_numbers_as_patients_stay_text(table):
+    assert read_slides_csv(table("slide,patient\na.svs,007\n"))["patient"].tolist() == ["007"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "not a readable CSV"),
+        ("file\na.svs\n", "no column 'slide'"),
+        ("slide,mpp\n", "lists no slide"),
+        ("slide,mpp\na.svs,0.5\n,0.5\n", "line 3 names no slide"),
+        ("slide,mpp\na.svs,fast\n", "mpp 'fast' of a.svs"),
+        ("slide,mpp\na.svs,500\n", "mpp '500' of a.svs"),
+        ("slide,split\na.svs,training\n", "unknown split 'training'"),
+        ("slide\na.svs\na.svs\n", "two slides are named 'a'"),
+        ("slide\na.svs\nx/A.tif\n", "two slides are named 'A'"),
+        ("slide,patient,split\na.svs,p,train\nb.svs,p,test\n", "patient 'p' is in two splits: train and test"),
+        ("slide\nx.svs\ny.svs\n", "none of its slides exists"),
+        ('slide\n"a.svs\n', "not a readable CSV"),
+    ],
+)
+def test_bad_tables_are_one_clear_line(table, text, message):
+    with pytest.raises(UserError, match=message) as caught:
+        read_slides_csv(table(text))
+    assert "slides.csv" in str(caught.value)
+
+
+def test_no_table_and_no_text(table, tmp_path):
+    with pytest.raises(UserError, match="no such slides table"):
+        read_slides_csv(tmp_path / "none.csv")
+    with pytest.raises(UserError, match="not a readable CSV"):
+        read_slides_csv(table("slide\nä.svs\n", encoding="latin-1"))
+
+
+@pytest.fixture
+def manifest(tmp_path):
+    tile = {
+        **dict.fromkeys(TILES_COLUMNS, 1),
+        "slide_path": "../a.svs",
+        "slide": "NA",
+        "split": "train",
+        "patient": "007",
+    }
+    tiles = pd.DataFrame([{**tile, "tile_id": "a_0_0"}, {**tile, "tile_id": "a_5_0", "split": "val"}])
+    box = {**dict.fromkeys(BOXES_COLUMNS, 0.125), "tile_id": "a_0_0", "label": "NA", "ignore": True}
+    return Manifest(
+        root=tmp_path,
+        tiles=tiles[list(TILES_COLUMNS)].astype(TILES_COLUMNS),
+        boxes=pd.DataFrame([box])[list(BOXES_COLUMNS)].astype(BOXES_COLUMNS),
+        labels=["NA"],
+        teacher_mpp=1.0,
+        student_mpp=4.0,
+        provenance={"git_commit": None},
+    )
+
+
+def test_write_and_read_is_the_same(manifest, tmp_path):
+    manifest.write(tmp_path)
+    again = Manifest.read(tmp_path)
+    pd.testing.assert_frame_equal(again.tiles, manifest.tiles)
+    pd.testing.assert_frame_equal(again.boxes, manifest.boxes)
+    assert (again.labels, again.teacher_mpp, again.student_mpp) == (["NA"], 1.0, 4.0)
+    assert again.provenance == manifest.provenance
+    assert again.slide_file("../a.svs") == tmp_path / "../a.svs"
+
+
+def test_a_manifest_without_boxes(manifest, tmp_path):
+    manifest.boxes = manifest.boxes.iloc[:0]
+    manifest.write(tmp_path)
+    assert Manifest.read(tmp_path).boxes.empty
+
+
+def test_one_split_of_it(manifest):
+    assert manifest.split("train").tiles["tile_id"].tolist() == ["a_0_0"]
+    assert manifest.split("val").boxes.empty
+    with pytest.raises(UserError, match="the split 'test' has no tiles"):
+        manifest.split("test")
+
+
+def test_a_damaged_manifest_says_what_to_do(manifest, tmp_path):
+    with pytest.raises(UserError, match=r"no manifest \(make the tiles first"):
+        Manifest.read(tmp_path)
+    manifest.write(tmp_path)
+    header = json.loads((tmp_path / "manifest.json").read_text())
+    boxes = (tmp_path / "boxes.csv").read_text()
+    for name, text, message in [
+        ("manifest.json", json.dumps({**header, "schema_version": 99}), "schema version 99 instead of 2"),
+        ("manifest.json", "{", "not a manifest"),
+        ("manifest.json", json.dumps({"schema_version": 2}), "not a manifest"),
+        ("boxes.csv", boxes.replace("a_0_0", "z"), "do not belong"),
+        ("boxes.csv", boxes.replace("0.125", "x"), "damaged"),
+        ("boxes.csv", boxes.replace("ignore", "crowd"), "wrong columns"),
+    ]:
+        manifest.write(tmp_path)
+        (tmp_path / name).write_text(text)
+        with pytest.raises(UserError, match=message):
+            Manifest.read(tmp_path)
+    (tmp_path / "boxes.csv").unlink()
+    manifest.write(tmp_path)
+    (tmp_path / "manifest.csv").unlink()
+    with pytest.raises(UserError, match="missing from the manifest"):
+        Manifest.read(tmp_path)

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from preprocess.annotations.class_map import ClassMap
+from preprocess.base.errors import UserError
+from preprocess.base.geometry import Region, Size
+from preprocess.jobs.job_result import Outcome
+from preprocess.slides.table import read_slides_csv
+from preprocess.tiles import tile_set
+from preprocess.tiles.manifest import Manifest
+from preprocess.tiles.pairs import PairSpec
+from preprocess.tiles.tile_set import plan_jobs, tile_slides, write_manifest
+
+SPEC = PairSpec(tile_px=256)
+FRACTIONS = (0.7, 0.15, 0.15)
+
+
+def make(table, root: Path, workers: int = 0, **options) -> Manifest:
+    outcomes, _ = tile_slides(plan_jobs(table, root, SPEC, fractions=FRACTIONS, **options), workers)
+    return write_manifest(outcomes, root)
+
+
+@pytest.fixture
+def table(slides_csv):
+    return read_slides_csv(slides_csv)
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+
+
+def test_the_same_bytes_whatever_the_number_of_workers(table, tmp_path):
+    make(table, tmp_path / "one", workers=0)
+    make(table, tmp_path / "two", workers=2)
+    one, two = contents(tmp_path / "one"), contents(tmp_path / "two")
+    assert list(one) == list(two)
+    assert [name for name in one if one[name] != two[name]] == []
+
+
+@pytest.mark.parametrize(("workers", "threads"), [(1, 1), (2, 2), (5, 5)])
+def test_workers_without_a_slide_of_their_own_help_on_the_one_there_is(table, tmp_path, monkeypatch, workers, threads):
+    used = []
+
+    def run_cohort(function, items, *_, **__):
+        used.append(function.keywords["threads"])
+        return [Outcome(item, error="not cut") for item in items]
+
+    monkeypatch.setattr(tile_set, "run_cohort", run_cohort)
+    tile_slides(plan_jobs(table[:1], tmp_path, SPEC, fractions=FRACTIONS), workers)
+    assert used == [threads]
+
+
+def test_the_manifest_and_coco_say_the_same(table, tmp_path):
+    made = make(table, tmp_path)
+    manifest = Manifest.read(tmp_path)
+    assert manifest.tiles["split"].unique().tolist() == ["train", "val", "test"]
+    assert manifest.tiles["patient"].unique().tolist() == ["patient-a", "patient-b", "patient-c"]
+    assert manifest.slide_file(manifest.tiles["slide_path"][0]).samefile(table["slide"][0])
+    assert len(manifest.boxes) == len(made.boxes)
+    assert manifest.provenance["inputs"][0]["mpp_source"] == "slide property openslide.mpp-x/y"
+    for side, px in (("teacher", 256), ("student", 64)):
+        coco = json.loads((tmp_path / f"coco_train_{side}.json").read_text())
+        train = manifest.split("train")
+        assert [image["tile_id"] for image in coco["images"]] == train.tiles["tile_id"].tolist()
+        assert {(image["width"], image["height"]) for image in coco["images"]} == {(px, px)}
+        assert [a["iscrowd"] for a in coco["annotations"]] == train.boxes["ignore"].astype(int).tolist()
+        tile, box = train.tiles.iloc[0], train.boxes.iloc[0]
+        region = Region(tile["x_l0"], tile["y_l0"], tile["width_l0"], tile["height_l0"])
+        x0, y0, x1, y1 = region.to_px(box[["x0_l0", "y0_l0", "x1_l0", "y1_l0"]].astype(float), Size(px, px))[0]
+        assert coco["annotations"][0]["bbox"] == pytest.approx([x0, y0, x1 - x0, y1 - y0], abs=2e-3)
+        assert coco["categories"] == [{"id": 1, "name": "Glomerulus"}]
+
+
+def test_regions_to_ignore_are_crowds_of_every_class(table, tmp_path):
+    path = tmp_path / "two.geojson"
+    features = json.loads(Path(table["annotation"][0]).read_text())["features"]
+    for feature, name in zip(features, ("a", "b", "Artefact", "a", "b"), strict=True):
+        feature["properties"]["classification"]["name"] = name
+    path.write_text(json.dumps(features))
+    table["annotation"] = str(path)
+    manifest = make(table, tmp_path, classes=ClassMap.of({"a": "A", "b": "B", "Artefact": "ignore"}))
+    assert manifest.labels == ["A", "B"]
+    assert manifest.provenance["parameters"]["classes"] == {"a": "A", "b": "B", "Artefact": "ignore"}
+    coco = json.loads((tmp_path / "coco_val_student.json").read_text())
+    crowds = [(a["image_id"], a["category_id"], tuple(a["bbox"])) for a in coco["annotations"] if a["iscrowd"]]
+    # The disc at (512, 800) lies on four tiles, so that each has it once as A and once as B.
+    around = [crowd for crowd in crowds if (crowd[0], 3 - crowd[1], crowd[2]) in crowds]
+    assert len(around) == 2 * len({image for image, _, _ in around}) > 0
+    assert Manifest.read(tmp_path).labels == ["A", "B"]
+
+
+def test_overlap_and_thinning_are_for_train_only(table, tmp_path):
+    tiles = make(table, tmp_path).tiles
+    counts = tiles["split"].value_counts()
+    assert counts["val"] == counts["test"]
+    assert counts["train"] != counts["val"]
+    assert tiles[tiles["split"] == "val"]["x_l0"].unique().tolist() == [0, 512, 988]
+
+
+def test_finished_slides_are_skipped(table, tmp_path):
+    make(table, tmp_path)
+    before = contents(tmp_path)
+    outcomes, num_skipped = tile_slides(plan_jobs(table, tmp_path, SPEC, fractions=FRACTIONS), 0)
+    assert num_skipped == 3
+    write_manifest(outcomes, tmp_path)
+    assert contents(tmp_path) == before
+
+
+def test_the_manifest_goes_before_its_tiles_are_replaced(table, tmp_path):
+    make(table, tmp_path)
+    tile_slides(plan_jobs(table, tmp_path, PairSpec(tile_px=512), fractions=FRACTIONS), 0)
+    with pytest.raises(UserError, match="no manifest"):
+        Manifest.read(tmp_path)
+
+
+def test_slides_without_patient_or_split(table, tmp_path):
+    table["split"] = float("nan")
+    table["patient"] = None
+    jobs = plan_jobs(table, tmp_path, SPEC, fractions=FRACTIONS)
+    assert [job.patient for job in jobs] == ["a", "b", "c"]
+    assert {job.split for job in jobs} == {"train", "val", "test"}
+    table["patient"] = ["x", None, None]
+    assert plan_jobs(table, tmp_path, SPEC, fractions=FRACTIONS)[0].patient == "x"
+
+
+def test_half_a_split_is_refused(table, tmp_path):
+    table.loc[1, "split"] = None
+    with pytest.raises(UserError, match=r"no split is given for .*b\.svs"):
+        plan_jobs(table, tmp_path, SPEC, fractions=FRACTIONS)
+
+
+def test_splits_without_tiles_or_objects_are_refused(table, tmp_path):
+    with pytest.raises(UserError, match="the split 'train' has no objects"):
+        make(table, tmp_path, classes=ClassMap.choose(["Tubule"], None))
+    table.loc[1, "slide"] = str(tmp_path / "b.svs")
+    with pytest.raises(UserError, match="the split 'val' has no tiles"):
+        make(table, tmp_path)
+    assert not (tmp_path / "manifest.json").exists()
