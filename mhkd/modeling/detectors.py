@@ -47,6 +47,7 @@ class Upsampled(nn.Module):
         super().__init__(**detector)
         self.upsample = upsample
         self.bfa = bfa if bfa is not None else PyramidBFA({})
+        self.uses_bfa = True
         self.bf16 = bf16
 
     def task_losses(
@@ -92,7 +93,11 @@ class Upsampled(nn.Module):
 
     def features(self, images: ImageList) -> dict[str, Tensor]:
         """The pyramid that the heads read (f_L' of the paper where there is a BFA, else f_L)."""
-        return self.bfa(self.backbone(images.tensor))
+        return self.adapt(self.backbone(images.tensor))
+
+    def adapt(self, pyramid: dict[str, Tensor]) -> dict[str, Tensor]:
+        """``pyramid`` through the BFA; as it is before the phase of training in which the BFA begins."""
+        return self.bfa(pyramid) if self.uses_bfa else pyramid
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
         """A dict of losses in training, a list of ``{"instances": Instances}`` otherwise.

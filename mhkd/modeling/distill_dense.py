@@ -10,7 +10,7 @@ from detectron2.config import CfgNode
 from detectron2.modeling.meta_arch import RetinaNet
 from detectron2.modeling.meta_arch.fcos import FCOS
 from detectron2.structures import ImageList, Instances
-from torch import Tensor, nn
+from torch import Tensor
 
 from mhkd.losses.dense import bounded_iou_loss, centerness_loss, quality_focal_loss
 from mhkd.losses.precision import full_precision
@@ -59,12 +59,10 @@ class DenseOutputs(Outputs):
         """
         super().__init__()
         self.weights = weights
-        self.is_semantic = any(weights[name] for name in self.reads)
         self.temperature = temperature
         self.crosses: bool = one_of(
             {"shared": False, "crosskd": True}, align, "MODEL.MHKD.ALIGN of one-stage detectors"
         )
-        self.adapter: nn.Module = nn.Identity()
         self.levels: list[tuple[int, int]] = []
         if not self.is_semantic:
             return
@@ -84,6 +82,15 @@ class DenseOutputs(Outputs):
             own, other = next(iter(self.pairs.items()))
             shapes = student.backbone.output_shape()[own], teacher.detector.backbone.output_shape()[other]
             self.adapter = build_adapter(*(shape.channels for shape in shapes))
+
+    @property
+    def is_semantic(self) -> bool:
+        """Whether outputs are compared."""
+        return any(self.weights[name] for name in self.reads)
+
+    @property
+    def reads_adapter(self) -> bool:
+        return self.crosses and self.is_semantic
 
     @classmethod
     def from_settings(

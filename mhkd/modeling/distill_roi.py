@@ -13,7 +13,7 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.modeling import GeneralizedRCNN
 from detectron2.structures import ImageList, Instances, pairwise_iou
-from torch import Tensor, nn
+from torch import Tensor
 
 from mhkd.losses.local import local_loss
 from mhkd.losses.output import bounded_box_loss, class_loss
@@ -197,16 +197,28 @@ class RoIOutputs(Outputs):
         for name, detector in (("student", student), ("teacher", teacher.detector)):
             check_box_branch(detector.roi_heads, name)
         self.weights = weights
-        self.is_semantic = bool(weights["semantic_cls"] or weights["semantic_box"])
         self.align = one_of(ALIGNMENTS, align, "MODEL.MHKD.ALIGN")
-        self.wants_own_pass = align == "iou" and self.is_semantic
+        self.matches_own_pass = align == "iou"
         self.temperature = temperature
         self.reverse_kl = reverse_kl
         self.stage_pairs = self._pair_stages(student.roi_heads, teacher.roi_heads, stages)
         # Only where something reads it: an adapter without a gradient would stall distributed training.
-        self.adapter: nn.Module = nn.Identity()
-        if weights["local"] or (self.is_semantic and align == "crosskd"):
+        if self.reads_adapter:
             self.adapter = build_adapter(*(_roi_channels(d) for d in (student, teacher.detector)))
+
+    @property
+    def is_semantic(self) -> bool:
+        """Whether outputs are compared."""
+        return bool(self.weights["semantic_cls"] or self.weights["semantic_box"])
+
+    @property
+    def wants_own_pass(self) -> bool:
+        """Whether the teacher's own proposals are needed."""
+        return self.matches_own_pass and self.is_semantic
+
+    @property
+    def reads_adapter(self) -> bool:
+        return bool(self.weights["local"]) or (self.is_semantic and self.align is align_crosskd)
 
     @classmethod
     def from_settings(

@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from detectron2.config import CfgNode
+from detectron2.modeling import build_model
 from detectron2.structures import Boxes, ImageList, Instances
 from torch import Tensor, nn
 
+from mhkd.config import read_config
 from mhkd.losses.build import build_feature_loss
 from mhkd.losses.pyramid import PyramidLoss, build_adapter
 from mhkd.modeling.detectors import Upsampled
 from mhkd.modeling.teacher import Teacher
+from mhkd.weights import export_config, load_strictly, read_checkpoint, read_export
 from preprocess.base.errors import UserError
 
 Scales = Sequence[tuple[float, float]]
@@ -63,6 +66,20 @@ class Outputs(nn.Module):
 
     reads: ClassVar[tuple[str, ...]] = ()
     """The loss weights that have a meaning for the pair, beside "feature"."""
+    weights: Mapping[str, float]
+    """Those in force: what has none is not computed. When a detector pair is built, the largest of the whole run."""
+    adapter: nn.Module
+    """From the student's channels to the teacher's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights = {}
+        self.adapter = nn.Identity()
+
+    @property
+    def reads_adapter(self) -> bool:
+        """Whether a loss with a weight reads ``adapter``."""
+        return False
 
     def student_pass(
         self, student: Upsampled, images: ImageList, features: dict[str, Tensor], ground_truth: list[Instances]
@@ -185,6 +202,30 @@ def as_teacher(detector: Any, trainable: tuple[str, ...] = ()) -> Teacher:
             remedy="distillation knows Faster R-CNN, Cascade R-CNN, RetinaNet and FCOS with a feature pyramid",
         )
     return PAIRS[family][0](detector, trainable)
+
+
+def build_teacher(cfg: CfgNode, trainable: tuple[str, ...] = ()) -> Teacher:
+    """The teacher of MODEL.MHKD.TEACHER on the configured device, of which at most the parts ``trainable`` learn.
+
+    Raises:
+        UserError: no weights named, missing, or not those of its configuration.
+    """
+    settings = cfg.MODEL.MHKD.TEACHER
+    if not settings.WEIGHTS:
+        raise UserError(
+            "MODEL.MHKD.TEACHER.WEIGHTS is empty", remedy="run make train-teacher and name its detector.pth"
+        )
+    if settings.CONFIG_FILE:
+        teacher_cfg = read_config(settings.CONFIG_FILE)
+        content = read_checkpoint(settings.WEIGHTS)
+        weights = content.get("model", content)
+    else:
+        content = read_export(settings.WEIGHTS)
+        teacher_cfg, weights = export_config(content, settings.WEIGHTS), content["model"]
+    teacher_cfg.MODEL.DEVICE, teacher_cfg.MODEL.TIMM.PRETRAINED = cfg.MODEL.DEVICE, "none"
+    detector = build_model(teacher_cfg)
+    load_strictly(detector, weights, settings.WEIGHTS)
+    return as_teacher(detector, trainable)
 
 
 def build_outputs(

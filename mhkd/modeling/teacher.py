@@ -16,7 +16,7 @@ from preprocess.base.errors import UserError
 
 
 class Teacher(nn.Module):
-    """A detector that answers, and of which at most the parts in ``can_learn`` learn.
+    """A detector that predicts, and of which at most the parts in ``can_learn`` learn.
 
     It is never in training mode: ``train()`` is overridden, because a trainer's ``model.train()`` reaches every
     sub-module.
@@ -30,17 +30,25 @@ class Teacher(nn.Module):
             trainable: parts that learn. The feature extractor and the proposal network never do.
         """
         super().__init__()
-        if unknown := [part for part in trainable if part not in self.can_learn]:
+        self.detector = detector
+        self.set_trainable(trainable)
+        super().train(False)
+
+    def set_trainable(self, parts: tuple[str, ...]) -> None:
+        """Let ``parts`` learn from now on, and nothing else.
+
+        Raises:
+            UserError: a part of this teacher that cannot learn.
+        """
+        if unknown := [part for part in parts if part not in self.can_learn]:
             choices = " or ".join(["[]", *(f"[{part}]" for part in self.can_learn)])
             raise UserError(
                 f"MODEL.MHKD.TEACHER.TRAINABLE names {', '.join(unknown)}, and the teacher is a "
-                f"{type(detector).__name__}",
+                f"{type(self.detector).__name__}",
                 remedy=f"use {choices}: the teacher's feature extractor always stays frozen",
             )
-        self.detector = detector
-        self.trainable = bool(trainable)
+        self.trainable = bool(parts)
         self.requires_grad_(False)
-        super().train(False)
 
     def train(self, mode: bool = True) -> Teacher:
         return super().train(False)
@@ -70,11 +78,10 @@ class RoITeacher(Teacher):
 
     can_learn = ("roi_heads",)
 
-    def __init__(self, detector: Any, trainable: tuple[str, ...] = ()) -> None:
-        super().__init__(detector, trainable)
-        if self.trainable:
-            for branch in (self.roi_heads.box_head, self.roi_heads.box_predictor):
-                branch.requires_grad_(True)
+    def set_trainable(self, parts: tuple[str, ...]) -> None:
+        super().set_trainable(parts)
+        for branch in (self.roi_heads.box_head, self.roi_heads.box_predictor):
+            branch.requires_grad_(self.trainable)
 
     @property
     def roi_heads(self) -> StandardROIHeads:
