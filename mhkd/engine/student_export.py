@@ -36,7 +36,7 @@ class StudentExporter:
         """The files that the end of ``phase`` leaves: none, unless a training step or the run ends with it."""
         folder = Path(self.cfg.OUTPUT_DIR)
         found = [folder / f"step{phase.step}" / DETECTOR_FILE] if phase in self.schedule.steps.values() else []
-        return [*found, folder / DETECTOR_FILE] if phase is self.schedule.phases[-1] else found
+        return [*found, folder / DETECTOR_FILE] if phase == self.schedule.phases[-1] else found
 
     def __call__(self, detector: nn.Module, phase: Phase) -> None:
         """Export ``detector`` as it is at the end of ``phase``, or the best so far with MODEL.MHKD.SELECT "best"."""
