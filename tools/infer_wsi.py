@@ -11,7 +11,7 @@ from mhkd.deploy.detector_file import resolve_device
 from mhkd.deploy.load import BACKENDS, load_model
 from mhkd.deploy.registry import BUNDLED, find_model, spoken
 from mhkd.evaluation.annotation_files import annotated_as
-from mhkd.evaluation.searched import evaluate_search
+from mhkd.evaluation.search_evaluation import evaluate_search
 from mhkd.inference.cohort_runner import check_writable, report_search, search_slides
 from mhkd.inference.formats import DEFAULT_FORMATS, FORMATS, in_order
 from mhkd.inference.key_file import name_slides

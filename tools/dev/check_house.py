@@ -20,9 +20,11 @@ Finding = tuple[str, str]  # "file:line", reason
 
 
 def house_files(root: Path) -> list[Path]:
-    """The project's own text files: what stands in its rooms, and at the top."""
+    """The project's own text files: what stands in its rooms, and at the top (but .git, a file in a work tree)."""
     inside = (path for room in ROOMS for path in (root / room).rglob("*") if "__pycache__" not in path.parts)
-    return sorted(path for path in (*inside, *root.glob("*")) if path.is_file() and path.suffix in TEXT)
+    return sorted(
+        path for path in (*inside, *root.glob("*")) if path.is_file() and path.suffix in TEXT and path.name != ".git"
+    )
 
 
 def check_sizes(root: Path) -> Iterator[Finding]:
