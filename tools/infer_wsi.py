@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mhkd.deploy.detector_file import resolve_device
 from mhkd.deploy.load import BACKENDS, load_model
-from mhkd.deploy.registry import BUNDLED, find_model, spoken
+from mhkd.deploy.registry import BUNDLED, find_model, display_name
 from mhkd.evaluation.annotation_files import annotated_as
 from mhkd.evaluation.search_evaluation import evaluate_search
 from mhkd.inference.cohort_runner import check_writable, report_search, search_slides
@@ -91,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     outputs = OutputSpec(args.output_dir.absolute(), in_order(args.formats), args.origin)
     jobs = [SlideJob.of(file, search, outputs, mpp=args.mpp) for file in files]
     outcomes, num_skipped = search_slides(jobs, workers, engine=args.engine, address=args.address)
-    code = report_search(outcomes, num_skipped, args.output_dir, spoken(args.model, path))
+    code = report_search(outcomes, num_skipped, args.output_dir, display_name(args.model, path))
     if args.evaluate:
         code = max(code, evaluate_search(outcomes, args.output_dir, classes=classes).report())
     return code

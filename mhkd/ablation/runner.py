@@ -18,7 +18,7 @@ from detectron2.config import CfgNode
 
 from mhkd.ablation.table import CONTROLS, TEACHER, Recipe
 from mhkd.ablation.teacher_check import check_teacher
-from mhkd.ablation.untrained import export_as_is
+from mhkd.ablation.untrained import export_untrained
 from mhkd.deploy.detector_file import load_detector
 from mhkd.engine.phases import phase_configs
 from mhkd.engine.train import DETECTOR_FILE, hash_of_start, run_training
@@ -110,7 +110,7 @@ def _carry_out(run: Run) -> dict[str, Any]:
         detector, control = run.folder / DETECTOR_FILE, CONTROLS[run.control]
         manifest = Manifest.read(run.recipe.tiles)
         if control.budget == "none":
-            export_as_is(run.teacher, detector, manifest, control.factor(run.recipe.scale))
+            export_untrained(run.teacher, detector, manifest, control.factor(run.recipe.scale))
         elif run.control == TEACHER and run.teacher != detector:
             detector = run.teacher
             check_teacher(detector, _config(run), manifest)
