@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mhkd.deploy.detector_file import resolve_device
 from mhkd.deploy.load import BACKENDS, load_model
-from mhkd.deploy.registry import BUNDLED, find_model, display_name
+from mhkd.deploy.registry import BUNDLED, display_name, find_model
 from mhkd.evaluation.annotation_files import annotated_as
 from mhkd.evaluation.search_evaluation import evaluate_search
 from mhkd.inference.cohort_runner import check_writable, report_search, search_slides
