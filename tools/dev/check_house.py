@@ -13,7 +13,7 @@ from preprocess.base.console import EXIT_ERROR, EXIT_OK, HelpFormatter, run_main
 ROOMS = ("mhkd", "preprocess", "configs", "tools", "tests", "docs", "requirements", ".ci")
 TEXT = {".py", ".md", ".cfg", ".toml", ".in", ".lock", ".yaml", ".yml", ""}
 MAX_LINES, MAX_TOOL_LINES, MAX_BASE_DEPTH = 400, 110, 3
-WINDOW, MAX_REPEATED = 6, 0.03
+WINDOW, MAX_REPEATED = 6, 0.02
 MACHINE_PATH = re.compile(r"(?<![\w.:/>}])/(?:work|home|root|tmp|Users|mnt|srv|scratch)/\w")
 REGISTRY_HOST = re.compile(r"(?:pypi|pythonhosted|npmjs|anaconda|debian)\.org|--(?:extra-)?index-url|--find-link[s]")
 Finding = tuple[str, str]  # "file:line", reason
@@ -64,7 +64,7 @@ def check_configs(root: Path) -> Iterator[Finding]:
 
 
 def check_repeats(root: Path) -> Iterator[Finding]:
-    """Runs of six lines that stand twice, once they are more than 3 % of the code (imports and blanks aside)."""
+    """Runs of six lines that stand twice, once they are more than 2 % of the code (imports and blanks aside)."""
     places: dict[tuple[str, ...], list[list[tuple[Path, int]]]] = defaultdict(list)
     total = 0
     for room in ("mhkd", "preprocess", "tools"):
