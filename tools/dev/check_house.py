@@ -61,7 +61,8 @@ def check_names(root: Path) -> Iterator[Finding]:
                 missing += [link for link in LINK.findall(line) if not (path.parent / link).exists()]
                 missing += [name for name in OWN_MODULE.findall(line) if not _is_defined(root, name.split("."))]
             yield from (
-                (f"{path.relative_to(root)}:{number}", f"names {name}, which does not exist") for name in missing
+                (f"{path.relative_to(root)}:{number}", f"names {name}, which does not exist")
+                for name in dict.fromkeys(missing)
             )
 
 
