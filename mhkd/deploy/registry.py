@@ -48,7 +48,7 @@ def find_entry(sha256: str) -> Entry | None:
 
 
 def display_name(model: str | Path, path: Path) -> str:
-    """What to print for ``model``, whose file is ``path``: as it was asked for, and that it is bundled if it is."""
+    """What to call ``model`` of ``path``: as it was asked for, and where it comes from if it is one of ours."""
     return f"{model}, which comes with mhkd: docs/model_card.md" if path.parent == _PACKAGED else str(model)
 
 
