@@ -164,7 +164,7 @@ bundled: | $(READY) ## Train it again, from slides to mhkd/deploy; REAL is a tab
 	$(MAKE) output/demo/teacher/detector.pth CONFIGS=configs/demo OUT=output/demo SLIDES=data/demo/slides.csv
 	$(PY) tools/make_demo_slides.py --varied --seed 11 --train 36 --val 6 --test 6 --slide-mm 2.6 2.2 \
 	  --output-dir data/bundled/procedural
-	$(PY) tools/mix_tables.py data/bundled/procedural/slides.csv $(REAL) --source aidpath --output data/bundled/slides.csv
+	$(PY) tools/dev/mix_tables.py data/bundled/procedural/slides.csv $(REAL) --source aidpath --output data/bundled/slides.csv
 	$(MAKE) train-step3 $(BUNDLED) INIT=output/demo/teacher/detector.pth
 	$(PY) tools/register_model.py output/bundled/step3/detector.pth --name glomeruli-8um --card configs/bundled/card.json \
 	  --score-thresh 0.89 --folder mhkd/deploy

@@ -10,9 +10,8 @@ from mhkd.deploy.detector_file import resolve_device
 from mhkd.deploy.load import load_model
 from mhkd.deploy.model_arguments import name_models
 from mhkd.engine.threshold import store_thresholds
-from mhkd.evaluation.comparison import compare_last
 from mhkd.evaluation.gallery import COUNT, gallery_columns, write_gallery
-from mhkd.evaluation.metrics import DRAWS, SlideFigures
+from mhkd.evaluation.metrics import DRAWS, SlideMetrics, compare_last
 from mhkd.evaluation.plots import write_plots
 from mhkd.evaluation.slide_level import evaluate_slides, evaluated_cohort
 from mhkd.evaluation.tables import markdown_table, write_results
@@ -68,14 +67,14 @@ def main(argv: list[str] | None = None) -> int:
     by = gallery_columns(slides, args.gallery_by)
     device = resolve_device(args.device)
     models: dict[str, Any] = {}
-    figures: dict[str, SlideFigures] = {}
+    metrics: dict[str, SlideMetrics] = {}
     # All are loaded before the first is run, so that a wrong one does not cost the work of the others.
     for name, detector in {name: load_model(path, device=device) for name, path in checkpoints.items()}.items():
         predictor = SlidePredictor(detector, tile_px=args.tile_px, overlap=args.overlap, batch_size=args.batch_size)
         tiles = None
         if manifest is not None:
             tiles = evaluate_tiles(detector, manifest, args.split, batch_size=args.batch_size, description=name)
-        figures[name] = evaluate_slides(
+        metrics[name] = evaluate_slides(
             predictor.predict,
             slides,
             args.split,
@@ -88,15 +87,15 @@ def main(argv: list[str] | None = None) -> int:
             description=name,
         )
         about = {**describe_detector(detector), "settings": predictor.settings}
-        models[name] = {**about, "tiles": tiles, "slides": figures[name].result}
+        models[name] = {**about, "tiles": tiles, "slides": metrics[name].result}
     files = {"slides": args.slides} | ({"tiles": manifest.root / "manifest.csv"} if manifest else {})
     inputs = {name: sha256_of(path) for name, path in files.items()}
-    results = {"split": args.split, "models": models, "differences": compare_last(figures)}
+    results = {"split": args.split, "models": models, "differences": compare_last(metrics)}
     results |= {"inputs": inputs, "settings": {"device": device}, "provenance": software()}
-    written = [*write_plots(args.output_dir, figures), *write_results(args.output_dir, results)]
+    written = [*write_plots(args.output_dir, metrics), *write_results(args.output_dir, results)]
     if args.gallery is not None:
         input_mpp = {name: model["input_mpp"] for name, model in models.items()}
-        written += write_gallery(args.output_dir, figures, slides, input_mpp, by=by, count=args.gallery)[:1]
+        written += write_gallery(args.output_dir, metrics, slides, input_mpp, by=by, count=args.gallery)[:1]
     if args.store_thresholds:
         written += store_thresholds(checkpoints, models, args.output_dir)
     print(markdown_table(models), *written, sep="\n")

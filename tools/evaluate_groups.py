@@ -9,7 +9,7 @@ from pathlib import Path
 from mhkd.deploy.detector import choose_threshold, describe_detector
 from mhkd.deploy.load import load_model
 from mhkd.deploy.registry import BUNDLED
-from mhkd.evaluation.grouped_metrics import evaluate_groups
+from mhkd.evaluation.slide_level import evaluate_groups
 from mhkd.inference.predictor import SlidePredictor
 from preprocess.annotations.class_map import ClassMap
 from preprocess.base.console import HelpFormatter, run_main

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from mhkd.deploy.detector_file import resolve_device
 from mhkd.deploy.load import BACKENDS, load_model
-from mhkd.deploy.registry import BUNDLED, find_model, spoken
+from mhkd.deploy.registry import BUNDLED, display_name, find_model
 from mhkd.evaluation.annotation_files import annotated_as
-from mhkd.evaluation.searched import evaluate_search
+from mhkd.evaluation.search_evaluation import evaluate_search
 from mhkd.inference.cohort_runner import check_writable, report_search, search_slides
 from mhkd.inference.formats import DEFAULT_FORMATS, FORMATS, in_order
 from mhkd.inference.key_file import name_slides
@@ -91,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     outputs = OutputSpec(args.output_dir.absolute(), in_order(args.formats), args.origin)
     jobs = [SlideJob.of(file, search, outputs, mpp=args.mpp) for file in files]
     outcomes, num_skipped = search_slides(jobs, workers, engine=args.engine, address=args.address)
-    code = report_search(outcomes, num_skipped, args.output_dir, spoken(args.model, path))
+    code = report_search(outcomes, num_skipped, args.output_dir, display_name(args.model, path))
     if args.evaluate:
         code = max(code, evaluate_search(outcomes, args.output_dir, classes=classes).report())
     return code

@@ -34,7 +34,7 @@ examples:
       --controls strict,phases12 --split val --teachers output/controls SOLVER.BASE_LR 0.001
 
   # weights of the losses stand in the steps: name a folder of your own, a copy of configs/demo with other numbers
-  python tools/run_controls.py --configs configs/mine ...
+  python tools/run_controls.py --configs mine ...
 """
 
 

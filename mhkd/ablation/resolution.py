@@ -13,11 +13,11 @@ from mhkd.ablation.table import CONTROLS, TEACHER
 from preprocess.base.errors import UserError
 
 CSV = "controls.csv"
-AS_IS = "as_is"
-CURVES = (TEACHER, AS_IS, "independent", "strict", "phases1234", "phases1234_u1")
+UNTRAINED = "untrained"
+CURVES = (TEACHER, UNTRAINED, "independent", "strict", "phases1234", "phases1234_u1")
 LABELS = {
     TEACHER: "HR teacher",
-    AS_IS: "HR teacher as it is, on LR",
+    UNTRAINED: "HR teacher on LR, untrained",
     "independent": "LR baseline, independent",
     "strict": "LR baseline, strict",
     "phases1234": "MHKD student (u = s)",

@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
 from mhkd.ablation.report import SCORES
-from mhkd.ablation.resolution import AS_IS, Resolution, label
+from mhkd.ablation.resolution import UNTRAINED, Resolution, label
 from mhkd.ablation.table import TEACHER
 from preprocess.base.files import atomic_path
 
@@ -93,7 +93,7 @@ def _draw_curve(
     if control == TEACHER:
         panel.axhline(points[score].mean(), color=look["color"], linewidth=0.6, alpha=0.6, linestyle=(0, (1, 2)))
     # The teacher as it is starts at the teacher: at that um/px it is the teacher.
-    line = points if control != AS_IS else pd.concat([resolution.curve(TEACHER), points])
+    line = points if control != UNTRAINED else pd.concat([resolution.curve(TEACHER), points])
     # Only neighbouring scales are joined: across one that was not run nothing is known.
     line = line.set_index("um/px")[score].reindex(sorted(resolution.points["um/px"].unique()))
     panel.plot(line.index * dodge, line, **look | {"marker": ""})

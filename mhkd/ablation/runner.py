@@ -17,7 +17,7 @@ from detectron2.config import CfgNode
 
 from mhkd.ablation.table import CONTROLS, TEACHER, Recipe
 from mhkd.ablation.teacher_check import check_teacher
-from mhkd.ablation.untrained import export_as_is
+from mhkd.ablation.untrained import export_untrained
 from mhkd.deploy.detector_file import load_detector
 from mhkd.engine.run_record import RECORD_FILE, hash_of_start
 from mhkd.engine.student_export import DETECTOR_FILE
@@ -110,7 +110,7 @@ def _carry_out(run: Run) -> dict[str, Any]:
         detector, control = run.folder / DETECTOR_FILE, CONTROLS[run.control]
         manifest = Manifest.read(run.recipe.tiles)
         if control.budget == "none":
-            export_as_is(run.teacher, detector, manifest, control.factor(run.recipe.scale))
+            export_untrained(run.teacher, detector, manifest, control.factor(run.recipe.scale))
         elif run.control == TEACHER and run.teacher != detector:
             detector = run.teacher
             check_teacher(detector, _config(run), manifest)

@@ -99,7 +99,7 @@ CONTROLS: dict[str, Control] = {
     "feature_cwd": _feature_loss("cwd", 3.0),
     "feature_fgd": _feature_loss("fgd", 10.0),
     "feature_mgd": _feature_loss("mgd", 30.0),
-    "as_is": Control("the teacher on up-sampled LR input, not trained on it", budget="none", phases=0),
+    "untrained": Control("the teacher on up-sampled LR input, not trained on it", budget="none", phases=0),
     "alone_cwd": _alone("CWD alone (Shu 2021)", FEATURE=3.0, FEATURE_LOSS="cwd"),
     "alone_fgd": _alone("FGD alone (Yang 2022)", FEATURE=10.0, FEATURE_LOSS="fgd"),
     "alone_mgd": _alone("MGD alone (Yang 2022)", FEATURE=30.0, FEATURE_LOSS="mgd"),

@@ -50,9 +50,9 @@ def check_teacher(path: Path, wanted: CfgNode, manifest: Manifest) -> None:
     differing = [key for key in asked if key in made and made[key] != asked[key]]
     if differing:
         differing.sort(key=lambda key: key not in _FIRST)
-        told = ", ".join(f"{key} {made[key]} (here {asked[key]})" for key in differing[:3])
+        values = ", ".join(f"{key} {made[key]} (here {asked[key]})" for key in differing[:3])
         raise UserError(
-            f"this teacher was trained with {told}" + (f" and {len(differing) - 3} more" * (len(differing) > 3)),
+            f"this teacher was trained with {values}" + (f" and {len(differing) - 3} more" * (len(differing) > 3)),
             path=path,
             remedy="give its own --teacher-iterations and --teacher-opts, or train one: leave out --teachers",
         )

@@ -12,7 +12,7 @@ from preprocess.base.files import sha256_of
 from preprocess.tiles.manifest import Manifest
 
 
-def export_as_is(teacher: Path, path: Path, manifest: Manifest, upsample: int) -> None:
+def export_untrained(teacher: Path, path: Path, manifest: Manifest, upsample: int) -> None:
     """Write the detector ``teacher`` to ``path`` with an input of the student's um/px that it up-samples itself.
 
     Not one weight is another. A file that is there already stays as it is, unless it was made of another teacher or for

@@ -12,7 +12,7 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from mhkd.evaluation.ground_truth import GroundTruth
+from mhkd.evaluation.scored_slide import GroundTruth
 from mhkd.structures import SlideDetections
 
 CocoScores = dict[str, float | None]

@@ -10,9 +10,8 @@ import torch
 from torchvision.ops import box_iou
 
 from mhkd.evaluation.matching import MATCH_IOU
-from mhkd.evaluation.metrics import SlideFigures
-from mhkd.evaluation.scored_slide import SlideCase
-from mhkd.evaluation.sizes import equivalent_diameter_um
+from mhkd.evaluation.metrics import SlideMetrics, equivalent_diameter_um
+from mhkd.evaluation.scored_slide import ScoredSlide
 
 FALSE, MISSED, LOOSE = "false", "missed", "loose"
 KINDS = (FALSE, MISSED, LOOSE)
@@ -24,17 +23,22 @@ _TOUCHING_IOU = 0.1  # two boxes that overlap less have nothing to do with each 
 class Failure:
     """One failure on one slide.
 
-    kind: ``false`` (a detection that is no object), ``missed`` (an object not found) or ``loose`` (found, IoU below
-    0.75). box_l0: (4,) xyxy in level-0 pixels, of the detection or, where it was missed, of the object. score: of the
-    detection; of a missed object that of the detection below the threshold that would have found it, None without any.
-    iou: of the box with the object or detection of its class that it overlaps most. cause: of false ones ``double``,
-    ``other class``, ``too loose`` or ``nothing there``; of missed ones ``too weak``, ``shared`` (its only detection
-    went to a neighbour), ``too loose``, ``other class`` or ``not seen``; else empty. weak_l0: the box of the detection
-    below the threshold, if any.
+    Attributes:
+        kind: ``false`` (a detection that is no object), ``missed`` (an object not found) or ``loose`` (found, IoU below
+            0.75).
+        box_l0: (4,) xyxy in level-0 pixels, of the detection or, where it was missed, of the object.
+        label: of the box, an index into the model's classes.
+        score: of the detection; of a missed object that of the detection below the threshold that would have found it,
+            None without any.
+        iou: of the box with the object or detection of its class that it overlaps most.
+        cause: of false ones ``double``, ``other class``, ``too loose`` or ``nothing there``; of missed ones ``too
+            weak``, ``shared`` (its only detection went to a neighbour), ``too loose``, ``other class`` or ``not seen``;
+            else empty.
+        weak_l0: the box of the detection below the threshold, if any, (4,) as ``box_l0``.
     """
 
     kind: str
-    case: SlideCase
+    slide: ScoredSlide
     box_l0: np.ndarray
     label: int
     score: float | None
@@ -44,8 +48,8 @@ class Failure:
 
     @property
     def diameter_um(self) -> float:
-        """The size of the box."""
-        return float(equivalent_diameter_um(self.box_l0[None], self.case.mpp)[0])
+        """The size of the box in micrometres: see :func:`mhkd.evaluation.metrics.equivalent_diameter_um`."""
+        return float(equivalent_diameter_um(self.box_l0[None], self.slide.mpp)[0])
 
     def badness(self) -> tuple[float | str, ...]:
         """Sorts the failures of one kind: the surest false detections first, the objects with the lowest score and of
@@ -53,26 +57,27 @@ class Failure:
         score = self.score or 0.0
         worst = {FALSE: (-score, -self.iou), MISSED: (score, -self.diameter_um), LOOSE: (self.iou, -score)}[self.kind]
         x0, y0, *_ = self.box_l0.tolist()
-        return (*worst, self.case.name, y0, x0)
+        return (*worst, self.slide.name, y0, x0)
 
 
-def find_failures(figures: SlideFigures) -> list[Failure]:
-    """All failures at the threshold of ``figures``, by kind and then the worst first."""
-    found = [failure for i in range(len(figures.cases)) for failure in _of_slide(figures, i)]
-    return sorted(found, key=lambda failure: (KINDS.index(failure.kind), *failure.badness()))
+def list_failures(metrics: SlideMetrics) -> list[Failure]:
+    """All failures at the threshold of ``metrics``, by kind and then the worst first."""
+    failures = [failure for i in range(len(metrics.slides)) for failure in _of_slide(metrics, i)]
+    return sorted(failures, key=lambda failure: (KINDS.index(failure.kind), *failure.badness()))
 
 
-def _of_slide(figures: SlideFigures, image: int) -> Iterator[Failure]:
-    case, matches, thresh = figures.cases[image], figures.matches, figures.result["score_thresh"]
-    truth, found = case.truth, case.found
-    iou = box_iou(torch.from_numpy(found.boxes_l0), torch.from_numpy(truth.boxes_l0)).numpy()  # (N, M)
-    iou[:, truth.ignore] = 0.0
-    same = found.labels[:, None] == truth.labels[None, :]
+def _of_slide(metrics: SlideMetrics, image: int) -> Iterator[Failure]:
+    slide, matches, thresh = metrics.slides[image], metrics.matches, metrics.result["score_thresh"]
+    gt, pred = slide.ground_truth, slide.detections
+    iou = box_iou(torch.from_numpy(pred.boxes_l0), torch.from_numpy(gt.boxes_l0)).numpy()  # (N, M)
+    iou[:, gt.ignore] = 0.0
+    same = pred.labels[:, None] == gt.labels[None, :]
     own, other = np.where(same, iou, 0.0), np.where(same, 0.0, iou)
     here = matches.image == image
-    taken_by = {int(t): int(d) for d, t in zip(matches.found[here], matches.taken[here], strict=True) if t >= 0}
-    strong = found.scores >= thresh
-    for i in matches.found[here & ~matches.correct & (matches.scores >= thresh)].tolist():
+    hits = here & matches.correct
+    pred_of_gt = dict(zip(matches.gt_index[hits].tolist(), matches.pred_index[hits].tolist(), strict=True))
+    strong = pred.scores >= thresh
+    for i in matches.pred_index[here & ~matches.correct & (matches.scores >= thresh)].tolist():
         fit = float(own[i].max(initial=0.0))
         if fit >= MATCH_IOU:
             cause = "double"
@@ -80,20 +85,20 @@ def _of_slide(figures: SlideFigures, image: int) -> Iterator[Failure]:
             cause = "other class"
         else:
             cause = "too loose" if fit >= _TOUCHING_IOU else "nothing there"
-        yield Failure(FALSE, case, found.boxes_l0[i], int(found.labels[i]), float(found.scores[i]), fit, cause)
-    for j in np.flatnonzero(~truth.ignore).tolist():
-        box, label, i = truth.boxes_l0[j], int(truth.labels[j]), taken_by.get(j)
+        yield Failure(FALSE, slide, pred.boxes_l0[i], int(pred.labels[i]), float(pred.scores[i]), fit, cause)
+    for j in np.flatnonzero(~gt.ignore).tolist():
+        box, label, i = gt.boxes_l0[j], int(gt.labels[j]), pred_of_gt.get(j)
         if i is None or not strong[i]:
             fit = float(own[strong, j].max(initial=0.0))
             if i is not None:
-                score, weak = float(found.scores[i]), found.boxes_l0[i]
-                yield Failure(MISSED, case, box, label, score, fit, "too weak", weak)
+                score, weak = float(pred.scores[i]), pred.boxes_l0[i]
+                yield Failure(MISSED, slide, box, label, score, fit, "too weak", weak)
             else:
                 confused = other[strong, j].max(initial=0.0) >= MATCH_IOU
-                yield Failure(MISSED, case, box, label, None, fit, _why_unseen(fit, confused))
+                yield Failure(MISSED, slide, box, label, None, fit, _why_unseen(fit, confused))
         elif own[i, j] < LOOSE_IOU:
-            score, fit = float(found.scores[i]), float(own[i, j])
-            yield Failure(LOOSE, case, found.boxes_l0[i], label, score, fit)
+            score, fit = float(pred.scores[i]), float(own[i, j])
+            yield Failure(LOOSE, slide, pred.boxes_l0[i], label, score, fit)
 
 
 def _why_unseen(fit: float, confused: bool) -> str:

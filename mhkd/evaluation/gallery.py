@@ -9,15 +9,19 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pandas as pd
 
-from mhkd.evaluation.failure_sheet import draw_sheet
-from mhkd.evaluation.failures import FALSE, KINDS, LOOSE, MISSED, Failure, find_failures
-from mhkd.evaluation.metrics import SlideFigures
+from mhkd.evaluation.failures import FALSE, KINDS, LOOSE, MISSED, Failure, list_failures
+from mhkd.evaluation.metrics import SlideMetrics
+from mhkd.inference.report.crops import square_around
 from preprocess.base.console import progress
 from preprocess.base.errors import UserError
 from preprocess.base.files import safe_name, write_csv
+from preprocess.base.geometry import Region, Size
 from preprocess.base.images import write_image
+from preprocess.slides.readers.reader import Image
 from preprocess.slides.slide import Slide
 
 FOLDER, TABLE = "gallery", "gallery.csv"
@@ -26,11 +30,32 @@ COUNT = 12
 BY = ("source", "stain")
 """Of the slides' table: what parts the slides into groups, as far as it has them."""
 
+_BOX_L0 = ("x0_l0", "y0_l0", "x1_l0", "y1_l0")
+_COLUMNS = ("kind", "rank", "slide", "patient", "class", "score", "iou", "cause", *_BOX_L0, "diameter_um", "sheet")
 _TITLES = {FALSE: "false detections, surest first", MISSED: "missed, weakest first", LOOSE: "found, loosest first"}
+
+# Okabe and Ito's colours, which colour-blind readers can tell apart, on black edges: stains have any colour.
+TRUE_RGB, FOUND_RGB, IGNORED_RGB = (86, 180, 233), (240, 165, 0), (170, 170, 170)
+LEGEND = (
+    ("true", TRUE_RGB, 2),
+    ("found", FOUND_RGB, 2),
+    ("found, below the threshold", FOUND_RGB, 1),
+    ("to be ignored", IGNORED_RGB, 2),
+)
+SIDE_PX, COLUMNS = 250, 3
+_AROUND, _LEAST_UM = 2.4, 250.0  # of the box's longer side, and at least
+_BAR_UM = 100.0
+_PAPER, _INK, _EDGE = 255, (0, 0, 0), (0, 0, 0)
+_GAP_PX, _LINE_PX = 8, 17
+_FONT, _SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.42
 
 
 def gallery_columns(slides: pd.DataFrame, by: Sequence[str] | None) -> list[str]:
-    """The columns of ``slides`` that part them: ``by``, or those of BY that are there. UserError for others."""
+    """The columns of ``slides`` that part them into groups: ``by``, or where that is None those of BY that are there.
+
+    Raises:
+        UserError: ``slides`` has no such column.
+    """
     if by is None:
         return [name for name in BY if name in slides]
     if unknown := [name for name in by if name not in slides]:
@@ -42,7 +67,7 @@ def gallery_columns(slides: pd.DataFrame, by: Sequence[str] | None) -> list[str]
 
 def write_gallery(
     output_dir: str | Path,
-    figures: Mapping[str, SlideFigures],
+    metrics: Mapping[str, SlideMetrics],
     slides: pd.DataFrame,
     input_mpp: Mapping[str, float],
     *,
@@ -51,23 +76,30 @@ def write_gallery(
 ) -> list[Path]:
     """Write ``gallery/<model>.<group>.<kind>.png`` below ``output_dir``, and ``gallery/gallery.csv`` with all failures.
 
-    figures, input_mpp: by model. slides: the table (``read_slides_csv``) that has the slides of ``figures``. A group
-    are the slides with the same values in the columns ``by``; without any, all. On each sheet are the ``count`` worst,
-    of 0 there are none. Sheets of an earlier gallery there are removed. The same failures give the same bytes. Raises
-    UserError where a slide cannot be read.
+    Sheets of an earlier gallery there are removed. The same failures give the same bytes.
+
+    Args:
+        metrics: of each model by its name.
+        slides: the table (``read_slides_csv``) that has the slides of ``metrics``.
+        input_mpp: micrometres per pixel of each model's input, by its name.
+        by: columns of ``slides``; a group are the slides with the same values there, without any all slides.
+        count: how many failures are on a sheet, the worst; with 0 there are no sheets.
+
+    Raises:
+        UserError: a slide cannot be read.
     """
     folder = Path(output_dir) / FOLDER
     for kind in KINDS:
         for path in folder.glob(f"*.{kind}.png"):
             path.unlink()
     row_of = {safe_name(row["slide"]): row for row in slides.to_dict("records")}
-    sheets = [sheet for model, one in figures.items() for sheet in _sheets(model, one, row_of, by)]
+    sheets = [sheet for model, one in metrics.items() for sheet in _sheets(model, one, row_of, by)]
     drawn = sheets if count > 0 else []
     with progress(drawn, description="failure gallery", unit="sheet") as bar:
         for sheet in bar:
             shown = sheet.failures[:count]
             title = f"{sheet.title}  ({len(shown)} of {len(sheet.failures)})"
-            thresh, mpp = figures[sheet.model].result["score_thresh"], input_mpp[sheet.model]
+            thresh, mpp = metrics[sheet.model].result["score_thresh"], input_mpp[sheet.model]
             with _opened(row_of) as open_slide:
                 picture = draw_sheet(shown, open_slide, title=title, score_thresh=thresh, input_mpp=mpp)
             write_image(folder / sheet.file, picture)
@@ -103,12 +135,12 @@ class _Sheet:
 
 
 def _sheets(
-    model: str, figures: SlideFigures, row_of: Mapping[str, Mapping[str, Any]], by: Sequence[str]
+    model: str, metrics: SlideMetrics, row_of: Mapping[str, Mapping[str, Any]], by: Sequence[str]
 ) -> Iterator[_Sheet]:
     """By group and kind; a group without failures of a kind has no sheet of it."""
     grouped: dict[tuple[tuple[str, ...], str], list[Failure]] = {}
-    for failure in find_failures(figures):
-        row = row_of[failure.case.name]
+    for failure in list_failures(metrics):
+        row = row_of[failure.slide.name]
         group = tuple("none" if pd.isna(row[name]) else str(row[name]) for name in by)
         grouped.setdefault((group, failure.kind), []).append(failure)
     for group, kind in sorted(grouped, key=lambda key: (key[0], KINDS.index(key[1]))):
@@ -116,11 +148,11 @@ def _sheets(
 
 
 def _facts(failure: Failure) -> dict[str, Any]:
-    box, case = failure.box_l0, failure.case
+    box, slide = failure.box_l0, failure.slide
     return {
-        "slide": case.name,
-        "patient": case.patient,
-        "class": case.found.class_names[failure.label],
+        "slide": slide.name,
+        "patient": slide.patient,
+        "class": slide.detections.class_names[failure.label],
         "score": "" if failure.score is None else round(failure.score, 4),
         "iou": round(failure.iou, 3),
         "cause": failure.cause,
@@ -146,5 +178,109 @@ def _file_part(text: str) -> str:
     return safe_name(text.replace("/", "-") + ".png")  # what follows the last dot would be taken for a suffix
 
 
-_BOX_L0 = ("x0_l0", "y0_l0", "x1_l0", "y1_l0")
-_COLUMNS = ("kind", "rank", "slide", "patient", "class", "score", "iou", "cause", *_BOX_L0, "diameter_um", "sheet")
+def draw_sheet(
+    failures: Sequence[Failure],
+    open_slide: Callable[[str], Slide],
+    *,
+    title: str,
+    score_thresh: float,
+    input_mpp: float,
+    columns: int = COLUMNS,
+) -> Image:
+    """``failures`` (at least one) in their order, row by row, as uint8 RGB.
+
+    Each has two squares: the slide around it, with true boxes, those detected with ``score_thresh`` or more and a bar
+    of 100 um; and the same at the model's ``input_mpp`` um/px, enlarged without smoothing.
+
+    Args:
+        open_slide: from a slide's name.
+
+    Raises:
+        UserError: a slide cannot be read.
+    """
+    cells = [
+        _cell(rank, failure, open_slide(failure.slide.name), score_thresh, input_mpp)
+        for rank, failure in enumerate(failures, start=1)
+    ]
+    columns = min(columns, len(cells))
+    cells += [np.full_like(cells[0], _PAPER)] * (-len(cells) % columns)
+    rows = [np.hstack(cells[start : start + columns]) for start in range(0, len(cells), columns)]
+    width = rows[0].shape[1]
+    right = f"right of each: as the model sees it, {input_mpp:g} um/px"
+    return np.vstack([_text([title], width), *rows, _legend(width, right)])
+
+
+def _cell(rank: int, failure: Failure, slide: Slide, score_thresh: float, input_mpp: float) -> Image:
+    square = square_around(failure.box_l0, slide.mpp_xy, around=_AROUND, least_um=_LEAST_UM)
+    seen_px = max(1, round(square.width * slide.mpp_xy[0] / input_mpp))
+    seen = cv2.resize(slide.read(square, Size(seen_px, seen_px)), (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_NEAREST)
+    shown = _drawn(slide.read(square, Size(SIDE_PX, SIDE_PX)), square, failure, score_thresh)
+    _draw_bar(shown, _BAR_UM / (square.width * slide.mpp_xy[0]) * SIDE_PX)
+    gap = np.full((SIDE_PX, _GAP_PX, 3), _PAPER, np.uint8)
+    pictures = np.hstack([shown, gap[:, : _GAP_PX // 2], seen.astype(np.uint8, copy=False), gap])
+    return np.vstack([_text(_caption(rank, failure), pictures.shape[1]), pictures])
+
+
+def _caption(rank: int, failure: Failure) -> list[str]:
+    x0, y0, x1, y1 = failure.box_l0.tolist()
+    names = failure.slide.detections.class_names
+    facts = [
+        f"{rank}",
+        *([names[failure.label]] if len(names) > 1 else []),
+        "no score" if failure.score is None else f"score {failure.score:.2f}",
+        f"IoU {failure.iou:.2f}",
+        *([failure.cause] if failure.cause else []),
+        f"{failure.diameter_um:.0f} um",
+        f"at {(x0 + x1) / 2:.0f}, {(y0 + y1) / 2:.0f} px",
+    ]
+    return ["  ".join(facts), failure.slide.name]
+
+
+def _drawn(image: Image, square: Region, failure: Failure, score_thresh: float) -> Image:
+    """``image``, which shows ``square``, with all boxes; the one that it is about is thick."""
+    truth, found = failure.slide.ground_truth, failure.slide.detections
+    size = Size(image.shape[1], image.shape[0])
+    boxes = [
+        *zip(truth.boxes_l0[truth.ignore], [IGNORED_RGB] * len(truth), strict=False),
+        *zip(truth.boxes_l0[~truth.ignore], [TRUE_RGB] * len(truth), strict=False),
+        *zip(found.boxes_l0[found.scores >= score_thresh], [FOUND_RGB] * len(found), strict=False),
+    ]
+    image = image.copy()
+    if failure.weak_l0 is not None:
+        _outline(image, square.to_px(failure.weak_l0, size)[0], FOUND_RGB, 1, edge=0)
+    for box, colour in sorted(boxes, key=lambda pair: bool((pair[0] == failure.box_l0).all())):
+        thick = 4 if (box == failure.box_l0).all() else 2
+        _outline(image, square.to_px(box, size)[0], colour, thick, edge=2)
+    return image
+
+
+def _outline(image: Image, box_px: np.ndarray, colour: tuple[int, int, int], thick: int, *, edge: int) -> None:
+    x0, y0, x1, y1 = np.rint(box_px).astype(int).tolist()
+    if edge:
+        cv2.rectangle(image, (x0, y0), (x1, y1), _EDGE, thick + edge)
+    cv2.rectangle(image, (x0, y0), (x1, y1), colour, thick)
+
+
+def _draw_bar(image: Image, length_px: float) -> None:
+    y, x0 = image.shape[0] - 8, 8
+    x1 = x0 + round(length_px)
+    for colour, thick in ((_EDGE, 5), ((255, 255, 255), 2)):
+        cv2.line(image, (x0, y), (x1, y), colour, thick)
+        cv2.putText(image, f"{_BAR_UM:g} um", (x0, y - 7), _FONT, _SCALE, colour, thick - 1, cv2.LINE_AA)
+
+
+def _text(lines: Sequence[str], width: int) -> Image:
+    """Lines of text on paper, each cut where it would leave it."""
+    paper = np.full((len(lines) * _LINE_PX + 5, width, 3), _PAPER, np.uint8)
+    for number, line in enumerate(lines, start=1):
+        cv2.putText(paper, line, (2, number * _LINE_PX - 3), _FONT, _SCALE, _INK, 1, cv2.LINE_AA)
+    return paper
+
+
+def _legend(width: int, rest: str) -> Image:
+    paper, x = _text([""], width), 2
+    for name, colour, thick in LEGEND:
+        _outline(paper, np.array([x + 2, 4, x + 14, 16]), colour, thick, edge=2 if thick > 1 else 0)
+        cv2.putText(paper, name, (x + 22, 15), _FONT, _SCALE, _INK, 1, cv2.LINE_AA)
+        x += 40 + cv2.getTextSize(name, _FONT, _SCALE, 1)[0][0]
+    return np.vstack([paper, _text([rest], width)])

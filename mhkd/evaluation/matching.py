@@ -1,4 +1,4 @@
-"""One-to-one matching of detections and true objects, and what follows from it at any score threshold."""
+"""One-to-one matching of detections and true objects, and what follows from it: counts, the best threshold, FROC."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import numpy as np
 import torch
 from torchvision.ops import box_iou
 
-from mhkd.evaluation.ground_truth import GroundTruth
+from mhkd.evaluation.scored_slide import GroundTruth
 from mhkd.structures import SlideDetections
 
 MATCH_IOU = 0.5
+PER_SLIDE = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # false detections of FROC's points, as in CAMELYON16
+PER_MM2 = (0.01, 0.03, 0.1, 0.3, 1.0)
 
 
 @dataclass(frozen=True)
@@ -43,18 +45,24 @@ class Counts:
 
 @dataclass(frozen=True)
 class Matches:
-    """What became of the detections of several images, matched once, the best over all images first.
+    """The detections of several images, matched once, the best over all images first.
 
-    scores: (N,). correct: (N,) bool. image: (N,) index into ``num_objects``, (I,), the true objects of each image.
-    found, taken: (N,) indices into the image's detections, and into its true objects (-1 where it is wrong).
     Detections that fit only an object to be ignored are left out.
+
+    Attributes:
+        scores: (N,) descending.
+        correct: (N,) bool.
+        image: (N,) indices into ``num_objects``.
+        pred_index: (N,) indices into the detections of the image.
+        gt_index: (N,) indices into the true objects of the image, -1 where the detection is wrong.
+        num_objects: (I,) true objects of each image that are not to be ignored.
     """
 
     scores: np.ndarray
     correct: np.ndarray
     image: np.ndarray
-    found: np.ndarray
-    taken: np.ndarray
+    pred_index: np.ndarray
+    gt_index: np.ndarray
     num_objects: np.ndarray
 
     def per_image(self, score_thresh: float) -> tuple[np.ndarray, np.ndarray]:
@@ -72,8 +80,12 @@ class Matches:
     def cumulative(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Right and wrong detections down to each score, where image i counts ``weights[:, i]`` times.
 
-        weights: (B, I). Gives (B, T) and (B, T), one column for each score that occurs, the highest first: a
-        threshold cannot tell equal scores apart.
+        Args:
+            weights: (B, I).
+
+        Returns:
+            (B, T) and (B, T), one column for each score that occurs, the highest first: a threshold cannot tell equal
+            scores apart.
         """
         weight = weights[:, self.image]
         last = np.append(self.scores[1:] != self.scores[:-1], True)[: len(self.scores)]
@@ -85,8 +97,12 @@ class Matches:
 
 
 def match_by_iou(gt: GroundTruth, pred: SlideDetections) -> tuple[np.ndarray, np.ndarray]:
-    """How well each detection fits each true object, (K, M): their IoU from 0.5 on, else 0; and whether it lies in one
-    that is to be ignored, (K,) bool, by half of its own area or more."""
+    """How well each detection fits each true object of its class.
+
+    Returns:
+        (K, M) their IoU from 0.5 on, else 0; and (K,) bool, whether half of a detection or more lies in an object that
+        is to be ignored.
+    """
     iou = box_iou(torch.from_numpy(pred.boxes_l0), torch.from_numpy(gt.boxes_l0)).numpy()
     same_class = pred.labels[:, None] == gt.labels[None, :]
     inside = (_share_inside(pred.boxes_l0, gt.boxes_l0) >= MATCH_IOU) & same_class & gt.ignore
@@ -110,11 +126,11 @@ Criterion = Callable[[GroundTruth, SlideDetections], tuple[np.ndarray, np.ndarra
 
 
 def match(gt: GroundTruth, pred: SlideDetections, criterion: Criterion = match_by_iou) -> tuple[np.ndarray, np.ndarray]:
-    """What became of the detections of one image: (found, taken), both (K,), best first.
+    """Match the detections of one image: each, best first, takes the free true object of its class that it fits best.
 
-    ``found`` indexes ``pred``, ``taken`` the true objects (-1: none). Each detection, best first, takes the free true
-    object of its class that it fits best. Detections that fit only an object to be ignored are left out, hence
-    K <= len(pred).
+    Returns:
+        (K,) indices into ``pred``, best first, and (K,) indices into ``gt``, -1 where a detection takes none.
+        Detections that fit only an object to be ignored are left out, hence K <= len(pred).
     """
     order = np.lexsort((pred.labels, *pred.boxes_l0.T[[2, 3, 0, 1]], -pred.scores))
     fit, in_ignored = criterion(gt, pred.select(order))
@@ -135,19 +151,22 @@ def match_all(
     criterion: Criterion = match_by_iou,
     names: Sequence[str] | None = None,
 ) -> Matches:
-    """The images of ``gt`` (by default in the order of their names); one without an entry in ``pred`` has nothing
-    found."""
+    """The matches of the images ``names`` of ``gt``, by default all in the order of their names.
+
+    An image without an entry in ``pred`` has no detection.
+    """
     names = sorted(gt) if names is None else names
     none = np.empty(0)
     parts: list[tuple[np.ndarray, ...]] = [(none, none.astype(int), none.astype(int), none.astype(int))]
     for image, name in enumerate(names):
         if name in pred:
-            found, taken = match(gt[name], pred[name], criterion)
-            parts.append((pred[name].scores[found], np.full(len(found), image), found, taken))
-    scores, image_of, found, taken = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+            pred_index, gt_index = match(gt[name], pred[name], criterion)
+            parts.append((pred[name].scores[pred_index], np.full(len(pred_index), image), pred_index, gt_index))
+    scores, image_of, pred_index, gt_index = (np.concatenate(columns) for columns in zip(*parts, strict=True))
     order = np.argsort(-scores, kind="stable")
     num_objects = np.array([int((~gt[name].ignore).sum()) for name in names], dtype=int)
-    return Matches(scores[order], taken[order] >= 0, image_of[order], found[order], taken[order], num_objects)
+    pred_index, gt_index = pred_index[order], gt_index[order]
+    return Matches(scores[order], gt_index >= 0, image_of[order], pred_index, gt_index, num_objects)
 
 
 def best_f1_thresh(matches: Matches) -> float | None:
@@ -157,6 +176,43 @@ def best_f1_thresh(matches: Matches) -> float | None:
     hits, misses = (table[0] for table in matches.cumulative(np.ones((1, len(matches.num_objects)))))
     f1 = 2 * hits / (hits + misses + matches.num_objects.sum())
     return float(matches.thresholds()[f1.argmax()])
+
+
+def sensitivity_at(
+    matches: Matches, amounts: np.ndarray, rates: tuple[float, ...], weights: np.ndarray | None = None
+) -> np.ndarray:
+    """FROC: the share of the true objects detected at no more than each of R ``rates`` of false detections per unit.
+
+    The threshold is the lowest with at most that rate; nothing is interpolated.
+
+    Args:
+        amounts: (I,) what each image holds of the unit (1 slide, so many mm2 of tissue).
+        weights: (B, I) how many times each image counts, by default once.
+
+    Returns:
+        (B, R); NaN where there is no object or none of the unit.
+    """
+    weights = np.ones((1, len(amounts))) if weights is None else weights
+    hits, misses = matches.cumulative(weights)
+    total, units = weights @ matches.num_objects, weights @ amounts
+    with np.errstate(divide="ignore", invalid="ignore"):
+        allowed = [(misses <= rate * units[:, None] + 1e-9).sum(axis=1) for rate in rates]
+        start = np.concatenate((np.zeros((len(weights), 1)), hits), axis=1)  # above all scores nothing is found
+        found = np.stack([np.take_along_axis(start, n[:, None], axis=1)[:, 0] for n in allowed], axis=1)
+        return np.where((units > 0)[:, None], found / total[:, None], np.nan)
+
+
+def froc_curve(matches: Matches, amount: float) -> tuple[np.ndarray, np.ndarray]:
+    """FROC as a curve over the T scores that occur, from the highest on.
+
+    Args:
+        amount: what all images hold of the unit (slides, or mm2 of tissue).
+
+    Returns:
+        (T,) false detections per unit, and (T,) the share of the true objects that is detected.
+    """
+    hits, misses = (table[0] for table in matches.cumulative(np.ones((1, len(matches.num_objects)))))
+    return misses / amount, hits / max(int(matches.num_objects.sum()), 1)
 
 
 def _share_inside(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:

@@ -1,88 +1,113 @@
-"""The figures of a detector on whole slides, with intervals by patient: one function from cases to plain JSON."""
+"""The metrics of a detector on whole slides, also by class and by size, with intervals by patient, as plain JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from mhkd.evaluation.agreement import agreement
-from mhkd.evaluation.bootstrap import LEVEL, draw_weights, interval, resample
-from mhkd.evaluation.classes import confusion, of_class
 from mhkd.evaluation.coco import WeightedAP, coco_scores
-from mhkd.evaluation.froc import PER_MM2, PER_SLIDE, sensitivity_at
-from mhkd.evaluation.matching import Matches, match_all, match_by_centre, match_by_iou
-from mhkd.evaluation.scored_slide import SlideCase
-from mhkd.evaluation.sizes import SizeBins
+from mhkd.evaluation.matching import (
+    PER_MM2,
+    PER_SLIDE,
+    Matches,
+    match,
+    match_all,
+    match_by_centre,
+    match_by_iou,
+    sensitivity_at,
+)
+from mhkd.evaluation.scored_slide import GroundTruth, ScoredSlide, by_name
+from mhkd.evaluation.statistics import LEVEL, agreement, draw_weights, interval, resample
 
 DRAWS, SEED = 1000, 0
+COMPARED = ("AP", "AP50", "F1", "centre_F1")
+SIZE_EDGES_UM = (100.0, 150.0, 200.0)
+MISSED, NOTHING = "(missed)", "(nothing)"
+"""In a confusion table: the column of objects without a detection, and the row of detections without an object."""
+_FROC = {"per_slide": PER_SLIDE, "per_mm2": PER_MM2}
 
 
 @dataclass(frozen=True)
-class SlideFigures:
+class SlideMetrics:
     """What a detector is worth on whole slides.
 
-    result: all figures as plain JSON, rates in percent (docs/evaluation.md says what each is). cases: by name.
-    matches: at IoU 0.5, image i being ``cases[i]``. samples: the draws of the bootstrap by figure, (draws,) each.
+    Attributes:
+        result: all metrics as plain JSON, rates in percent (docs/evaluation.md says what each is).
+        slides: sorted by name.
+        matches: at IoU 0.5, image i being ``slides[i]``.
+        samples: the draws of the bootstrap by metric, (draws,) each; empty where there was none.
     """
 
     result: dict[str, Any]
-    cases: tuple[SlideCase, ...]
+    slides: tuple[ScoredSlide, ...]
     matches: Matches
     samples: dict[str, np.ndarray]
 
     @classmethod
     def of(
-        cls, cases: Sequence[SlideCase], score_thresh: float, *, draws: int = DRAWS, seed: int = SEED
-    ) -> SlideFigures:
-        """The figures of ``cases`` (one or more, each slide once).
+        cls, slides: Sequence[ScoredSlide], score_thresh: float, *, draws: int = DRAWS, seed: int = SEED
+    ) -> SlideMetrics:
+        """The metrics of ``slides``.
 
-        score_thresh: where precision, recall and F1 are taken and objects counted; choose it on other slides. draws:
-        of the bootstrap by patient, 0 for none; there are no intervals for one patient.
+        Args:
+            slides: one or more, each once, all of one model.
+            score_thresh: where precision, recall and F1 are taken and objects counted; choose it on other slides.
+            draws: of the bootstrap by patient, 0 for none; one patient alone gives no intervals.
+            seed: of the draws.
+
+        Raises:
+            ValueError: there is no slide, or two have the same name.
         """
-        cases = tuple(sorted(cases, key=lambda case: case.name))
-        if len({case.name for case in cases}) < len(cases) or not cases:
-            raise ValueError("figures need one or more slides, each once")
-        statistics = _Statistics(cases, score_thresh)
-        patients = [case.patient for case in cases]
+        slides = tuple(sorted(slides, key=lambda slide: slide.name))
+        if len({slide.name for slide in slides}) < len(slides) or not slides:
+            raise ValueError("metrics need one or more slides, each once")
+        statistics = _Statistics(slides, score_thresh)
+        patients = [slide.patient for slide in slides]
         num_patients = len(set(patients))
         samples: dict[str, np.ndarray] = {}
         if draws and num_patients > 1:
             samples = resample(statistics, draw_weights(patients, draws, seed), len(statistics.matches.scores))
-        by_patient = {name: [case for case in cases if case.patient == name] for name in sorted(set(patients))}
-        names = cases[0].found.class_names
+        by_patient = {name: [slide for slide in slides if slide.patient == name] for name in sorted(set(patients))}
+        names = slides[0].detections.class_names
         result = {
-            **score(cases, score_thresh),
+            **score(slides, score_thresh),
             **statistics.result(),
             "score_thresh": score_thresh,
-            "num_slides": len(cases),
+            "num_slides": len(slides),
             "num_patients": num_patients,
-            "tissue_mm2": round(sum(case.tissue_mm2 for case in cases), 4),
+            "tissue_mm2": round(sum(slide.tissue_mm2 for slide in slides), 4),
             "intervals": {name: interval(values) for name, values in samples.items()},
             "bootstrap": {"unit": "patient", "draws": draws if samples else 0, "seed": seed, "level": LEVEL},
             "by_class": {
-                name: score([of_class(case, i) for case in cases], score_thresh) for i, name in enumerate(names)
+                name: score([slide.of_class(i) for slide in slides], score_thresh) for i, name in enumerate(names)
             },
-            "confusion": confusion(cases, score_thresh),
+            "confusion": confusion(slides, score_thresh),
             "by_patient": {
-                name: {"slides": [case.name for case in members], **score(members, score_thresh)}
+                name: {"slides": [slide.name for slide in members], **score(members, score_thresh)}
                 for name, members in by_patient.items()
             },
-            "by_slide": {case.name: {**score([case], score_thresh), **_circumstances(case)} for case in cases},
+            "by_slide": {slide.name: {**score([slide], score_thresh), **_circumstances(slide)} for slide in slides},
         }
-        return cls(result, cases, statistics.matches, samples)
+        return cls(result, slides, statistics.matches, samples)
 
 
-def score(cases: Sequence[SlideCase], score_thresh: float) -> dict[str, Any]:
-    """Of ``cases``, in percent: AP, and precision, recall, F1 (IoU 0.5) and F1 of centre hits at ``score_thresh``."""
-    truth, found = {case.name: case.truth for case in cases}, {case.name: case.found for case in cases}
-    counts = match_all(truth, found, match_by_iou).counts(score_thresh)
-    centre = match_all(truth, found, match_by_centre).counts(score_thresh)
+def score(slides: Sequence[ScoredSlide], score_thresh: float) -> dict[str, Any]:
+    """The metrics of ``slides`` that need no bootstrap, as plain JSON.
+
+    Returns:
+        In percent: COCO's AP, and precision, recall, F1 (IoU 0.5) and F1 of centre hits at ``score_thresh``, None where
+        one has no meaning; and the counts that they are made of.
+    """
+    gt, pred = by_name(slides)
+    counts = match_all(gt, pred, match_by_iou).counts(score_thresh)
+    centre = match_all(gt, pred, match_by_centre).counts(score_thresh)
     rates = {"precision": counts.precision, "recall": counts.recall, "F1": counts.f1, "centre_F1": centre.f1}
     return {
-        **coco_scores(truth, found),
+        **coco_scores(gt, pred),
         **{name: None if rate is None else 100 * rate for name, rate in rates.items()},
         "num_objects": counts.num_objects,
         "true_positives": counts.true_positives,
@@ -90,17 +115,125 @@ def score(cases: Sequence[SlideCase], score_thresh: float) -> dict[str, Any]:
     }
 
 
-class _Statistics:
-    """All figures that get an interval, for any weights of the slides; everything is matched once, here."""
+def confusion(slides: Sequence[ScoredSlide], score_thresh: float) -> dict[str, dict[str, int]]:
+    """How often each true class was detected as each class.
 
-    def __init__(self, cases: Sequence[SlideCase], score_thresh: float) -> None:
-        truth, found = {case.name: case.truth for case in cases}, {case.name: case.found for case in cases}
-        self.matches = match_all(truth, found, match_by_iou)
-        self._centre = match_all(truth, found, match_by_centre)
+    Detections that score ``score_thresh`` or more are matched one to one at IoU 0.5, best first, whatever their class.
+
+    Args:
+        slides: one or more, all of one model.
+
+    Returns:
+        ``{true: {detected: count}}``. An object without a detection counts in the column ``MISSED``; a detection
+        without an object, such as a second one of another class on the same object, in the row ``NOTHING``.
+    """
+    names = slides[0].detections.class_names
+    counts = np.zeros((len(names) + 1, len(names) + 1), dtype=int)
+    for slide in slides:
+        gt, pred = slide.ground_truth, slide.detections.select(slide.detections.scores >= score_thresh)
+        one_class = GroundTruth(gt.boxes_l0, np.zeros_like(gt.labels), gt.ignore)
+        pred_index, gt_index = match(one_class, replace(pred, labels=np.zeros_like(pred.labels)))
+        rows = np.where(gt_index >= 0, gt.labels[gt_index] if len(gt) else len(names), len(names))
+        np.add.at(counts, (rows, pred.labels[pred_index]), 1)
+        missed = np.setdiff1d(np.flatnonzero(~gt.ignore), gt_index)
+        np.add.at(counts, (gt.labels[missed], len(names)), 1)
+    columns = (*names, MISSED)
+    return {
+        true: dict(zip(columns, row, strict=True)) for true, row in zip((*names, NOTHING), counts.tolist(), strict=True)
+    }
+
+
+def compare_last(metrics: Mapping[str, SlideMetrics]) -> dict[str, dict[str, Any]]:
+    """By how many points the last of ``metrics`` is better than each of the others, as plain JSON.
+
+    Returns:
+        ``{other: {"AP": {"difference": d, "interval": [low, high] or None}, ...}}``. Intervals are paired: each draw of
+        patients gives both models' metrics, so what is hard for both cancels.
+
+    Raises:
+        ValueError: the slides differ.
+    """
+    if not metrics:
+        return {}
+    *others, last = metrics
+    slides = {tuple(slide.name for slide in one.slides) for one in metrics.values()}
+    if len(slides) > 1:
+        raise ValueError("models are compared on the same slides only")
+    return {other: _difference(metrics[last], metrics[other]) for other in others}
+
+
+def _difference(one: SlideMetrics, other: SlideMetrics) -> dict[str, Any]:
+    table = {}
+    for name in COMPARED:
+        values = one.result[name], other.result[name]
+        table[name] = {
+            "difference": None if None in values else values[0] - values[1],
+            "interval": interval(one.samples[name] - other.samples[name]) if one.samples and other.samples else None,
+        }
+    return table
+
+
+def equivalent_diameter_um(boxes_l0: np.ndarray, mpp: float) -> np.ndarray:
+    """(N, 4) -> (N,): the diameter of the circle with the area of the ellipse in each box, in micrometres."""
+    return np.sqrt(np.prod(boxes_l0[:, 2:] - boxes_l0[:, :2], axis=1)) * mpp
+
+
+@dataclass(frozen=True)
+class SizeBins:
+    """Counts by size and slide, (bins, I): true objects, those detected, and wrong detections by their own size."""
+
+    edges_um: tuple[float, ...]
+    num_objects: np.ndarray
+    right: np.ndarray
+    wrong: np.ndarray
+
+    @classmethod
+    def of(
+        cls,
+        slides: Sequence[ScoredSlide],
+        matches: Matches,
+        score_thresh: float,
+        edges_um: tuple[float, ...] = SIZE_EDGES_UM,
+    ) -> SizeBins:
+        """From the matches of ``slides`` at ``score_thresh``; ``edges_um`` part the bins, a size on one is above it."""
+        shape = (len(edges_um) + 1, len(slides))
+        num_objects, right, wrong = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+        for i, slide in enumerate(slides):
+            gt, pred = slide.ground_truth, slide.detections
+            gt_bin = np.digitize(equivalent_diameter_um(gt.boxes_l0, slide.mpp), edges_um)
+            pred_bin = np.digitize(equivalent_diameter_um(pred.boxes_l0, slide.mpp), edges_um)
+            here = (matches.image == i) & (matches.scores >= score_thresh)
+            np.add.at(num_objects[:, i], gt_bin[~gt.ignore], 1)
+            np.add.at(right[:, i], gt_bin[matches.gt_index[here & matches.correct]], 1)
+            np.add.at(wrong[:, i], pred_bin[matches.pred_index[here & ~matches.correct]], 1)
+        return cls(edges_um, num_objects, right, wrong)
+
+    @property
+    def names(self) -> list[str]:
+        """Such as ``<100``, ``100-150``, ``>=150``."""
+        edges = [f"{edge:g}" for edge in self.edges_um]
+        return [f"<{edges[0]}", *map("-".join, itertools.pairwise(edges)), f">={edges[-1]}"]
+
+    def recall(self, weights: np.ndarray) -> np.ndarray:
+        """Where slide i counts ``weights[:, i]`` times, (B, I): (B, bins), NaN in a bin without objects."""
+        return _ratio(weights @ self.right.T, weights @ self.num_objects.T)
+
+    def f1(self, weights: np.ndarray) -> np.ndarray:
+        """As :meth:`recall`, NaN in a bin without objects and without wrong detections."""
+        return _ratio(2 * (weights @ self.right.T), weights @ (self.right + self.wrong + self.num_objects).T)
+
+
+class _Statistics:
+    """All metrics that get an interval, for any weights of the slides; everything is matched once, here."""
+
+    def __init__(self, slides: Sequence[ScoredSlide], score_thresh: float) -> None:
+        gt, pred = by_name(slides)
+        self.matches = match_all(gt, pred, match_by_iou)
+        self._centre = match_all(gt, pred, match_by_centre)
         self._thresh = score_thresh
-        self._average_precision = WeightedAP(truth, found)
-        self._sizes = SizeBins.of(cases, self.matches, score_thresh)
-        self._tissue_mm2 = np.array([case.tissue_mm2 for case in cases])
+        self._average_precision = WeightedAP(gt, pred)
+        self._sizes = SizeBins.of(slides, self.matches, score_thresh)
+        self._tissue_mm2 = np.array([slide.tissue_mm2 for slide in slides])
 
     def __call__(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         """(B, I) -> (B,) by name, rates in percent; NaN where one has no meaning."""
@@ -119,7 +252,7 @@ class _Statistics:
         }
 
     def result(self) -> dict[str, Any]:
-        """The figures that are no single number, each slide counting once, as plain JSON."""
+        """The metrics that are no single number, each slide counting once, as plain JSON."""
         once = np.ones((1, len(self._tissue_mm2)))
         right, wrong = self.matches.per_image(self._thresh)
         counts = {k: _plain(v[0]) for k, v in agreement(self.matches.num_objects, right + wrong).items()}
@@ -155,16 +288,13 @@ class _Statistics:
         return 100 * _ratio(2 * (weights @ right), weights @ (right + wrong + matches.num_objects))
 
 
-_FROC = {"per_slide": PER_SLIDE, "per_mm2": PER_MM2}
+def _by_bin(metric: str, bins: SizeBins, table: np.ndarray) -> dict[str, np.ndarray]:
+    return {f"{metric}_{name}_um": 100 * column for name, column in zip(bins.names, table.T, strict=True)}
 
 
-def _by_bin(figure: str, bins: SizeBins, table: np.ndarray) -> dict[str, np.ndarray]:
-    return {f"{figure}_{name}_um": 100 * column for name, column in zip(bins.names, table.T, strict=True)}
-
-
-def _circumstances(case: SlideCase) -> dict[str, Any]:
-    seconds = {} if case.seconds is None else {"seconds": round(case.seconds, 3)}
-    return {"patient": case.patient, "tissue_mm2": round(case.tissue_mm2, 4), **seconds}
+def _circumstances(slide: ScoredSlide) -> dict[str, Any]:
+    seconds = {} if slide.seconds is None else {"seconds": round(slide.seconds, 3)}
+    return {"patient": slide.patient, "tissue_mm2": round(slide.tissue_mm2, 4), **seconds}
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

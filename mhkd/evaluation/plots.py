@@ -11,8 +11,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mhkd.evaluation import froc
-from mhkd.evaluation.metrics import SlideFigures
+from mhkd.evaluation.matching import PER_MM2, PER_SLIDE, froc_curve
+from mhkd.evaluation.metrics import SlideMetrics
 from preprocess.base.files import atomic_path
 
 PLOTS = ("froc.png", "precision_recall.png", "bland_altman.png")
@@ -22,9 +22,9 @@ _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#
 _STYLES = ("-", "--", "-.", ":")
 
 
-def write_plots(folder: str | Path, figures: Mapping[str, SlideFigures]) -> list[Path]:
-    """Write ``PLOTS`` into ``folder``, atomically, with all models of ``figures`` in each."""
-    drawings = (draw_froc(figures), draw_precision_recall(figures), draw_bland_altman(figures))
+def write_plots(folder: str | Path, metrics: Mapping[str, SlideMetrics]) -> list[Path]:
+    """Write ``PLOTS`` into ``folder``, each atomically and with all models of ``metrics``; their paths."""
+    drawings = (draw_froc(metrics), draw_precision_recall(metrics), draw_bland_altman(metrics))
     paths = [Path(folder) / name for name in PLOTS]
     for path, drawing in zip(paths, drawings, strict=True):
         with atomic_path(path) as temporary:
@@ -32,18 +32,18 @@ def write_plots(folder: str | Path, figures: Mapping[str, SlideFigures]) -> list
     return paths
 
 
-def draw_froc(figures: Mapping[str, SlideFigures]) -> Figure:
+def draw_froc(metrics: Mapping[str, SlideMetrics]) -> Figure:
     """Share of the objects found against false detections per slide and per mm2 of tissue, at IoU 0.5."""
     drawing = Figure(figsize=(11, 4.5), layout="constrained")
     axes = drawing.subplots(1, 2, sharey=True)
-    for i, (name, one) in enumerate(figures.items()):
-        tissue_mm2 = sum(case.tissue_mm2 for case in one.cases)
-        for axis, amount in zip(axes, (len(one.cases), tissue_mm2), strict=True):
+    for i, (name, one) in enumerate(metrics.items()):
+        tissue_mm2 = sum(slide.tissue_mm2 for slide in one.slides)
+        for axis, amount in zip(axes, (len(one.slides), tissue_mm2), strict=True):
             if amount > 0:
-                false, share = froc.curve(one.matches, amount)
+                false, share = froc_curve(one.matches, amount)
                 axis.step(false, 100 * share, where="post", label=name, **_look(i))
                 _mark_threshold(axis, one, false, 100 * share, i)
-    for axis, unit, rates in zip(axes, ("slide", "mm2 of tissue"), (froc.PER_SLIDE, froc.PER_MM2), strict=True):
+    for axis, unit, rates in zip(axes, ("slide", "mm2 of tissue"), (PER_SLIDE, PER_MM2), strict=True):
         axis.set_xscale("symlog", linthresh=rates[0])
         axis.set_xlim(0, max(axis.get_xlim()[1], rates[-1]))
         axis.set(xlabel=f"false detections per {unit}", ylim=(0, 101))
@@ -55,12 +55,12 @@ def draw_froc(figures: Mapping[str, SlideFigures]) -> Figure:
     return drawing
 
 
-def draw_precision_recall(figures: Mapping[str, SlideFigures]) -> Figure:
+def draw_precision_recall(metrics: Mapping[str, SlideMetrics]) -> Figure:
     """Precision against recall at IoU 0.5, with the point of each model's threshold."""
     drawing = Figure(figsize=(5.5, 5), layout="constrained")
     axis = drawing.subplots()
-    for i, (name, one) in enumerate(figures.items()):
-        hits, misses = (table[0] for table in one.matches.cumulative(np.ones((1, len(one.cases)))))
+    for i, (name, one) in enumerate(metrics.items()):
+        hits, misses = (table[0] for table in one.matches.cumulative(np.ones((1, len(one.slides)))))
         recall = 100 * hits / max(int(one.matches.num_objects.sum()), 1)
         precision = 100 * hits / np.maximum(hits + misses, 1)
         axis.plot(recall, precision, label=name, **_look(i))
@@ -71,14 +71,14 @@ def draw_precision_recall(figures: Mapping[str, SlideFigures]) -> Figure:
     return drawing
 
 
-def draw_bland_altman(figures: Mapping[str, SlideFigures]) -> Figure:
+def draw_bland_altman(metrics: Mapping[str, SlideMetrics]) -> Figure:
     """Found minus true objects against their mean, a point a slide, with bias and limits of agreement; one panel a
     model."""
-    columns = min(3, max(len(figures), 1))
-    rows = math.ceil(max(len(figures), 1) / columns)
+    columns = min(3, max(len(metrics), 1))
+    rows = math.ceil(max(len(metrics), 1) / columns)
     drawing = Figure(figsize=(4.5 * columns, 3.8 * rows), layout="constrained")
     panels = drawing.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
-    for i, (name, one) in enumerate(figures.items()):
+    for i, (name, one) in enumerate(metrics.items()):
         right, wrong = one.matches.per_image(one.result["score_thresh"])
         found, true = right + wrong, one.matches.num_objects
         counts = one.result["counts"]
@@ -97,7 +97,7 @@ def draw_bland_altman(figures: Mapping[str, SlideFigures]) -> Figure:
         icc = "" if counts["icc"] is None else f", ICC(2,1) {counts['icc']:.3f}"
         panels[i].set(title=f"{name}{icc}", xlabel="mean of found and true objects of a slide")
         panels[i].axhline(0, color="grey", linewidth=0.5)
-    for panel in panels[len(figures) :]:
+    for panel in panels[len(metrics) :]:
         panel.set_visible(False)
     for panel in panels[::columns]:
         panel.set_ylabel("found - true")
@@ -108,7 +108,7 @@ def _look(i: int) -> dict[str, Any]:
     return {"color": _COLOURS[i % len(_COLOURS)], "linestyle": _STYLES[i % len(_STYLES)], "linewidth": 1.6}
 
 
-def _mark_threshold(axis: Axes, one: SlideFigures, x: np.ndarray, y: np.ndarray, i: int) -> None:
+def _mark_threshold(axis: Axes, one: SlideMetrics, x: np.ndarray, y: np.ndarray, i: int) -> None:
     """A ring where the model's threshold lies on its curve."""
     above = int((one.matches.thresholds() >= one.result["score_thresh"]).sum())
     if above:

@@ -1,12 +1,13 @@
-"""One slide to be scored: what is there, what was found, and what the figures are per."""
+"""One slide to be scored: its true boxes, its detections, and what the metrics are per."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mhkd.evaluation.ground_truth import GroundTruth
+import numpy as np
+
 from mhkd.structures import SlideDetections
 from preprocess.annotations import read_annotations
 from preprocess.annotations.class_map import AS_ANNOTATED, ClassMap, spread_ignored
@@ -19,23 +20,85 @@ BOX_RULE = BoxRule()  # an object with less than half of it on the slide need no
 
 
 @dataclass(frozen=True)
-class SlideCase:
-    """One slide: its name and patient, micrometres per level-0 pixel, tissue, true objects and detections.
+class GroundTruth:
+    """M true boxes of one image (a slide, or a tile).
 
-    found: all detections, also weak ones, since AP and FROC look at every threshold. seconds: of the search, None
-    where it was not timed.
+    Attributes:
+        boxes_l0: (M, 4) float64 xyxy, level-0 pixels.
+        labels: (M,) int64, indices into the model's classes.
+        ignore: (M,) bool, objects that need not be found and that cost nothing when found, such as one that a tile's
+            edge cuts to a sliver.
+    """
+
+    boxes_l0: np.ndarray
+    labels: np.ndarray
+    ignore: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @classmethod
+    def of(
+        cls, boxes_l0: object, names: Sequence[str], class_names: Sequence[str], ignore: Sequence[bool] | None = None
+    ) -> GroundTruth:
+        """From boxes, (M, 4) xyxy in level-0 pixels or empty, and the ``names`` of their M classes.
+
+        Names that differ in case alone are one, unless the model tells such classes apart.
+
+        Raises:
+            UserError: the model does not know one of ``names``.
+        """
+        index = {name.casefold(): i for i, name in enumerate(class_names)}
+        key = str.casefold if len(index) == len(class_names) else str
+        index = {key(name): i for i, name in enumerate(class_names)}
+        unknown = sorted({name for name in names if key(name) not in index})
+        if unknown:
+            known = ", ".join(map(repr, class_names))
+            raise UserError(
+                f"annotated as {', '.join(map(repr, unknown))}, but the model knows {known}",
+                remedy="map them to what it was trained on: --class-map with lines like 'glom: Glomerulus'",
+            )
+        return cls(
+            np.asarray(boxes_l0, dtype=np.float64).reshape(-1, 4),
+            np.array([index[key(name)] for name in names], dtype=np.int64),
+            np.zeros(len(names), dtype=bool) if ignore is None else np.asarray(ignore, dtype=bool),
+        )
+
+    def select(self, chosen: np.ndarray) -> GroundTruth:
+        """Those that ``chosen``, indices or a mask of M, picks."""
+        return GroundTruth(self.boxes_l0[chosen], self.labels[chosen], self.ignore[chosen])
+
+
+@dataclass(frozen=True)
+class ScoredSlide:
+    """One slide with what is there and what was detected.
+
+    Attributes:
+        mpp: micrometres per level-0 pixel.
+        detections: all of them, also weak ones, since AP and FROC look at every threshold.
+        seconds: of the search, None where it was not timed.
     """
 
     name: str
     patient: str
     mpp: float
     tissue_mm2: float
-    truth: GroundTruth
-    found: SlideDetections
+    ground_truth: GroundTruth
+    detections: SlideDetections
     seconds: float | None = None
 
+    def of_class(self, label: int) -> ScoredSlide:
+        """As if ``label``, an index into the model's classes, were the only class."""
+        gt, pred = self.ground_truth, self.detections
+        return replace(self, ground_truth=gt.select(gt.labels == label), detections=pred.select(pred.labels == label))
 
-def truth_of(
+
+def by_name(slides: Sequence[ScoredSlide]) -> tuple[dict[str, GroundTruth], dict[str, SlideDetections]]:
+    """True boxes and detections of ``slides``, each by the slide's name."""
+    return {slide.name: slide.ground_truth for slide in slides}, {slide.name: slide.detections for slide in slides}
+
+
+def read_ground_truth(
     slide: Slide,
     annotation: str | Path,
     class_names: Sequence[str],
@@ -43,11 +106,16 @@ def truth_of(
     classes: ClassMap = AS_ANNOTATED,
     origin: str | None = None,
 ) -> GroundTruth:
-    """The boxes of the objects that the file ``annotation`` outlines on ``slide``.
+    """The boxes of the objects that the file ``annotation`` outlines on ``slide``, in level-0 pixels.
 
-    classes: which annotations count, as what. origin: where their coordinates count from, see
-    ``preprocess.annotations.origin``. Raises UserError where the file is not readable, the model does not know one
-    of its classes, or ``origin`` is missing and needed.
+    Args:
+        class_names: those of the model, in the order of its labels.
+        classes: which annotations count, as what.
+        origin: where their coordinates count from, see ``preprocess.annotations.origin``.
+
+    Raises:
+        UserError: the file is not readable, the model does not know one of its classes, or ``origin`` is missing and
+            needed.
     """
     mapped = classes.apply(read_annotations(Path(annotation), slide)).annotations
     annotations = without_doubles(to_slide_frame(mapped, slide, origin))

@@ -1,4 +1,4 @@
-"""A detector over the whole slides of a split: stitched AP, F1 at a threshold fixed beforehand, FROC, counts."""
+"""A detector over whole slides, of a split or group by group: stitched AP, F1 at a fixed threshold, FROC, counts."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from typing import Any
 import pandas as pd
 
 from mhkd.deploy.detector import choose_threshold
-from mhkd.evaluation.ground_truth import GroundTruth
 from mhkd.evaluation.matching import best_f1_thresh, match_all
-from mhkd.evaluation.metrics import DRAWS, SlideFigures
-from mhkd.evaluation.scored_slide import SlideCase, truth_of
+from mhkd.evaluation.metrics import DRAWS, SlideMetrics, score
+from mhkd.evaluation.scored_slide import GroundTruth, ScoredSlide, by_name, read_ground_truth
 from mhkd.structures import SlideDetections
 from preprocess.annotations.class_map import AS_ANNOTATED, ClassMap
 from preprocess.base.console import progress
@@ -27,6 +26,7 @@ from preprocess.tiles.manifest import Manifest
 from preprocess.tissue.mask import TissueMask
 
 VALIDATED = "best F1 on val"
+_COLUMNS = ("images", "objects", "AP50", "F1", "centre_F1", "recall", "precision", "missed", "false")
 
 Predict = Callable[[Slide], SlideDetections]
 
@@ -43,49 +43,65 @@ def evaluate_slides(
     stored_origin: str | None = None,
     draws: int = DRAWS,
     description: str = "slides",
-) -> SlideFigures:
+) -> SlideMetrics:
     """``predict`` scored on the annotated slides of ``split``.
 
-    slides: a table as ``read_slides_csv`` gives it. classes: which annotations count, as what. score_thresh: where F1
-    is taken and objects are counted; by default the threshold that is best on the split ``val``. Where there is no such
-    split or it is the one evaluated, ``stored_thresh``, that of the model's file (``stored_origin``: how it was
-    chosen), or 0.5. draws: of the bootstrap by
-    patient. Slides without an annotation file are counted, not scored. Raises UserError where the split has no
-    annotated slide, or a slide or annotation is not readable: an average over fewer slides would pass for another
-    figure.
+    Slides without an annotation file are counted, not scored.
+
+    Args:
+        predict: gives all detections of a slide in level-0 pixels, weak ones too.
+        slides: a table as ``read_slides_csv`` gives it.
+        class_names: those of the model, in the order of its labels.
+        classes: which annotations count, as what.
+        score_thresh: where F1 is taken and objects are counted; by default the threshold that is best on the split
+            ``val``. Where there is no such split or it is the one evaluated, it is ``stored_thresh``, or else 0.5.
+        stored_thresh: that of the model's file, and ``stored_origin`` how it was chosen.
+        draws: of the bootstrap by patient.
+        description: what the progress bar calls the model.
+
+    Raises:
+        UserError: the split has no annotated slide, or a slide or annotation is not readable: an average over fewer
+            slides would pass for another result.
     """
     rows = annotated_slides(slides, split)
     val = slides.iloc[:0] if split == "val" or score_thresh is not None else _with_annotation(slides, "val")
     # Before the long work, so that errors come early.
-    cases, val_cases = read_cases(rows, class_names, classes), read_cases(val, class_names, classes)
+    blank, blank_val = (read_scored_slides(part, class_names, classes) for part in (rows, val))
     thresh, origin = choose_threshold(score_thresh, stored_thresh, stored_origin)
-    if val_cases:
-        best = thresh_of(predict_slides(predict, val, val_cases, f"{description}, val"))
+    if blank_val:
+        best = thresh_of(predict_slides(predict, val, blank_val, f"{description}, val"))
         thresh, origin = (thresh, origin) if best is None else (best, VALIDATED)
-    found = predict_slides(predict, rows, cases, f"{description}, {split}")
-    figures = SlideFigures.of(found, thresh, draws=draws)
+    scored = predict_slides(predict, rows, blank, f"{description}, {split}")
+    metrics = SlideMetrics.of(scored, thresh, draws=draws)
     return replace(
-        figures,
-        result=figures.result
+        metrics,
+        result=metrics.result
         | {
             "score_thresh_origin": origin,
-            "seconds_per_slide": round(statistics.median(case.seconds or 0.0 for case in found), 3),
+            "seconds_per_slide": round(statistics.median(slide.seconds or 0.0 for slide in scored), 3),
             "num_slides_without_annotation": int((slides["split"] == split).sum()) - len(rows),
         },
     )
 
 
-def thresh_of(cases: Sequence[SlideCase]) -> float | None:
-    """The score threshold with the highest F1 (IoU 0.5, one to one) over ``cases``; None without a hit."""
-    truth, found = {case.name: case.truth for case in cases}, {case.name: case.found for case in cases}
-    return best_f1_thresh(match_all(truth, found))
+def thresh_of(scored: Sequence[ScoredSlide]) -> float | None:
+    """The score threshold with the highest F1 (IoU 0.5, one to one) over ``scored``; None without a hit."""
+    return best_f1_thresh(match_all(*by_name(scored)))
 
 
 def evaluated_cohort(
     table: str | Path, manifest: Manifest | None, class_map: str | Path | None = None
 ) -> tuple[pd.DataFrame, ClassMap]:
-    """The slides of ``table`` and the classes that count: as the file ``class_map`` says, or else as the tiles that
-    were made from it have them, if any."""
+    """The slides of ``table`` and the classes that count.
+
+    Args:
+        table: a slides.csv.
+        manifest: the tiles that were made from it, whose splits, patients and classes fill what is not given.
+        class_map: a YAML file of classes, which goes before those of the tiles.
+
+    Raises:
+        UserError: the table or the class map cannot be read.
+    """
     slides = read_slides_csv(table)
     classes = AS_ANNOTATED if class_map is None else ClassMap.read(class_map)
     if manifest is None:
@@ -102,7 +118,11 @@ def fill_splits(slides: pd.DataFrame, tiles: pd.DataFrame) -> pd.DataFrame:
 
 
 def annotated_slides(slides: pd.DataFrame, split: str) -> pd.DataFrame:
-    """The rows of ``split`` that have an annotation file; UserError if there is none."""
+    """The rows of ``split`` that have an annotation file.
+
+    Raises:
+        UserError: there is none.
+    """
     rows = _with_annotation(slides, split)
     if rows.empty:
         raise UserError(
@@ -112,41 +132,46 @@ def annotated_slides(slides: pd.DataFrame, split: str) -> pd.DataFrame:
     return rows
 
 
-def read_cases(rows: pd.DataFrame, class_names: Sequence[str], classes: ClassMap = AS_ANNOTATED) -> list[SlideCase]:
-    """The annotated slides of ``rows`` with nothing found yet; opens every slide, so that a bad one is found early."""
-    cases = []
+def read_scored_slides(
+    rows: pd.DataFrame, class_names: Sequence[str], classes: ClassMap = AS_ANNOTATED
+) -> list[ScoredSlide]:
+    """The annotated slides of ``rows`` without detections yet.
+
+    Raises:
+        UserError: a slide or an annotation is not readable; every slide is opened, so that this comes early.
+    """
+    scored = []
     for row in rows.itertuples(index=False):
         with _open(row) as slide:
             origin = getattr(row, "origin", None)
-            truth = truth_of(
+            gt = read_ground_truth(
                 slide, row.annotation, class_names, classes=classes, origin=None if pd.isna(origin) else origin
             )
             patient = slide.name if pd.isna(row.patient) else str(row.patient)
             area_mm2 = TissueMask.of(slide).area_um2() / 1e6
-            cases.append(SlideCase(slide.name, patient, slide.mpp, area_mm2, truth, SlideDetections.empty(class_names)))
-    return cases
+            scored.append(ScoredSlide(slide.name, patient, slide.mpp, area_mm2, gt, SlideDetections.empty(class_names)))
+    return scored
 
 
 def read_truth(
     rows: pd.DataFrame, class_names: Sequence[str], classes: ClassMap = AS_ANNOTATED
 ) -> dict[str, GroundTruth]:
     """The true boxes of the annotated slides of ``rows``, by slide name."""
-    return {case.name: case.truth for case in read_cases(rows, class_names, classes)}
+    return {slide.name: slide.ground_truth for slide in read_scored_slides(rows, class_names, classes)}
 
 
 def predict_slides(
-    predict: Predict, rows: pd.DataFrame, cases: Sequence[SlideCase], description: str
-) -> list[SlideCase]:
-    """``cases``, those of ``rows``, with what was found in them and the seconds that took, opening and reading
-    included."""
+    predict: Predict, rows: pd.DataFrame, scored: Sequence[ScoredSlide], description: str
+) -> list[ScoredSlide]:
+    """``scored``, those of ``rows``, with their detections and the seconds that took, opening and reading included."""
     filled = []
-    for row, case in progress(
-        zip(rows.itertuples(index=False), cases, strict=True), total=len(rows), description=description, unit="slide"
+    for row, one in progress(
+        zip(rows.itertuples(index=False), scored, strict=True), total=len(rows), description=description, unit="slide"
     ):
         start = time.perf_counter()
         with _open(row) as slide:
-            found = predict(slide)
-        filled.append(replace(case, found=found, seconds=time.perf_counter() - start))
+            detections = predict(slide)
+        filled.append(replace(one, detections=detections, seconds=time.perf_counter() - start))
     return filled
 
 
@@ -156,3 +181,46 @@ def _with_annotation(slides: pd.DataFrame, split: str) -> pd.DataFrame:
 
 def _open(row: Any) -> Slide:
     return Slide.open(row.slide, mpp=None if pd.isna(row.mpp) else float(row.mpp))
+
+
+def evaluate_groups(
+    predict: Predict,
+    slides: pd.DataFrame,
+    columns: Sequence[str],
+    class_names: Sequence[str],
+    classes: ClassMap,
+    score_thresh: float,
+) -> tuple[pd.DataFrame, float | None]:
+    """``predict`` scored on each group of annotated slides with the same values in ``columns``.
+
+    Args:
+        slides: a table as ``read_slides_csv`` gives it.
+        class_names: those of the model, in the order of its labels.
+        classes: which annotations count, as what.
+
+    Returns:
+        One row per group, rates in percent, NaN where one has no meaning, with the numbers of objects that were
+        ``missed`` and of ``false`` detections at ``score_thresh`` (IoU 0.5); and the threshold that would be best on
+        all groups, for those who evaluate validation slides.
+
+    Raises:
+        UserError: a column is missing, no slide is annotated, or a slide or annotation is not readable.
+    """
+    absent = [column for column in columns if column not in slides]
+    if absent:
+        raise UserError(f"the table has no column {absent[0]}", remedy="name columns of the table")
+    rows = slides[slides["annotation"].notna()].reset_index(drop=True)
+    if rows.empty:
+        raise UserError("no slide has an annotation", remedy="fill the column annotation of the table")
+    scored = predict_slides(predict, rows, read_scored_slides(rows, class_names, classes), "slides")
+    table = []
+    for names, members in rows.groupby(list(columns), sort=False, dropna=False):
+        metrics = score([scored[index] for index in members.index], score_thresh)
+        table.append({**dict(zip(columns, names, strict=True)), **_row(metrics, len(members))})
+    return pd.DataFrame(table, columns=[*columns, *_COLUMNS]), thresh_of(scored)
+
+
+def _row(metrics: dict[str, Any], num_slides: int) -> dict[str, Any]:
+    right, true = metrics["true_positives"], metrics["num_objects"]
+    rates = {name: metrics[name] for name in ("AP50", "F1", "centre_F1", "recall", "precision")}
+    return {"images": num_slides, "objects": true, **rates, "missed": true - right, "false": metrics["false_positives"]}

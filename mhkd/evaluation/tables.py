@@ -115,7 +115,7 @@ def confusion_tables(models: Mapping[str, Mapping[str, Any]]) -> str:
 
 def comparison(models: Mapping[str, Any], differences: Mapping[str, Mapping[str, Any]]) -> str:
     """The last of ``models`` against each of the others, by AP on stitched slides; empty where there is no such
-    figure. differences: as ``mhkd.evaluation.comparison`` gives them."""
+    figure. differences: as ``mhkd.evaluation.metrics.compare_last`` gives them."""
     found = {name: entry["AP"] for name, entry in differences.items()}
     if not found or any(entry["difference"] is None for entry in found.values()):
         return ""

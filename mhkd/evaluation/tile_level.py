@@ -10,7 +10,7 @@ import numpy as np
 
 from mhkd.deploy.detector import Detector, detect
 from mhkd.evaluation.coco import coco_scores
-from mhkd.evaluation.ground_truth import GroundTruth
+from mhkd.evaluation.scored_slide import GroundTruth
 from mhkd.structures import SlideDetections
 from preprocess.base.console import progress
 from preprocess.base.errors import UserError

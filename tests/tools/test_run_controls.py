@@ -37,9 +37,9 @@ def modified(folder: Path) -> dict[str, int]:
 
 def test_controls_make_a_table_and_are_not_run_twice(slides_csv, tiles, tmp_path, capsys):
     output = tmp_path / "controls"
-    assert run(slides_csv, tiles, output, "--controls", "teacher,as_is,strict,phases1234") == 0
+    assert run(slides_csv, tiles, output, "--controls", "teacher,untrained,strict,phases1234") == 0
     printed = capsys.readouterr().out
-    for name, iterations in {"teacher": 4, "as_is": 0, "strict": 4, "phases1234": 4}.items():
+    for name, iterations in {"teacher": 4, "untrained": 0, "strict": 4, "phases1234": 4}.items():
         assert f"| {name} |" in printed
         result = json.loads((output / name / "seed1" / "result.json").read_text())
         assert (result["iterations"], result["scores"]["num_objects"]) == (iterations, 5)
@@ -48,7 +48,7 @@ def test_controls_make_a_table_and_are_not_run_twice(slides_csv, tiles, tmp_path
         "teacher": True,
         "strict": True,
         "phases1234": True,
-        "as_is": False,
+        "untrained": False,
     }
     assert {path.name for path in (output / "phases1234" / "seed1").glob("*/")} == {
         "basic",

@@ -1,4 +1,4 @@
-"""The house rules that no linter knows: file sizes, mirrored tests, repeated lines, machine paths, shallow configs."""
+"""The house rules that no linter knows: file sizes, mirrored tests, repeated lines, paths, shallow configs."""
 
 from __future__ import annotations
 
@@ -13,16 +13,21 @@ from preprocess.base.console import EXIT_ERROR, EXIT_OK, HelpFormatter, run_main
 ROOMS = ("mhkd", "preprocess", "configs", "tools", "tests", "docs", "requirements", ".ci")
 TEXT = {".py", ".md", ".cfg", ".toml", ".in", ".lock", ".yaml", ".yml", ""}
 MAX_LINES, MAX_TOOL_LINES, MAX_BASE_DEPTH = 400, 110, 3
-WINDOW, MAX_REPEATED = 6, 0.03
+WINDOW, MAX_REPEATED = 6, 0.02
 MACHINE_PATH = re.compile(r"(?<![\w.:/>}])/(?:work|home|root|tmp|Users|mnt|srv|scratch)/\w")
 REGISTRY_HOST = re.compile(r"(?:pypi|pythonhosted|npmjs|anaconda|debian)\.org|--(?:extra-)?index-url|--find-link[s]")
+OWN_PATH = re.compile(rf"(?<![\w./~$}}>)-])(?:{'|'.join(map(re.escape, ROOMS))})/[\w./*-]*")
+OWN_MODULE = re.compile(r"(?<![\w./-])((?:mhkd|preprocess|tools)(?:\.\w+)+)")
+LINK = re.compile(r"\]\((?!\w+:)([^)#\s]+)")
 Finding = tuple[str, str]  # "file:line", reason
 
 
 def house_files(root: Path) -> list[Path]:
-    """The project's own text files: what stands in its rooms, and at the top."""
+    """The project's own text files: what stands in its rooms, and at the top (but .git, a file in a work tree)."""
     inside = (path for room in ROOMS for path in (root / room).rglob("*") if "__pycache__" not in path.parts)
-    return sorted(path for path in (*inside, *root.glob("*")) if path.is_file() and path.suffix in TEXT)
+    return sorted(
+        path for path in (*inside, *root.glob("*")) if path.is_file() and path.suffix in TEXT and path.name != ".git"
+    )
 
 
 def check_sizes(root: Path) -> Iterator[Finding]:
@@ -39,6 +44,39 @@ def check_machine(root: Path) -> Iterator[Finding]:
             for pattern, what in ((MACHINE_PATH, "a path of one machine"), (REGISTRY_HOST, "a package registry")):
                 if match := pattern.search(line):
                     yield f"{path.relative_to(root)}:{number}", f"names {what}: {match[0]}"
+
+
+def check_names(root: Path) -> Iterator[Finding]:
+    """Paths, links and modules that texts name exist, but for those of the past (CHANGELOG.md) and those of tests.
+
+    In a path a part in capitals stands for any name, as in ``configs/NAME/teacher.yaml``.
+    """
+    for path in house_files(root):
+        if path.name == "CHANGELOG.md" or path.is_relative_to(root / "tests"):
+            continue
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            names = [name.rstrip("./-") for name in OWN_PATH.findall(line)]
+            missing = [name for name in names if not any(root.glob(re.sub(r"\b[A-Z_]{2,}(?=/|$)", "*", name)))]
+            if path.suffix == ".md":
+                missing += [link for link in LINK.findall(line) if not (path.parent / link).exists()]
+                missing += [name for name in OWN_MODULE.findall(line) if not _is_defined(root, name.split("."))]
+            yield from (
+                (f"{path.relative_to(root)}:{number}", f"names {name}, which does not exist")
+                for name in dict.fromkeys(missing)
+            )
+
+
+def _is_defined(root: Path, parts: list[str]) -> bool:
+    """Whether ``parts`` are a package, a module, or a module and a name that its code begins a line with."""
+    for size in range(len(parts), 0, -1):
+        place, rest = root.joinpath(*parts[:size]), parts[size:]
+        module = place.with_name(f"{place.name}.py")
+        if module.is_file():
+            defined = rf"^(?:(?:def|class) )?{rest[0]}\b" if rest else ""
+            return re.search(defined, module.read_text(encoding="utf-8"), re.MULTILINE) is not None
+        if place.is_dir():
+            return not rest
+    return False
 
 
 def check_mirror(root: Path) -> Iterator[Finding]:
@@ -67,7 +105,7 @@ def _base_faults(path: Path, depth: int) -> Iterator[str]:
 
 
 def check_repeats(root: Path) -> Iterator[Finding]:
-    """Runs of six lines that stand twice, once they are more than 3 % of the code (imports and blanks aside)."""
+    """Runs of six lines that stand twice, once they are more than 2 % of the code (imports and blanks aside)."""
     places: dict[tuple[str, ...], list[list[tuple[Path, int]]]] = defaultdict(list)
     total = 0
     for room in ("mhkd", "preprocess", "tools"):
@@ -91,7 +129,7 @@ def check_repeats(root: Path) -> Iterator[Finding]:
             )
 
 
-CHECKS = (check_sizes, check_machine, check_mirror, check_configs, check_repeats)
+CHECKS = (check_sizes, check_machine, check_names, check_mirror, check_configs, check_repeats)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -22,8 +22,8 @@ FINE = [
     *TEACHERS,
     run("strict", 1, 6, 60.0),
     run("strict", 2, 6, 64.0),
-    run("as_is", 1, 6, 50.0),
-    run("as_is", 2, 6, 52.0),
+    run("untrained", 1, 6, 50.0),
+    run("untrained", 2, 6, 52.0),
 ]
 COARSE = [*TEACHERS, run("strict", 1, 12, 40.0)]
 
@@ -41,7 +41,7 @@ def tables(tmp_path) -> list[Path]:
 
 def test_figures_worked_out_by_hand(tables):
     points = read_resolution(tables).points.set_index(["control", "um/px"])
-    assert list(points.index) == [("teacher", 3), ("as_is", 6), ("strict", 6), ("strict", 12)]
+    assert list(points.index) == [("teacher", 3), ("untrained", 6), ("strict", 6), ("strict", 12)]
     strict = points.loc[("strict", 6)]
     assert (strict["seeds"], strict["AP"], strict["AP sd"]) == (2, 62.0, pytest.approx(8**0.5))
     assert (strict["AP low"], strict["AP high"], strict["centre_F1"]) == (52.0, 74.0, 66.0)
@@ -51,10 +51,10 @@ def test_figures_worked_out_by_hand(tables):
 
 
 def test_what_was_not_run_is_said(tables):
-    controls = ["teacher", "as_is", "strict", "phases1234"]
+    controls = ["teacher", "untrained", "strict", "phases1234"]
     resolution = read_resolution(tables, controls)
     assert resolution.missing == (
-        "HR teacher as it is, on LR at 12 um/px",
+        "HR teacher on LR, untrained at 12 um/px",
         "LR baseline, strict at 12 um/px (1 of 2 seeds)",
         "MHKD student (u = s) at 6 um/px",
         "MHKD student (u = s) at 12 um/px",

@@ -38,14 +38,14 @@ def test_every_point_is_drawn(resolution):
 
 def test_scales_are_joined_only_where_they_are_neighbours(tmp_path):
     tables = [
-        write(tmp_path / "s2", [*TEACHERS, run("strict", 1, 6, 60), run("as_is", 1, 6, 40)]),
-        write(tmp_path / "s4", [run("as_is", 1, 12, 20)]),
+        write(tmp_path / "s2", [*TEACHERS, run("strict", 1, 6, 60), run("untrained", 1, 6, 40)]),
+        write(tmp_path / "s4", [run("untrained", 1, 12, 20)]),
         write(tmp_path / "s8", [run("strict", 1, 24, 30)]),
     ]
-    panel = draw(read_resolution(tables, ["teacher", "as_is", "strict"])).axes[0]
+    panel = draw(read_resolution(tables, ["teacher", "untrained", "strict"])).axes[0]
     lines = [np.asarray(line.get_ydata(), float) for line in panel.lines if len(line.get_xdata()) == 4]
-    _, as_is, strict = lines
-    assert as_is == pytest.approx([67, 40, 20, np.nan], nan_ok=True)  # from the teacher, which it is at 3 um/px
+    _, untrained, strict = lines
+    assert untrained == pytest.approx([67, 40, 20, np.nan], nan_ok=True)  # from the teacher, which it is at 3 um/px
     assert strict == pytest.approx([np.nan, 60, np.nan, 30], nan_ok=True)
 
 

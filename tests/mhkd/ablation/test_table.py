@@ -21,7 +21,7 @@ def phases(name: str, *overrides: str):
     return phase_configs(cfg)
 
 
-@pytest.mark.parametrize("name", [name for name in CONTROLS if name != "as_is"])
+@pytest.mark.parametrize("name", [name for name in CONTROLS if name != "untrained"])
 def test_every_control_is_given_its_budget_and_start(name):
     control, found = CONTROLS[name], phases(name)
     budget = {"teacher": 90, "independent": 150}.get(name, 60)
@@ -108,8 +108,8 @@ def test_shifted_pyramids_go_with_half_the_input():
 
 
 def test_as_is_has_no_iterations():
-    assert recipe().budget(CONTROLS["as_is"]) == 0
-    assert CONTROLS["as_is"].factor(8) == 8
+    assert recipe().budget(CONTROLS["untrained"]) == 0
+    assert CONTROLS["untrained"].factor(8) == 8
 
 
 def test_overrides_reach_students_and_may_not_change_the_iterations():

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mhkd.evaluation.coco import WeightedAP, coco_scores
-from mhkd.evaluation.ground_truth import GroundTruth
+from mhkd.evaluation.scored_slide import GroundTruth
 from mhkd.structures import SlideDetections
 
 NAMES = ("glomerulus", "other")

@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mhkd.evaluation.failures import FALSE, KINDS, LOOSE, MISSED, find_failures
-from mhkd.evaluation.ground_truth import GroundTruth
-from mhkd.evaluation.metrics import SlideFigures
-from mhkd.evaluation.scored_slide import SlideCase
+from mhkd.evaluation.failures import FALSE, KINDS, LOOSE, MISSED, list_failures
+from mhkd.evaluation.metrics import SlideMetrics
+from mhkd.evaluation.scored_slide import GroundTruth, ScoredSlide
 from mhkd.structures import SlideDetections
 
 NAMES = ("glomerulus", "scar")
@@ -18,24 +17,24 @@ def box(x, y=0.0, width=100.0, height=100.0):
     return [x, y, x + width, y + height]
 
 
-def case_of(name, truth, found):
+def slide_of(name, truth, found):
     """truth: (box, label, ignore) each; found: (box, label, score) each."""
     boxes, labels, ignore = zip(*truth, strict=True) if truth else ((), (), ())
     gt = GroundTruth.of(list(boxes), [NAMES[label] for label in labels], NAMES, ignore)
     boxes, labels, scores = zip(*found, strict=True) if found else ((), (), ())
-    return SlideCase(name, name, 0.5, 1.0, gt, SlideDetections(boxes, scores, labels, NAMES))
+    return ScoredSlide(name, name, 0.5, 1.0, gt, SlideDetections(boxes, scores, labels, NAMES))
 
 
-def failures_of(*cases, thresh=0.5):
-    return find_failures(SlideFigures.of(cases, thresh, draws=0))
+def failures_of(*slides, thresh=0.5):
+    return list_failures(SlideMetrics.of(slides, thresh, draws=0))
 
 
-def told(failures, kind):
+def causes(failures, kind):
     return [(one.cause, one.score, round(one.iou, 2)) for one in failures if one.kind == kind]
 
 
 def test_false_detections_surest_first_with_their_cause():
-    case = case_of(
+    scored = slide_of(
         "a",
         [(box(0), 0, False), (box(1000), 1, False), (box(2000), 0, False), (box(3000), 0, True)],
         [
@@ -48,7 +47,7 @@ def test_false_detections_surest_first_with_their_cause():
             (box(6000), 0, 0.4),  # below the threshold: none either
         ],
     )
-    assert told(failures_of(case), FALSE) == [
+    assert causes(failures_of(scored), FALSE) == [
         ("nothing there", 0.99, 0.0),
         ("double", 0.8, 0.67),
         ("too loose", 0.7, 0.33),
@@ -57,7 +56,7 @@ def test_false_detections_surest_first_with_their_cause():
 
 
 def test_missed_objects_the_least_seen_and_largest_first_with_their_cause():
-    case = case_of(
+    scored = slide_of(
         "a",
         [
             (box(0), 0, False),  # weakly found
@@ -76,8 +75,8 @@ def test_missed_objects_the_least_seen_and_largest_first_with_their_cause():
             (box(6010), 0, 0.9),
         ],
     )
-    failures = failures_of(case)
-    assert told(failures, MISSED) == [
+    failures = failures_of(scored)
+    assert causes(failures, MISSED) == [
         ("not seen", None, 0.0),
         ("not seen", None, 0.0),
         ("other class", None, 0.0),
@@ -92,37 +91,37 @@ def test_missed_objects_the_least_seen_and_largest_first_with_their_cause():
 
 
 def test_boxes_that_fit_badly_the_loosest_first():
-    case = case_of(
+    scored = slide_of(
         "a",
         [(box(x), 0, False) for x in (0, 1000, 2000)],
         [(box(20), 0, 0.9), (box(1030), 0, 0.8), (box(2001), 0, 0.7)],
     )
-    assert told(failures_of(case), LOOSE) == [("", 0.8, 0.54), ("", 0.9, 0.67)]
+    assert causes(failures_of(scored), LOOSE) == [("", 0.8, 0.54), ("", 0.9, 0.67)]
 
 
 def test_equal_failures_are_ordered_by_slide_and_place():
     found = [(box(900, 50), 0, 0.9), (box(100, 50), 0, 0.9), (box(500, 20), 0, 0.9)]
-    failures = failures_of(case_of("b", [], found), case_of("a", [], found[::-1]))
-    places = [(one.case.name, one.box_l0[0]) for one in failures]
+    failures = failures_of(slide_of("b", [], found), slide_of("a", [], found[::-1]))
+    places = [(one.slide.name, one.box_l0[0]) for one in failures]
     assert places == [(name, x) for name in "ab" for x in (500, 100, 900)]
 
 
 def test_a_perfect_detector_has_none():
     truth = [(box(0), 0, False), (box(1000), 1, False)]
-    assert failures_of(case_of("a", truth, [(one, label, 0.9) for one, label, _ in truth])) == []
-    assert failures_of(case_of("a", [], [])) == []
+    assert failures_of(slide_of("a", truth, [(one, label, 0.9) for one, label, _ in truth])) == []
+    assert failures_of(slide_of("a", [], [])) == []
 
 
 @pytest.mark.parametrize("thresh", [0.1, 0.5, 0.85])
 def test_there_are_as_many_as_the_figures_count(thresh):
     rng = np.random.default_rng(0)
-    cases = []
+    slides = []
     for name in "abc":
         boxes = [box(*xy) for xy in rng.uniform(0, 1500, (30, 2))]
         seen = [(np.add(one, rng.normal(0, 15, 4)), 0, rng.uniform(0, 1)) for one in boxes[:25]]
-        cases.append(case_of(name, [(one, 0, i % 7 == 0) for i, one in enumerate(boxes)], seen))
-    figures = SlideFigures.of(cases, thresh, draws=0)
-    counts, kinds = figures.result, [one.kind for one in find_failures(figures)]
+        slides.append(slide_of(name, [(one, 0, i % 7 == 0) for i, one in enumerate(boxes)], seen))
+    metrics = SlideMetrics.of(slides, thresh, draws=0)
+    counts, kinds = metrics.result, [one.kind for one in list_failures(metrics)]
     assert kinds.count(FALSE) == counts["false_positives"]
     assert kinds.count(MISSED) == counts["num_objects"] - counts["true_positives"]
     assert kinds == sorted(kinds, key=KINDS.index)

@@ -7,11 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mhkd.evaluation.failure_sheet import SIDE_PX
-from mhkd.evaluation.gallery import gallery_columns, write_gallery
-from mhkd.evaluation.ground_truth import GroundTruth
-from mhkd.evaluation.metrics import SlideFigures
-from mhkd.evaluation.scored_slide import SlideCase
+from mhkd.evaluation.gallery import SIDE_PX, gallery_columns, write_gallery
+from mhkd.evaluation.metrics import SlideMetrics
+from mhkd.evaluation.scored_slide import GroundTruth, ScoredSlide
 from mhkd.structures import SlideDetections
 from preprocess.base.errors import UserError
 from preprocess.slides.table import read_slides_csv
@@ -35,14 +33,14 @@ def cohort(tmp_path):
     loose[3, 2] += 80
     truth = GroundTruth.of(boxes, NAMES * len(boxes), NAMES)
 
-    def case(name, found, scores):
-        return SlideCase(name, name, 0.5, 1.0, truth, SlideDetections(found, scores, np.zeros(len(scores)), NAMES))
+    def scored(name, found, scores):
+        return ScoredSlide(name, name, 0.5, 1.0, truth, SlideDetections(found, scores, np.zeros(len(scores)), NAMES))
 
-    cases = [
-        case("a", np.concatenate((boxes[1:], EMPTY)), np.array([0.9] * 5 + [0.7, 0.8])),
-        case("b", loose, np.full(6, 0.9)),
+    slides = [
+        scored("a", np.concatenate((boxes[1:], EMPTY)), np.array([0.9] * 5 + [0.7, 0.8])),
+        scored("b", loose, np.full(6, 0.9)),
     ]
-    return read_slides_csv(tmp_path / "slides.csv"), {"m": SlideFigures.of(cases, 0.5, draws=0)}
+    return read_slides_csv(tmp_path / "slides.csv"), {"m": SlideMetrics.of(slides, 0.5, draws=0)}
 
 
 def rgb(path):
@@ -66,8 +64,8 @@ def is_near(pixel, colour):
 
 
 def test_the_planted_errors_are_on_the_sheets_of_their_source(cohort, tmp_path):
-    slides, figures = cohort
-    written = write_gallery(tmp_path, figures, slides, {"m": 4.0}, by=["source", "stain"])
+    slides, metrics = cohort
+    written = write_gallery(tmp_path, metrics, slides, {"m": 4.0}, by=["source", "stain"])
     assert [path.name for path in written] == [
         *("gallery.csv", "m.one-PAS.false.png", "m.one-PAS.missed.png", "m.two-none.loose.png")
     ]
@@ -97,8 +95,8 @@ def test_the_planted_errors_are_on_the_sheets_of_their_source(cohort, tmp_path):
 
 
 def test_boxes_are_drawn_where_they_lie(cohort, tmp_path):
-    slides, figures = cohort
-    written = write_gallery(tmp_path, figures, slides, {"m": 4.0}, by=[])
+    slides, metrics = cohort
+    written = write_gallery(tmp_path, metrics, slides, {"m": 4.0}, by=[])
     (shown, seen), *_ = squares(next(path for path in written if path.name == "m.all.missed.png"))
     # The square is 250 um wide, the disc 90: the true box begins 80 um from its left edge, which is a third.
     edge = round(80 / 250 * SIDE_PX)
@@ -111,21 +109,21 @@ def test_boxes_are_drawn_where_they_lie(cohort, tmp_path):
 
 
 def test_sheets_hold_the_worst_and_the_table_all(cohort, tmp_path):
-    slides, figures = cohort
-    table = pd.read_csv(write_gallery(tmp_path, figures, slides, {"m": 4.0}, by=["source"], count=1)[0])
+    slides, metrics = cohort
+    table = pd.read_csv(write_gallery(tmp_path, metrics, slides, {"m": 4.0}, by=["source"], count=1)[0])
     assert table["sheet"].fillna("").tolist() == ["m.one.false.png", "", "m.one.missed.png", "m.two.loose.png"]
     assert len(squares(tmp_path / "gallery" / "m.one.false.png")) == 1
     # Fewer failures leave no sheet of those there were.
-    assert [path.name for path in write_gallery(tmp_path, figures, slides, {"m": 4.0}, by=[], count=0)] == [
+    assert [path.name for path in write_gallery(tmp_path, metrics, slides, {"m": 4.0}, by=[], count=0)] == [
         "gallery.csv"
     ]
     assert [path.name for path in (tmp_path / "gallery").iterdir()] == ["gallery.csv"]
 
 
 def test_the_same_failures_give_the_same_bytes(cohort, tmp_path):
-    slides, figures = cohort
+    slides, metrics = cohort
     for name in ("x", "y"):
-        write_gallery(tmp_path / name, figures, slides, {"m": 4.0}, by=["source"])
+        write_gallery(tmp_path / name, metrics, slides, {"m": 4.0}, by=["source"])
     for path in (tmp_path / "x" / "gallery").iterdir():
         assert path.read_bytes() == (tmp_path / "y" / "gallery" / path.name).read_bytes()
 

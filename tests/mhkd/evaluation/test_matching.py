@@ -5,8 +5,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mhkd.evaluation.ground_truth import GroundTruth
-from mhkd.evaluation.matching import Counts, best_f1_thresh, match_all, match_by_centre, match_by_iou
+from mhkd.evaluation.matching import (
+    Counts,
+    Matches,
+    best_f1_thresh,
+    froc_curve,
+    match_all,
+    match_by_centre,
+    match_by_iou,
+    sensitivity_at,
+)
+from mhkd.evaluation.scored_slide import GroundTruth
 from mhkd.structures import SlideDetections
 
 NAMES = ("glomerulus", "other")
@@ -78,8 +87,8 @@ def test_the_threshold_does_not_pretend_to_tell_equal_scores_apart():
 def test_a_detection_takes_the_free_object_that_it_overlaps_most():
     near, far = [0, 0, 100, 100], [10, 0, 110, 100]
     matches = match_all({"s": truth([far, near])}, {"s": found([[1, 0, 101, 100], [1, 0, 101, 100]], [0.9, 0.8])})
-    assert matches.taken.tolist() == [1, 0]
-    assert matches.found.tolist() == [0, 1]
+    assert matches.gt_index.tolist() == [1, 0]
+    assert matches.pred_index.tolist() == [0, 1]
 
 
 def test_a_centre_hit_needs_no_overlap_of_half():
@@ -96,7 +105,7 @@ def test_centre_hits_are_one_to_one_and_take_the_nearest_centre():
     matches = match_all(
         {"s": truth([right, left])}, {"s": found([on_both, on_both, left], [0.9, 0.8, 0.7])}, match_by_centre
     )
-    assert matches.taken.tolist() == [1, 0, -1]
+    assert matches.gt_index.tolist() == [1, 0, -1]
 
 
 def test_centre_hits_keep_classes_and_ignored_objects_apart():
@@ -124,10 +133,70 @@ def test_matching_is_one_to_one_and_blind_to_the_order(objects, detections, data
     gt, pred = truth(objects), found([box for box, _ in detections], [score / 4 for _, score in detections])
     criterion = data.draw(st.sampled_from([match_by_iou, match_by_centre]))
     matches = match_all({"s": gt}, {"s": pred}, criterion)
-    taken = matches.taken[matches.correct]
+    taken = matches.gt_index[matches.correct]
     assert len(set(taken)) == len(taken) <= min(len(objects), len(detections))
     assert len(matches.scores) == len(detections)
     shuffled = np.array(data.draw(st.permutations(range(len(detections)))), dtype=int)
     again = match_all({"s": gt}, {"s": pred.select(shuffled)}, criterion)
     assert again.scores.tolist() == matches.scores.tolist()
     assert again.correct.sum() == matches.correct.sum()
+
+
+def matches(scores, correct, image, num_objects):
+    order = np.argsort(-np.array(scores, float), kind="stable")
+    nothing = np.zeros(len(order), int)
+    return Matches(
+        np.array(scores, float)[order],
+        np.array(correct, bool)[order],
+        np.array(image, int)[order],
+        nothing,
+        nothing,
+        np.array(num_objects),
+    )
+
+
+# Two slides, five objects; down the scores: hit, wrong, hit, wrong, hit.
+EXAMPLE = matches([0.9, 0.8, 0.7, 0.6, 0.5], [1, 0, 1, 0, 1], [0, 1, 1, 0, 0], [3, 2])
+
+
+def test_sensitivity_at_rates_per_slide_by_hand():
+    # 0 false: 1 of 5; up to 1 false in 2 slides (0.5): 2 of 5; up to 2 (1): 3 of 5.
+    found = sensitivity_at(EXAMPLE, np.ones(2), (0.0, 0.25, 0.5, 1.0, 8.0))
+    np.testing.assert_allclose(found, [[0.2, 0.2, 0.4, 0.6, 0.6]])
+
+
+def test_sensitivity_per_mm2_by_hand():
+    # 1 false in 4 mm2 is 0.25, 2 are 0.5.
+    found = sensitivity_at(EXAMPLE, np.array([1.0, 3.0]), (0.2, 0.25, 0.5))
+    np.testing.assert_allclose(found, [[0.2, 0.4, 0.6]])
+
+
+def test_weights_say_how_often_a_slide_counts():
+    # The first slide twice: 6 objects; hit(2), hit... of slide 0 only: 0.9 right, 0.6 wrong, 0.5 right.
+    found = sensitivity_at(EXAMPLE, np.ones(2), (0.5, 1.0), np.array([[2.0, 0.0]]))
+    np.testing.assert_allclose(found, [[2 / 6, 4 / 6]])
+
+
+def test_equal_scores_stand_or_fall_together():
+    tied = matches([0.9, 0.9], [1, 0], [0, 0], [1])
+    np.testing.assert_allclose(sensitivity_at(tied, np.ones(1), (0.5, 1.0)), [[0.0, 1.0]])
+
+
+def test_nothing_found_and_nothing_to_find():
+    np.testing.assert_allclose(sensitivity_at(matches([], [], [], [4]), np.ones(1), (1.0,)), [[0.0]])
+    assert np.isnan(sensitivity_at(matches([0.5], [0], [0], [0]), np.ones(1), (1.0,))).all()
+    assert np.isnan(sensitivity_at(EXAMPLE, np.zeros(2), (1.0,))).all()
+
+
+def test_the_curve_has_a_point_per_score():
+    false, share = froc_curve(EXAMPLE, 2.0)
+    assert false.tolist() == [0, 0.5, 0.5, 1, 1]
+    assert share.tolist() == pytest.approx([0.2, 0.2, 0.4, 0.4, 0.6])
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.booleans()), max_size=20))
+def test_more_false_detections_never_find_less(rows):
+    some = matches([s for s, _ in rows], [c for _, c in rows], [0] * len(rows), [20])
+    found = sensitivity_at(some, np.ones(1), (0.0, 1.0, 2.0, 5.0, 50.0))[0]
+    assert (np.diff(found) >= 0).all()
+    assert found[-1] == sum(c for _, c in rows) / 20

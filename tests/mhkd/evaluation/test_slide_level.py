@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from mhkd.evaluation import slide_level
-from mhkd.evaluation.slide_level import fill_splits
+from mhkd.evaluation.slide_level import evaluate_groups, fill_splits
 from mhkd.structures import SlideDetections
 from preprocess.annotations.class_map import ClassMap
 from preprocess.base.errors import UserError
@@ -33,7 +33,7 @@ def evaluate_slides(*arguments, **options):
 
 
 class Recites:
-    """Says by slide name what it was told to; remembers what it was asked."""
+    """Says by slide name what it was causes to; remembers what it was asked."""
 
     def __init__(self, **answers):
         self.answers, self.asked = answers, []
@@ -46,6 +46,7 @@ class Recites:
 
 TRUTH = boxes_of()
 FALSE = np.array([[0.0, 0, 50, 50]])
+ONE_CLASS = ClassMap.choose(None, "glomerulus")
 
 
 def test_stitched_slides_are_scored_by_split_and_patient(cohort):
@@ -126,3 +127,47 @@ def test_splits_that_the_table_leaves_open_come_from_the_tiles():
     filled = fill_splits(slides, tiles)
     assert filled["split"].tolist() == ["test", "val"]
     assert filled["patient"].tolist() == ["p", "b"]
+
+
+@pytest.fixture(scope="module")
+def stained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cohort")
+    write_annotations(folder / "all.geojson", label="gs")
+    write_annotations(folder / "none.geojson", ())
+    rows = []
+    for name, stain, annotation in (("a", "PAS", "all"), ("b", "HE", "all"), ("c", "HE", "none"), ("d", "PAS", "")):
+        write_blob_slide(folder / f"{name}.svs")
+        rows.append({"slide": f"{name}.svs", "annotation": annotation and f"{annotation}.geojson", "stain": stain})
+    return read_slides_csv(write_cohort(folder, rows))
+
+
+def predict(slide):
+    boxes, scores = {
+        "a": (TRUTH, [0.9] * 6),
+        "b": (np.concatenate((TRUTH[:3], FALSE)), [0.9, 0.9, 0.4, 0.8]),
+        "c": (FALSE, [0.7]),
+    }[slide.name]
+    return SlideDetections(boxes, np.array(scores), np.zeros(len(scores)), NAMES)
+
+
+def test_each_group_is_counted_by_itself_and_every_class_as_the_one(stained):
+    table, best = evaluate_groups(predict, stained, ["stain"], NAMES, ONE_CLASS, 0.5)
+    pas, he = table.to_dict("records")
+    assert (pas["stain"], pas["images"], pas["objects"], pas["missed"], pas["false"]) == ("PAS", 1, 6, 0, 0)
+    assert pas["F1"] == pas["centre_F1"] == 100
+    assert (he["stain"], he["images"], he["objects"], he["missed"], he["false"]) == ("HE", 2, 6, 4, 2)
+    assert he["recall"] == pytest.approx(100 / 3)
+    assert he["precision"] == pytest.approx(50)
+    assert best == 0.9
+
+
+def test_two_columns_make_finer_groups(stained):
+    table, _ = evaluate_groups(predict, stained, ["stain", "annotation"], NAMES, ONE_CLASS, 0.5)
+    assert table["images"].tolist() == [1, 1, 1]
+
+
+def test_a_column_or_annotations_that_are_missing_are_user_errors(stained):
+    with pytest.raises(UserError, match="no column scanner"):
+        evaluate_groups(predict, stained, ["scanner"], NAMES, ONE_CLASS, 0.5)
+    with pytest.raises(UserError, match="annotation"):
+        evaluate_groups(predict, stained.assign(annotation=None), ["stain"], NAMES, ONE_CLASS, 0.5)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from mhkd.evaluation.ground_truth import GroundTruth
 from mhkd.evaluation.matching import Counts, match_all
+from mhkd.evaluation.scored_slide import GroundTruth
 from mhkd.structures import SlideDetections
 from preprocess.base.geometry import Region
 

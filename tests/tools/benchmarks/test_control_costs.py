@@ -23,5 +23,5 @@ def test_strict_is_the_unit_and_every_control_has_its_cost(recipe, teacher):
 
 
 def test_what_is_not_trained_has_no_iterations(recipe, teacher):
-    with pytest.raises(UserError, match="to time: as_is, nothing"):
-        measure_costs(recipe, ["strict", "as_is", "nothing"], teacher, 1)
+    with pytest.raises(UserError, match="to time: untrained, nothing"):
+        measure_costs(recipe, ["strict", "untrained", "nothing"], teacher, 1)

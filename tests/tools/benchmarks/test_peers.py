@@ -10,7 +10,7 @@ import torch
 from detectron2.structures import Instances
 from fvcore.transforms.transform import TransformList
 
-from mhkd.ablation.untrained import export_as_is
+from mhkd.ablation.untrained import export_untrained
 from mhkd.data.mapper import ground_truth
 from mhkd.deploy.detector_file import load_detector
 from preprocess.base.errors import UserError
@@ -26,8 +26,8 @@ from tools.benchmarks.contestants.ultralytics_yolo import write_dataset
 
 
 def test_bilinear_enlargement_is_that_of_the_teacher_as_it_is(tile_pairs, teacher, tmp_path):
-    export_as_is(teacher, tmp_path / "as_is.pth", Manifest.read(tile_pairs), 4)
-    model = load_detector(tmp_path / "as_is.pth").model
+    export_untrained(teacher, tmp_path / "untrained.pth", Manifest.read(tile_pairs), 4)
+    model = load_detector(tmp_path / "untrained.pth").model
     image = torch.randint(0, 256, (3, 32, 32), dtype=torch.uint8)
     network_input = model.preprocess_image([{"image": image}]).tensor[0].float()
     large = _filter(FILTERS["bilinear"], 4)(np.ascontiguousarray(image.numpy().transpose(1, 2, 0)))

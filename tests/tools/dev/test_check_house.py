@@ -56,6 +56,35 @@ def test_paths_of_one_machine_and_registry_hosts_are_found(house):
     assert [finding.partition(" names")[0] for finding in findings] == ["mhkd/a.py:2:", "requirements/a.lock:1:"]
 
 
+def test_paths_links_and_modules_that_do_not_exist_are_found(house):
+    files = {
+        "README.md": (
+            "Run `tools/cut.py`, see [there](docs/a.md#part) and [elsewhere](https://host.org/docs/none.md).\n"
+            "`configs/NAME/teacher.yaml`, `configs/*/teacher.yaml`, output/tools/none, mhkd.engine.\n"
+            "`tools/gone.py` and `configs/NAME/gone.yaml`, not mhkd.engine.run.start.\n"
+            "[Nothing](docs/b.md).\n"
+            "`mhkd.engine.run.stop` and mhkd.engine.walk.\n"
+        ),
+        "docs/a.md": "",
+        "tools/cut.py": "# as docs/c.md says\n",
+        "configs/demo/teacher.yaml": "",
+        "mhkd/engine/run.py": "def start():\n    stop = 1\n",
+        "CHANGELOG.md": "`tools/old.py`\n",
+        "tests/test_a.py": "PATH = 'tools/made_up.py'\n",
+    }
+    assert house(files) == [
+        f"{place}, which does not exist"
+        for place in (
+            "README.md:3: names tools/gone.py",
+            "README.md:3: names configs/NAME/gone.yaml",
+            "README.md:4: names docs/b.md",
+            "README.md:5: names mhkd.engine.run.stop",
+            "README.md:5: names mhkd.engine.walk",
+            "tools/cut.py:1: names docs/c.md",
+        )
+    ]
+
+
 def test_a_test_without_its_source_is_found(house):
     findings = house(
         {"mhkd/a.py": "", "mhkd/b/__init__.py": "", "tests/mhkd/test_a.py": "", "tests/mhkd/test_b.py": ""}

@@ -22,7 +22,7 @@ from tools.benchmarks.contestants import enlarged, torchvision_rcnn, ultralytics
 from tools.benchmarks.contestants.peer import Peer
 
 PEERS = {
-    "bilinear": "HR teacher behind bilinear enlargement (the control as_is)",
+    "bilinear": 'HR teacher behind bilinear enlargement (the control "untrained")',
     "bicubic": "HR teacher behind bicubic enlargement",
     "lanczos": "HR teacher behind Lanczos enlargement",
     "sr-light": "HR teacher behind Real-ESRGAN's compact network (x 4; drawings) and bicubic",

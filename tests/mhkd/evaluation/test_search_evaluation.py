@@ -1,5 +1,3 @@
-"""A search of slides with known discs, scored: every figure below is counted by hand."""
-
 from __future__ import annotations
 
 import json
@@ -10,7 +8,8 @@ import numpy as np
 import pytest
 
 from mhkd.evaluation.plots import PLOTS
-from mhkd.evaluation.searched import evaluate_search, join_at
+from mhkd.evaluation.scored_slide import GroundTruth, ScoredSlide
+from mhkd.evaluation.search_evaluation import evaluate_detections, evaluate_search, join_at
 from mhkd.inference.cohort_runner import SearchOutcome
 from mhkd.structures import SlideDetections
 from preprocess.annotations.class_map import ClassMap
@@ -101,7 +100,7 @@ def test_an_annotation_that_cannot_be_used_costs_its_slide_alone(tmp_path, capsy
     (tmp_path / "b.geojson").write_text("{")
     write_annotations(tmp_path / "c.geojson", TRUTH, label="Tuft")
     done = evaluate_search(outcomes, tmp_path / "out")
-    assert [case.name for case in done.figures.cases] == ["a"]
+    assert [scored.name for scored in done.metrics.slides] == ["a"]
     assert done.report() == 3
     err = capsys.readouterr().err
     assert "failed: b: " in err
@@ -109,7 +108,7 @@ def test_an_annotation_that_cannot_be_used_costs_its_slide_alone(tmp_path, capsy
     assert "annotated as 'Tuft', but the model knows 'glomerulus'" in err
     # A class map mends one of them.
     done = evaluate_search(outcomes, tmp_path / "out", classes=ClassMap.of({"Tuft": "glomerulus"}))
-    assert [case.name for case in done.figures.cases] == ["a", "c"]
+    assert [scored.name for scored in done.metrics.slides] == ["a", "c"]
 
 
 def test_where_nothing_can_be_scored_no_earlier_evaluation_stays(tmp_path, capsys):
@@ -135,5 +134,26 @@ def test_a_score_that_was_rounded_across_the_threshold_stays_on_its_side(tmp_pat
 def test_a_slide_without_anything_found_or_to_find(tmp_path):
     outcomes = [searched(tmp_path, "a", discs=(), truth=TRUTH), searched(tmp_path, "b", truth=())]
     done = evaluate_search(outcomes, tmp_path / "out")
-    assert (done.figures.result["num_objects"], done.figures.result["false_positives"]) == (6, 4)
-    assert done.figures.result["recall"] == 0
+    assert (done.metrics.result["num_objects"], done.metrics.result["false_positives"]) == (6, 4)
+    assert done.metrics.result["recall"] == 0
+
+
+BOXES = np.array([[0, 0, 200, 200], [500, 0, 700, 200]], dtype=float)
+
+
+def test_tables_plots_and_json_of_what_was_found(tmp_path):
+    found = SlideDetections(BOXES, np.array([0.9, 0.2]), np.zeros(2), NAMES)
+    slides = [
+        ScoredSlide(name, name, 0.5, 4.0, GroundTruth.of(BOXES, NAMES * 2, NAMES), found, seconds)
+        for name, seconds in (("a", 1.0), ("b", 3.0), ("c", None))
+    ]
+    model = {"file": "detector.pth", "input_mpp": 2.0}
+    metrics, written = evaluate_detections(
+        slides, 0.5, tmp_path, model=model, thresh_origin="stored with the model", draws=50
+    )
+    assert (metrics.result["true_positives"], metrics.result["num_objects"]) == (3, 6)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(path.name for path in written)
+    results = json.loads((tmp_path / "evaluation.json").read_text())
+    assert results["models"]["detector.pth"]["slides"]["seconds_per_slide"] == 2.0
+    assert "detector.pth 0.500 (stored with the model)" in (tmp_path / "evaluation.md").read_text()
+    assert "a" in results["models"]["detector.pth"]["slides"]["by_slide"]

@@ -1,4 +1,4 @@
-"""What a search of slides found, scored against their annotations, in the folder of its results."""
+"""The detections of a search, scored against the annotations of its slides, in the folder of its results."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
 
-from mhkd.evaluation.found import evaluate_found
-from mhkd.evaluation.metrics import DRAWS, SlideFigures
-from mhkd.evaluation.plots import PLOTS
-from mhkd.evaluation.scored_slide import SlideCase, truth_of
-from mhkd.evaluation.tables import DATA, MARKDOWN, brief_table
+from mhkd.evaluation.metrics import DRAWS, SlideMetrics
+from mhkd.evaluation.plots import PLOTS, write_plots
+from mhkd.evaluation.scored_slide import ScoredSlide, read_ground_truth
+from mhkd.evaluation.tables import DATA, MARKDOWN, brief_table, write_results
 from mhkd.inference.cohort_runner import SearchOutcome
 from mhkd.inference.slide_job import SlideJob
 from mhkd.inference.slide_runner import open_slide, read_tables
@@ -29,12 +29,15 @@ from preprocess.jobs.run import run_cohort
 
 @dataclass(frozen=True)
 class SearchEvaluation:
-    """The figures of a search (None where no slide could be scored) and the files ``written``.
+    """The metrics of a search and the files ``written``.
 
-    left_out: the slides that are not in the figures, and why. failed: a line for each whose annotation cannot be used.
+    Attributes:
+        metrics: None where no slide could be scored.
+        left_out: the slides that are not in the metrics, and why.
+        failed: a line for each slide whose annotation cannot be used.
     """
 
-    figures: SlideFigures | None
+    metrics: SlideMetrics | None
     written: list[Path]
     left_out: dict[str, str]
     failed: list[str]
@@ -42,10 +45,10 @@ class SearchEvaluation:
     def report(self) -> int:
         """Print a short table, what it is not of and where more is; the exit code that failures ask for."""
         lines = ["no slide could be evaluated"]
-        if self.figures is not None:
-            lines = [*brief_table(self.figures.result).splitlines(), *map(str, self.written)]
+        if self.metrics is not None:
+            lines = [*brief_table(self.metrics.result).splitlines(), *map(str, self.written)]
         lines += [f"not evaluated: {name} ({reason})" for name, reason in self.left_out.items()]
-        return report(lines, self.failed, len(self.failed) + (len(self.figures.cases) if self.figures else 0))
+        return report(lines, self.failed, len(self.failed) + (len(self.metrics.slides) if self.metrics else 0))
 
 
 def evaluate_search(
@@ -59,8 +62,11 @@ def evaluate_search(
 
     Tables and plots go into ``output_dir`` (docs/evaluation.md), in the place of those of an earlier evaluation; slides
     are named there as in the other outputs. The detections are read from the slides' files, weak ones too, so that it
-    is the same whether they were searched now or before. classes: which annotations count, as what. draws: of the
-    bootstrap by patient.
+    is the same whether they were searched now or before.
+
+    Args:
+        classes: which annotations count, as what.
+        draws: of the bootstrap by patient.
     """
     for name in (DATA, MARKDOWN, *PLOTS):
         (Path(output_dir) / name).unlink(missing_ok=True)
@@ -74,14 +80,14 @@ def evaluate_search(
             left_out[job.name] = "no annotation"
         else:
             searched.append(_Searched(job, outcome.value, annotation))
-    read = run_cohort(partial(_case, classes=classes), searched, description="reading annotations")
-    cases = [outcome.value for outcome in read if outcome.value is not None]
+    read = run_cohort(partial(_score, classes=classes), searched, description="reading annotations")
+    slides = [outcome.value for outcome in read if outcome.value is not None]
     left_out |= {outcome.item.name: "annotation not usable" for outcome in read if outcome.value is None}
-    if not cases:
+    if not slides:
         return SearchEvaluation(None, [], left_out, failures(read))
     summary = searched[0].summary  # of all: one search has one model and one threshold
-    figures, written = evaluate_found(
-        cases,
+    metrics, written = evaluate_detections(
+        slides,
         summary["score_thresh"],
         output_dir,
         model={**summary["model"], "settings": summary["settings"]},
@@ -93,7 +99,7 @@ def evaluate_search(
             "provenance": software(),
         },
     )
-    return SearchEvaluation(figures, written, left_out, failures(read))
+    return SearchEvaluation(metrics, written, left_out, failures(read))
 
 
 @dataclass(frozen=True)
@@ -109,25 +115,25 @@ class _Searched:
         return self.job.name
 
 
-def _case(searched: _Searched, *, classes: ClassMap) -> SlideCase:
-    """What is to be scored of one slide. Raises UserError or OSError."""
+def _score(searched: _Searched, *, classes: ClassMap) -> ScoredSlide:
+    """One slide with its true boxes and its detections. Raises UserError or OSError."""
     job, summary = searched.job, searched.summary
     (found, _), (weak, _) = read_tables(job, summary)
     with open_slide(job) as slide:
-        truth = truth_of(slide, searched.annotation, found.class_names, classes=classes, origin=job.file.origin)
-    return SlideCase(
+        gt = read_ground_truth(slide, searched.annotation, found.class_names, classes=classes, origin=job.file.origin)
+    return ScoredSlide(
         job.name,
         job.file.patient or job.name,
         summary["mpp"],
         summary["tissue_mm2"],
-        truth,
+        gt,
         join_at(summary["score_thresh"], found, weak),
         summary["seconds"],
     )
 
 
 def join_at(score_thresh: float, found: SlideDetections, weak: SlideDetections) -> SlideDetections:
-    """All detections of a slide, parted by ``score_thresh`` as its outputs are.
+    """All detections of a slide, those ``found`` with ``score_thresh`` or more and the ``weak`` ones below.
 
     Tables hold four digits of a score, so that one next to the threshold may have been rounded across it: it is put
     back on its side, or the counts would not be those of the outputs.
@@ -137,3 +143,35 @@ def join_at(score_thresh: float, found: SlideDetections, weak: SlideDetections) 
     return SlideDetections.concat(
         [SlideDetections(part.boxes_l0, scores, part.labels, part.class_names) for part, scores in parts]
     )
+
+
+def evaluate_detections(
+    slides: Sequence[ScoredSlide],
+    score_thresh: float,
+    output_dir: str | Path,
+    *,
+    model: Mapping[str, Any],
+    thresh_origin: str,
+    split: str = "all slides",
+    draws: int = DRAWS,
+    about: Mapping[str, Any] | None = None,
+) -> tuple[SlideMetrics, list[Path]]:
+    """The metrics of ``slides``, and the files written to ``output_dir``: plots, evaluation.md and evaluation.json.
+
+    Args:
+        slides: one or more annotated slides, each once, with all detections, weak ones too.
+        score_thresh: where F1 is taken and objects are counted.
+        model: as ``mhkd.deploy.detector.describe_detector`` gives it.
+        thresh_origin: where ``score_thresh`` comes from, such as ``given`` or ``stored with the model``.
+        split: what the tables call the slides.
+        draws: of the bootstrap by patient.
+        about: plain values that evaluation.json holds, too; the tables name the slides ``left_out``.
+    """
+    metrics = SlideMetrics.of(slides, score_thresh, draws=draws)
+    seconds = [slide.seconds for slide in slides if slide.seconds is not None]
+    extra = {"score_thresh_origin": thresh_origin, "seconds_per_slide": round(median(seconds), 3) if seconds else None}
+    name = str(model.get("file", "model"))
+    models = {name: {**model, "tiles": None, "slides": metrics.result | extra}}
+    plots = write_plots(output_dir, {name: metrics})
+    results = {"split": split, "models": models, "differences": {}, **(about or {})}
+    return metrics, [*plots, *write_results(output_dir, results)]

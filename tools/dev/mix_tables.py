@@ -20,7 +20,7 @@ Examples:
   # what the bundled model was trained on: docs/model_card.md
   python tools/make_demo_slides.py --varied --seed 11 --train 36 --val 6 --test 6 --slide-mm 2.6 2.2 \\
       --output-dir data/bundled/procedural
-  python tools/mix_tables.py data/bundled/procedural/slides.csv aidpath/slides.csv --output data/bundled/slides.csv
+  python -m tools.dev.mix_tables data/bundled/procedural/slides.csv aidpath/slides.csv --output data/bundled/slides.csv
 """
 
 
