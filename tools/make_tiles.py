@@ -17,11 +17,11 @@ from preprocess.jobs.job_result import failures
 from preprocess.jobs.run import ENGINES, run_cohort
 from preprocess.slides.readers.tiff import READER_VARIABLE, READERS
 from preprocess.slides.table import read_slides_csv
-from preprocess.tiles.dry_run import forecast_lines, forecast_slide
+from preprocess.tiles.dry_run import dry_run_lines, dry_run_slide
 from preprocess.tiles.pairs import PairSpec
 from preprocess.tiles.splits import parse_fractions
 from preprocess.tiles.summary import summary_lines, write_summary
-from preprocess.tiles.tile_set import notice_strays, parse_shard, plan_jobs, tile_slides, write_manifest
+from preprocess.tiles.tile_set import parse_shard, plan_jobs, report_removed_slides, tile_slides, write_manifest
 
 EXAMPLES = """
 The table has the columns slide and annotation (formats: docs/annotations.md), and may have mpp (um per level-0 pixel),
@@ -88,19 +88,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     part, parts = parse_shard(args.shard)
     mine = jobs[part - 1 :: parts]
     if args.dry_run:
-        forecasts = run_cohort(forecast_slide, mine, description="looking at slides", **where)
-        return report(forecast_lines(forecasts), failures(forecasts), len(forecasts))
-    notice_strays(jobs, root, prune=args.prune)
-    outcomes, num_skipped = tile_slides(mine, **where)
-    failed = failures(outcomes)
+        dry_runs = run_cohort(dry_run_slide, mine, description="looking at slides", **where)
+        return report(dry_run_lines(dry_runs), failures(dry_runs), len(dry_runs))
+    report_removed_slides(jobs, root, prune=args.prune)
+    results, num_skipped = tile_slides(mine, **where)
+    failed = failures(results)
     try:  # first the files, whoever listens to what is printed
         if parts == 1:
-            write_summary(outcomes, root)
-            if len(failed) < len(outcomes):
-                write_manifest(outcomes, root)
+            write_summary(results, root)
+            if len(failed) < len(results):
+                write_manifest(results, root)
     finally:
-        print(f"{len(outcomes) - len(failed) - num_skipped} slides done, {num_skipped} skipped, {len(failed)} failed")
-        code = report(summary_lines(outcomes), failed, len(outcomes))
+        print(f"{len(results) - len(failed) - num_skipped} slides done, {num_skipped} skipped, {len(failed)} failed")
+        code = report(summary_lines(results), failed, len(results))
         if parts > 1:
             print(f"part {part} of {parts}: when all are done, the same command without --shard writes the manifest")
     return code

@@ -34,7 +34,7 @@ def software() -> dict[str, Any]:
 
 def git_commit() -> str | None:
     """The commit that the code runs from; None for an installed package, or without git."""
-    project = Path(__file__).resolve().parent.parent
+    project = Path(__file__).resolve().parents[2]
     try:
         top, commit = (
             subprocess.run(

@@ -15,7 +15,7 @@ _END_BYTES, _SAMPLE_BYTES, _NUM_SAMPLES = 1 << 16, 1 << 12, 30
 def slide_files(path: str | Path) -> list[Path]:
     """``path`` and the files that belong to it by their names: MRXS has a folder, VMS and VMU have neighbours.
 
-    The other files of a DICOM series cannot be told by their names and are not among them.
+    The other files of a DICOM series cannot be known by their names and are not among them.
     """
     path = Path(path)
     companions: list[Path] = []

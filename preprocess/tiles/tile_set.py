@@ -18,14 +18,14 @@ from preprocess.base.console import note
 from preprocess.base.errors import UserError
 from preprocess.base.files import remove_temporaries, safe_name
 from preprocess.base.provenance import software
-from preprocess.jobs.job_result import Outcome
+from preprocess.jobs.job_result import JobResult
 from preprocess.jobs.run import EngineName, run_cohort
 from preprocess.slides.student_scan import ScanFile, parse_transform
 from preprocess.tiles.coco import write_coco
 from preprocess.tiles.manifest import BOXES_COLUMNS, TILES_COLUMNS, Manifest
 from preprocess.tiles.pairs import PairSpec
 from preprocess.tiles.splits import assign_splits
-from preprocess.tiles.summary import SlideOutcome
+from preprocess.tiles.summary import TilingResult
 from preprocess.tiles.writer import SlideJob, finished_record, remove_leftovers, write_slide
 
 
@@ -80,8 +80,8 @@ def plan_jobs(
 
 def tile_slides(
     jobs: Sequence[SlideJob], workers: int | None, *, engine: EngineName = "local", address: str | None = None
-) -> tuple[list[SlideOutcome], int]:
-    """Cut all slides that are not finished yet; the outcomes in the order of ``jobs``, and how many were skipped.
+) -> tuple[list[TilingResult], int]:
+    """Cut all slides that are not finished yet; the results in the order of ``jobs``, and how many were skipped.
 
     ``workers``, ``engine`` and ``address`` as in :func:`preprocess.jobs.run.run_cohort`. Slides that were cut
     with other options or from other files are cut again; until all are, there is no manifest.
@@ -97,11 +97,11 @@ def tile_slides(
     # Fewer slides than workers: the others help on the slides there are. On a cluster a slide has one CPU.
     spare = (workers or 1) // max(1, len(pending)) if engine == "local" else 1
     cut = partial(write_slide, threads=max(1, spare))
-    outcomes = run_cohort(cut, pending, workers, "cutting slides", engine=engine, address=address)
-    made = {outcome.item: outcome for outcome in outcomes}
-    for job in (outcome.item for outcome in outcomes if outcome.error):
+    results = run_cohort(cut, pending, workers, "cutting slides", engine=engine, address=address)
+    made = {result.item: result for result in results}
+    for job in (result.item for result in results if result.error):
         remove_leftovers(job)
-    return [made.get(job) or Outcome(job, value=records[job]) for job in jobs], len(records)
+    return [made.get(job) or JobResult(job, value=records[job]) for job in jobs], len(records)
 
 
 def parse_shard(text: str) -> tuple[int, int]:
@@ -115,7 +115,7 @@ def parse_shard(text: str) -> tuple[int, int]:
     return part, parts
 
 
-def notice_strays(jobs: Sequence[SlideJob], root: Path, *, prune: bool) -> list[str]:
+def report_removed_slides(jobs: Sequence[SlideJob], root: Path, *, prune: bool) -> list[str]:
     """Say which slides were cut into ``root`` and left the table since; with ``prune``, remove what is there of them.
 
     Their tiles are in no manifest that is written from now on. Returns their names.
@@ -135,7 +135,7 @@ def notice_strays(jobs: Sequence[SlideJob], root: Path, *, prune: bool) -> list[
     return names
 
 
-def write_manifest(outcomes: Sequence[SlideOutcome], root: Path) -> Manifest:
+def write_manifest(results: Sequence[TilingResult], root: Path) -> Manifest:
     """Write the manifest and the COCO files of all slides that succeeded.
 
     Raises UserError, and writes nothing, if a split that the jobs name has no tiles, or if there is no
@@ -143,8 +143,8 @@ def write_manifest(outcomes: Sequence[SlideOutcome], root: Path) -> Manifest:
     """
     tiles, boxes, inputs = [], [], []
     labels: set[str] = set()
-    for outcome in outcomes:
-        job, record = outcome.item, outcome.value
+    for result in results:
+        job, record = result.item, result.value
         if record is None:
             continue
         place = {"slide_path": _relative(job.slide, root), "patient": job.patient, "split": job.split}
@@ -153,7 +153,7 @@ def write_manifest(outcomes: Sequence[SlideOutcome], root: Path) -> Manifest:
         labels |= set(record["labels"])
         inputs.append({"slide": job.name, **{key: record[key] for key in _INPUT_KEYS}})
     boxes = [{**box, "label": label} for box in boxes for label in spread_ignored(box["label"], labels)]
-    spec = next(job.spec for job in _training_first(outcomes))
+    spec = next(job.spec for job in _training_first(results))
     manifest = Manifest(
         root=root,
         tiles=pd.DataFrame(tiles, columns=list(TILES_COLUMNS)).astype(TILES_COLUMNS),
@@ -163,12 +163,12 @@ def write_manifest(outcomes: Sequence[SlideOutcome], root: Path) -> Manifest:
         student_mpp=spec.student_mpp,
         provenance={
             **software(),
-            "parameters": {**asdict(spec), "classes": dict(outcomes[0].item.classes.entries)},
+            "parameters": {**asdict(spec), "classes": dict(results[0].item.classes.entries)},
             "inputs": inputs,
-            "failed": [outcome.item.name for outcome in outcomes if outcome.error],
+            "failed": [result.item.name for result in results if result.error],
         },
     )
-    _check_splits(manifest, {outcome.item.split for outcome in outcomes})
+    _check_splits(manifest, {result.item.split for result in results})
     write_coco(manifest)
     manifest.write(root)
     return manifest
@@ -194,8 +194,8 @@ def _scan_file(row: Mapping[str, Any]) -> ScanFile | None:
 _INPUT_KEYS = ("slide_sha256", "annotation_sha256", "mpp", "mpp_xy", "mpp_source", "annotation_origin", "student_scan")
 
 
-def _training_first(outcomes: Sequence[SlideOutcome]) -> list[SlideJob]:
-    return sorted((outcome.item for outcome in outcomes), key=lambda job: job.split != "train")
+def _training_first(results: Sequence[TilingResult]) -> list[SlideJob]:
+    return sorted((result.item for result in results), key=lambda job: job.split != "train")
 
 
 def _check_splits(manifest: Manifest, wanted: set[str]) -> None:

@@ -25,7 +25,7 @@ from preprocess.slides.cache import local_copy
 from preprocess.slides.registration import open_scan
 from preprocess.slides.slide import Slide
 from preprocess.slides.student_scan import ScanFile, StudentScan
-from preprocess.tiles.boxes import without_doubles
+from preprocess.tiles.boxes import remove_duplicates
 from preprocess.tiles.manifest import SCHEMA_VERSION
 from preprocess.tiles.mask_picture import mask_picture
 from preprocess.tiles.pairs import PairSpec, PlannedTile, TilePair, TilePlan, plan_tiles
@@ -132,7 +132,7 @@ def write_slide(job: SlideJob, threads: int = 1) -> dict[str, Any]:
                 "labels": dict(sorted(Counter(a.label for a in annotations if a.label != ALL).items())),
                 **notes,
                 "tissue_mm2": round(plan.tissue.area_um2() / 1e6, 4),
-                "fates": plan.counts(),
+                "kinds": plan.counts(),
                 "tiles": tiles,
                 "boxes": boxes,
             }
@@ -166,7 +166,7 @@ def read_job_annotations(job: SlideJob, slide: Slide) -> tuple[list[Annotation],
     """The annotations to use, under our names, and for the record: what was left out, not known or mended."""
     read = read_annotations(_annotation_file(job), slide)
     mapped = job.classes.apply(read)
-    annotations = without_doubles(to_slide_frame(mapped.annotations, slide, job.origin), job.spec.same_iou)
+    annotations = remove_duplicates(to_slide_frame(mapped.annotations, slide, job.origin), job.spec.same_iou)
     outlines = {
         "repaired": read.num_repaired,
         "dropped without area": read.num_dropped,

@@ -8,7 +8,7 @@ import pytest
 from preprocess.annotations.class_map import ClassMap
 from preprocess.base.errors import UserError
 from preprocess.base.geometry import Region, Size
-from preprocess.jobs.job_result import Outcome
+from preprocess.jobs.job_result import JobResult
 from preprocess.slides.table import read_slides_csv
 from preprocess.tiles import tile_set
 from preprocess.tiles.manifest import Manifest
@@ -20,8 +20,8 @@ FRACTIONS = (0.7, 0.15, 0.15)
 
 
 def make(table, root: Path, workers: int = 0, **options) -> Manifest:
-    outcomes, _ = tile_slides(plan_jobs(table, root, SPEC, fractions=FRACTIONS, **options), workers)
-    return write_manifest(outcomes, root)
+    results, _ = tile_slides(plan_jobs(table, root, SPEC, fractions=FRACTIONS, **options), workers)
+    return write_manifest(results, root)
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_workers_without_a_slide_of_their_own_help_on_the_one_there_is(table, tm
 
     def run_cohort(function, items, *_, **__):
         used.append(function.keywords["threads"])
-        return [Outcome(item, error="not cut") for item in items]
+        return [JobResult(item, error="not cut") for item in items]
 
     monkeypatch.setattr(tile_set, "run_cohort", run_cohort)
     tile_slides(plan_jobs(table[:1], tmp_path, SPEC, fractions=FRACTIONS), workers)
@@ -104,9 +104,9 @@ def test_overlap_and_thinning_are_for_train_only(table, tmp_path):
 def test_finished_slides_are_skipped(table, tmp_path):
     make(table, tmp_path)
     before = contents(tmp_path)
-    outcomes, num_skipped = tile_slides(plan_jobs(table, tmp_path, SPEC, fractions=FRACTIONS), 0)
+    results, num_skipped = tile_slides(plan_jobs(table, tmp_path, SPEC, fractions=FRACTIONS), 0)
     assert num_skipped == 3
-    write_manifest(outcomes, tmp_path)
+    write_manifest(results, tmp_path)
     assert contents(tmp_path) == before
 
 
