@@ -15,9 +15,8 @@ from preprocess.base.files import write_csv
 from preprocess.base.geometry import Size
 from preprocess.slides.slide import Slide
 from preprocess.slides.table import SPLITS, check_patients
-from preprocess.tiles.splits import assign_splits
+from preprocess.tiles.splits import Fractions, balance_splits
 
-Fractions = tuple[float, float, float]
 DOWNLOAD_AGAIN = "the download is not complete: download it again"
 
 
@@ -114,13 +113,14 @@ def inspect_slide(path: Path, mpp: float | None) -> SlideInfo:
 
 
 def with_splits(rows: Sequence[dict[str, Any]], fractions: Fractions, stratum: str | None = None) -> pd.DataFrame:
-    """``rows`` as a table whose column ``split`` deals whole patients to train, val and test, always the same way.
+    """``rows`` as a table whose column ``split`` gives whole patients to train, val and test, always the same way.
 
-    stratum: the column that each split gets its share of.
+    A published cohort does not grow, so its few patients are shared out exactly, and by chance nowhere. stratum: the
+    column that each split gets its share of.
     """
     table = pd.DataFrame(list(rows))
     strata = table[stratum].tolist() if stratum else None
-    return table.assign(split=assign_splits(table["patient"].tolist(), fractions, 0, strata))
+    return table.assign(split=balance_splits(table["patient"].tolist(), fractions, 0, strata))
 
 
 def short_list(names: Iterable[str], most: int = 5) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -14,6 +13,7 @@ from preprocess.annotations.annotation import Annotation
 from preprocess.base.errors import UserError
 from preprocess.base.geometry import Region, Size, is_plausible_mpp, px_to_l0
 from preprocess.base.grid import Grid
+from preprocess.base.hashing import unit_hash
 from preprocess.slides.readers.reader import Image
 from preprocess.slides.slide import Slide
 from preprocess.slides.student_scan import StudentScan
@@ -207,7 +207,7 @@ def iter_tile_pairs(
 
 def _thin_out(tiles: list[PlannedTile], spec: PairSpec) -> list[PlannedTile]:
     """``tiles`` with all empty ones but the chosen marked as left out."""
-    draws = {tile.tile_id: _draw(f"{spec.seed}:{tile.tile_id}") for tile in tiles if tile.kind == "empty"}
+    draws = {tile.tile_id: unit_hash(f"{spec.seed}:{tile.tile_id}") for tile in tiles if tile.kind == "empty"}
     chosen = [tile_id for tile_id, draw in sorted(draws.items(), key=itemgetter(1)) if draw < spec.keep_empty]
     if spec.empty_ratio is not None:
         num_objects = sum(tile.kind == "object" for tile in tiles)
@@ -236,8 +236,3 @@ def _check_scan(scan: StudentScan | None, spec: PairSpec) -> None:
 
 def _xy_name(region: Region) -> str:
     return f"{int(region.x)}_{int(region.y)}"
-
-
-def _draw(key: str) -> float:
-    """A number in [0, 1) that depends on ``key`` alone."""
-    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") / 2**64

@@ -24,7 +24,7 @@ from preprocess.slides.student_scan import ScanFile, parse_transform
 from preprocess.tiles.coco import write_coco
 from preprocess.tiles.manifest import BOXES_COLUMNS, TILES_COLUMNS, Manifest
 from preprocess.tiles.pairs import PairSpec
-from preprocess.tiles.splits import assign_splits
+from preprocess.tiles.splits import Fractions, assign_splits, balance_splits
 from preprocess.tiles.summary import TilingResult
 from preprocess.tiles.writer import SlideJob, finished_record, remove_leftovers, write_slide
 
@@ -34,7 +34,7 @@ def plan_jobs(
     root: Path,
     spec: PairSpec,
     *,
-    fractions: tuple[float, float, float],
+    fractions: Fractions,
     classes: ClassMap = AS_ANNOTATED,
     cache_dir: Path | None = None,
     fallback_mpp: float | None = None,
@@ -44,7 +44,8 @@ def plan_jobs(
     """A job for each row of ``table``, as :func:`preprocess.slides.table.read_slides_csv` returns it.
 
     A slide without a patient is a patient of its own. Where the table gives no split, patients are
-    divided by ``fractions`` (train, val, test) and ``spec.seed``, evenly over the column ``stratify``.
+    divided by ``fractions`` (train, val, test) and ``spec.seed``: each by a hash of its own, so that patients who are
+    added move nobody, or, with a column to ``stratify`` by, in exact shares of each stratum.
     ``fallback_mpp`` and ``origin`` are for the rows that state none of their own. Overlap and the thinning of empty
     tiles are for training only: val and test get the plain grid and every tile with tissue. Raises
     UserError if only some rows have a split.
@@ -52,7 +53,7 @@ def plan_jobs(
     patients = table["patient"].where(table["patient"].notna(), table["slide"].map(safe_name)).tolist()
     splits = table["split"]
     if splits.isna().all():
-        splits = pd.Series(assign_splits(patients, fractions, spec.seed, _strata(table, stratify)))
+        splits = pd.Series(_assigned(table, patients, fractions, spec.seed, stratify))
     elif splits.isna().any():
         raise UserError(
             f"no split is given for {table['slide'][splits.isna()].iloc[0]}",
@@ -174,12 +175,16 @@ def write_manifest(results: Sequence[TilingResult], root: Path) -> Manifest:
     return manifest
 
 
-def _strata(table: pd.DataFrame, column: str | None) -> list[Any] | None:
-    if column is not None and column not in table.columns:
+def _assigned(
+    table: pd.DataFrame, patients: Sequence[str], fractions: Fractions, seed: int, stratify: str | None
+) -> list[str]:
+    if stratify is None:
+        return assign_splits(patients, fractions, seed)
+    if stratify not in table.columns:
         raise UserError(
-            f"the slides table has no column {column!r} to stratify by", remedy=f"it has {', '.join(table.columns)}"
+            f"the slides table has no column {stratify!r} to stratify by", remedy=f"it has {', '.join(table.columns)}"
         )
-    return None if column is None else table[column].tolist()
+    return balance_splits(patients, fractions, seed, table[stratify].tolist())
 
 
 def _scan_file(row: Mapping[str, Any]) -> ScanFile | None:

@@ -13,6 +13,7 @@ from preprocess.slides.table import read_slides_csv
 from preprocess.tiles import tile_set
 from preprocess.tiles.manifest import Manifest
 from preprocess.tiles.pairs import PairSpec
+from preprocess.tiles.splits import assign_splits
 from preprocess.tiles.tile_set import plan_jobs, tile_slides, write_manifest
 
 SPEC = PairSpec(tile_px=256)
@@ -120,11 +121,21 @@ def test_the_manifest_goes_before_its_tiles_are_replaced(table, tmp_path):
 def test_slides_without_patient_or_split(table, tmp_path):
     table["split"] = float("nan")
     table["patient"] = None
-    jobs = plan_jobs(table, tmp_path, SPEC, fractions=FRACTIONS)
+    fractions = (0.7, 0.3, 0)
+    jobs = plan_jobs(table, tmp_path, SPEC, fractions=fractions)
     assert [job.patient for job in jobs] == ["a", "b", "c"]
-    assert {job.split for job in jobs} == {"train", "val", "test"}
+    assert [job.split for job in jobs] == assign_splits(["a", "b", "c"], fractions, SPEC.seed)
     table["patient"] = ["x", None, None]
-    assert plan_jobs(table, tmp_path, SPEC, fractions=FRACTIONS)[0].patient == "x"
+    assert plan_jobs(table, tmp_path, SPEC, fractions=(1, 0, 0))[0].patient == "x"
+
+
+def test_a_column_to_stratify_by_gives_exact_shares(table, tmp_path):
+    table["split"] = float("nan")
+    table["stain"] = "PAS"
+    jobs = plan_jobs(table, tmp_path, SPEC, fractions=FRACTIONS, stratify="stain")
+    assert {job.split for job in jobs} == {"train", "val", "test"}
+    with pytest.raises(UserError, match="no column 'colour' to stratify by"):
+        plan_jobs(table, tmp_path, SPEC, fractions=FRACTIONS, stratify="colour")
 
 
 def test_half_a_split_is_refused(table, tmp_path):
