@@ -16,13 +16,14 @@ from preprocess.annotations.class_map import AS_ANNOTATED, ClassMap, spread_igno
 from preprocess.annotations.origin import check_origin
 from preprocess.base.console import note
 from preprocess.base.errors import UserError
-from preprocess.base.files import remove_temporaries, safe_name
+from preprocess.base.files import remove_temporaries, safe_name, write_csv
 from preprocess.base.provenance import software
 from preprocess.jobs.job_result import JobResult
 from preprocess.jobs.run import EngineName, run_cohort
+from preprocess.slides.readers.tiff import READER_VARIABLE
 from preprocess.slides.student_scan import ScanFile, parse_transform
 from preprocess.tiles.coco import write_coco
-from preprocess.tiles.manifest import BOXES_COLUMNS, TILES_COLUMNS, Manifest
+from preprocess.tiles.manifest import BOXES_COLUMNS, TILES_COLUMNS, Manifest, remove_manifest
 from preprocess.tiles.pairs import PairSpec
 from preprocess.tiles.splits import Fractions, assign_splits, balance_splits
 from preprocess.tiles.summary import TilingResult
@@ -74,6 +75,7 @@ def plan_jobs(
             fallback_mpp=fallback_mpp,
             origin=check_origin(origin if pd.isna(row["origin"]) else row["origin"]),
             scan=_scan_file(row),
+            reader=os.environ.get(READER_VARIABLE) or "auto",
         )
         for row, patient, split in zip(table.to_dict("records"), patients, splits, strict=True)
     ]
@@ -94,7 +96,7 @@ def tile_slides(
     if outdated := [job for job in pending if job.record_file.exists()]:
         note(f"{len(outdated)} slides were cut with other options or from other files: they are cut again")
         # The manifest of an earlier run lists tiles that are about to be replaced.
-        (outdated[0].root / "manifest.json").unlink(missing_ok=True)
+        remove_manifest(outdated[0].root)
     # Fewer slides than workers: the others help on the slides there are. On a cluster a slide has one CPU.
     spare = (workers or 1) // max(1, len(pending)) if engine == "local" else 1
     cut = partial(write_slide, threads=max(1, spare))
@@ -128,6 +130,8 @@ def report_removed_slides(jobs: Sequence[SlideJob], root: Path, *, prune: bool) 
     if names:
         what = "removed" if prune else "their tiles are not in the manifest, --prune removes them"
         note(f"{len(names)} slides of an earlier run are not in the table: {', '.join(names[:5])} ({what})")
+    if names and prune:
+        remove_manifest(root)  # it may list what is about to go
     for name in names if prune else []:
         (root / "slides" / f"{name}.json").unlink(missing_ok=True)
         (root / "masks" / f"{name}.jpg").unlink(missing_ok=True)
@@ -137,10 +141,10 @@ def report_removed_slides(jobs: Sequence[SlideJob], root: Path, *, prune: bool) 
 
 
 def write_manifest(results: Sequence[TilingResult], root: Path) -> Manifest:
-    """Write the manifest and the COCO files of all slides that succeeded.
+    """Write the manifest of all slides that succeeded, the COCO files, and ``splits.csv`` of all slides of the table.
 
-    Raises UserError, and writes nothing, if a split that the jobs name has no tiles, or if there is no
-    object to train on.
+    A manifest that is as it was is left alone (:meth:`preprocess.tiles.manifest.Manifest.write`). Raises UserError,
+    and writes nothing, if a split that the jobs name has no tiles, or if there is no object to train on.
     """
     tiles, boxes, inputs = [], [], []
     labels: set[str] = set()
@@ -166,13 +170,24 @@ def write_manifest(results: Sequence[TilingResult], root: Path) -> Manifest:
             **software(),
             "parameters": {**asdict(spec), "classes": dict(results[0].item.classes.entries)},
             "inputs": inputs,
-            "failed": [result.item.name for result in results if result.error],
         },
+        failed_slides=tuple(result.item.name for result in results if result.error),
     )
     _check_splits(manifest, {result.item.split for result in results})
-    write_coco(manifest)
-    manifest.write(root)
+    splits = splits_table([result.item for result in results])
+
+    def write_others(manifest: Manifest) -> None:
+        write_csv(root / "splits.csv", splits)
+        write_coco(manifest)
+
+    manifest.write(root, write_others)
     return manifest
+
+
+def splits_table(jobs: Sequence[SlideJob]) -> pd.DataFrame:
+    """Which patient is in which split: columns patient, split and num_slides, in the order of the slides table."""
+    table = pd.DataFrame({"patient": [job.patient for job in jobs], "split": [job.split for job in jobs]})
+    return table.groupby(["patient", "split"], sort=False).size().rename("num_slides").reset_index()
 
 
 def _assigned(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from preprocess.tiles import tile_set
 from preprocess.tiles.manifest import Manifest
 from preprocess.tiles.pairs import PairSpec
 from preprocess.tiles.splits import assign_splits
-from preprocess.tiles.tile_set import plan_jobs, tile_slides, write_manifest
+from preprocess.tiles.tile_set import plan_jobs, report_removed_slides, tile_slides, write_manifest
 
 SPEC = PairSpec(tile_px=256)
 FRACTIONS = (0.7, 0.15, 0.15)
@@ -114,6 +115,44 @@ def test_finished_slides_are_skipped(table, tmp_path):
 def test_the_manifest_goes_before_its_tiles_are_replaced(table, tmp_path):
     make(table, tmp_path)
     tile_slides(plan_jobs(table, tmp_path, PairSpec(tile_px=512), fractions=FRACTIONS), 0)
+    with pytest.raises(UserError, match="no manifest"):
+        Manifest.read(tmp_path)
+
+
+def test_a_run_that_changes_nothing_leaves_the_manifest_alone_and_one_that_does_not(table, tmp_path):
+    make(table, tmp_path)
+    header = tmp_path / "manifest.json"
+    os.utime(header, ns=(10**18, 10**18))
+    (tmp_path / "coco_val_teacher.json").unlink()
+    make(table, tmp_path)
+    assert header.stat().st_mtime_ns == 10**18
+    assert (tmp_path / "coco_val_teacher.json").is_file()
+    # The annotation is exported again: one glomerulus is gone.
+    features = json.loads(Path(table["annotation"][0]).read_text())["features"]
+    (tmp_path / "again.geojson").write_text(json.dumps(features[1:]))
+    table.loc[0, "annotation"] = str(tmp_path / "again.geojson")
+    make(table, tmp_path)
+    assert header.stat().st_mtime_ns != 10**18
+
+
+def test_who_was_in_which_split_is_stated_beside_the_manifest(table, tmp_path):
+    table.loc[1, "patient"] = table.loc[0, "patient"]
+    table.loc[1, "split"] = table.loc[0, "split"]
+    make(table, tmp_path)
+    text = "patient,split,num_slides\npatient-a,train,2\npatient-c,test,1\n"
+    assert (tmp_path / "splits.csv").read_text() == text
+
+
+def test_the_manifest_goes_before_tiles_of_a_removed_slide_do(table, tmp_path, monkeypatch):
+    make(table, tmp_path)
+
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tile_set.shutil, "rmtree", interrupt)
+    jobs = plan_jobs(table[:2], tmp_path, SPEC, fractions=FRACTIONS)
+    with pytest.raises(KeyboardInterrupt):
+        report_removed_slides(jobs, tmp_path, prune=True)
     with pytest.raises(UserError, match="no manifest"):
         Manifest.read(tmp_path)
 
