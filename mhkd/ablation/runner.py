@@ -27,7 +27,7 @@ from mhkd.inference.predictor import SlidePredictor
 from mhkd.provenance import software
 from preprocess.base.errors import UserError
 from preprocess.base.files import sha256_of, write_json
-from preprocess.jobs.job_result import Outcome
+from preprocess.jobs.job_result import JobResult
 from preprocess.jobs.run import run_cohort
 from preprocess.tiles.manifest import Manifest
 
@@ -63,7 +63,7 @@ def run_controls(
     split: str = "test",
     jobs: int = 1,
     teachers: Path | None = None,
-) -> list[Outcome[Run, dict[str, Any]]]:
+) -> list[JobResult[Run, dict[str, Any]]]:
     """Train and score the controls ``names`` with every one of ``seeds``, ``jobs`` at once.
 
     The teachers come first, one a seed, unless ``teachers`` is the output folder of other controls that had them. What
