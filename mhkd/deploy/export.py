@@ -76,7 +76,7 @@ def _traceable(detector: Detector, path: Path) -> tuple[nn.Module, tuple[Tensor]
 
 def _infer(model: Any, inputs: list[dict[str, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
     images = model.preprocess_image(inputs)
-    found: Instances = model.find(images, model.features(images))[0]
+    found: Instances = model.detect(images, model.features(images))[0]
     return found.pred_boxes.tensor / model.upsample, found.scores, found.pred_classes
 
 

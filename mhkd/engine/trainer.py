@@ -149,7 +149,8 @@ class Trainer(DefaultTrainer):
             learnable: names of the student's parameters that learn unless a phase freezes them.
         """
         # Distributed training waits for the gradient of every parameter that wanted one when it was wrapped.
-        model: nn.Module = getattr(self.model, "module", self.model)
+        model: Any = self.model
+        model = getattr(model, "module", model)
         detector: Any = trained_detector(model)
         for name, parameter in detector.named_parameters():
             unused = name.startswith("bfa.") and not phase.bfa

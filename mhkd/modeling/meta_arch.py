@@ -13,7 +13,14 @@ from torch import Tensor, nn
 from mhkd.losses.pyramid import PyramidLoss
 from mhkd.modeling.detectors import build_student
 from mhkd.modeling.feature_pictures import feature_picture
-from mhkd.modeling.pairing import Outputs, View, build_outputs, build_pyramid_loss, build_teacher, level_shift
+from mhkd.modeling.pairing import (
+    DistillationBatch,
+    Outputs,
+    build_outputs,
+    build_pyramid_loss,
+    build_teacher,
+    level_shift,
+)
 from mhkd.modeling.teacher import Teacher
 from mhkd.phases import Phase, PhaseSchedule
 from preprocess.base.errors import UserError
@@ -120,18 +127,18 @@ class MHKD(nn.Module):
         features = student.adapt(raw)
         weights = self.schedule.weights_at(get_event_storage().iter)
         self.outputs.weights = weights
-        losses, answer = self.outputs.student_pass(student, images, features, ground_truth)
+        losses, outputs = self.outputs.student_pass(student, images, features, ground_truth)
         if not any(weights.values()):
             return losses
 
-        view = View(images, ground_truth, features, *self.teacher.pyramid(batched_inputs))
-        terms, teacher_losses = self.outputs.compare(student, self.teacher, answer, view)
+        batch = DistillationBatch(images, ground_truth, features, *self.teacher.pyramid(batched_inputs))
+        terms, teacher_losses = self.outputs.compare(student, self.teacher, outputs, batch)
         if self.pyramid_loss is not None and weights["feature"]:
             boxes = [x.gt_boxes.tensor for x in ground_truth]
             with torch.autocast(images.tensor.device.type, enabled=False):
-                terms["feature"] = self.pyramid_loss(features, view.teacher_pyramid, view.size_hw, boxes)
+                terms["feature"] = self.pyramid_loss(features, batch.teacher_pyramid, batch.size_hw, boxes)
         distilled = {f"loss_kd_{name}": term * weights.get(name, 1.0) for name, term in terms.items()}
-        self._picture(raw, features, view.teacher_pyramid)
+        self._picture(raw, features, batch.teacher_pyramid)
         return {**losses, **teacher_losses, **distilled}
 
     def _picture(self, raw: dict[str, Tensor], adapted: dict[str, Tensor], teacher: dict[str, Tensor]) -> None:

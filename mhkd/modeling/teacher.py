@@ -11,12 +11,13 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from mhkd.modeling.box_stages import Stage, predict, run_stages, stage_losses
-from mhkd.modeling.dense_head import Maps, predict_maps
+from mhkd.modeling.detectors_dense import Maps, predict_maps
+from mhkd.modeling.ignored import leave_ignored_out
 from preprocess.base.errors import UserError
 
 
 class Teacher(nn.Module):
-    """A detector that predicts, and of which at most the parts in ``can_learn`` learn.
+    """A detector whose features and outputs a student imitates, and of which at most the parts in ``can_learn`` learn.
 
     It is never in training mode: ``train()`` is overridden, because a trainer's ``model.train()`` reaches every
     sub-module.
@@ -65,11 +66,11 @@ class DenseTeacher(Teacher):
 
     @torch.no_grad()
     def predict(self, pyramid: dict[str, Tensor]) -> Maps:
-        """O_H: what the head says about f_H."""
-        return self.judge(pyramid)
+        """O_H: the head's float32 maps on ``pyramid``, f_H by level (N, C, H, W), without a gradient."""
+        return self.apply_head(pyramid)
 
-    def judge(self, pyramid: dict[str, Tensor]) -> Maps:
-        """What :meth:`predict` gives, with a gradient towards ``pyramid`` and none towards the teacher."""
+    def apply_head(self, pyramid: dict[str, Tensor]) -> Maps:
+        """The maps of :meth:`predict`, with a gradient towards ``pyramid`` and none towards the teacher."""
         return predict_maps(self.detector, pyramid)
 
 
@@ -77,6 +78,10 @@ class RoITeacher(Teacher):
     """A teacher with RoI heads, the box branch of which may learn (mutual learning)."""
 
     can_learn = ("roi_heads",)
+
+    def __init__(self, detector: Any, trainable: tuple[str, ...] = ()) -> None:
+        super().__init__(detector, trainable)
+        leave_ignored_out(detector)
 
     def set_trainable(self, parts: tuple[str, ...]) -> None:
         super().set_trainable(parts)
@@ -103,13 +108,13 @@ class RoITeacher(Teacher):
         with torch.set_grad_enabled(self.trainable and torch.is_grad_enabled()):
             return predict(self.roi_heads, pooled, stage)
 
-    def judge(self, pooled: Tensor, stage: int = 0) -> tuple[Tensor, Tensor]:
-        """What :meth:`predict` gives, with a gradient towards ``pooled`` and none towards the teacher."""
+    def apply_head(self, pooled: Tensor, stage: int = 0) -> tuple[Tensor, Tensor]:
+        """The outputs of :meth:`predict`, with a gradient towards ``pooled`` and none towards the teacher."""
         if not self.trainable:  # nothing to hold back: no parameter of it wants a gradient
             return predict(self.roi_heads, pooled, stage)
-        judge = _Judge(self.roi_heads)
-        fixed = {name: parameter.detach() for name, parameter in judge.named_parameters()}
-        return functional_call(judge, fixed, (pooled, stage))
+        branch = _BoxBranch(self.roi_heads)
+        fixed = {name: parameter.detach() for name, parameter in branch.named_parameters()}
+        return functional_call(branch, fixed, (pooled, stage))
 
     def detect(
         self, images: ImageList, pyramid: dict[str, Tensor], targets: list[Instances] | None = None
@@ -120,11 +125,11 @@ class RoITeacher(Teacher):
 
     def losses(self, stages: list[Stage]) -> dict[str, Tensor]:
         """Its own detection losses, called ``loss_teacher_*``."""
-        found = stage_losses(self.roi_heads, stages)
-        return {name.replace("loss_", "loss_teacher_", 1): loss for name, loss in found.items()}
+        losses = stage_losses(self.roi_heads, stages)
+        return {name.replace("loss_", "loss_teacher_", 1): loss for name, loss in losses.items()}
 
 
-class _Judge(nn.Module):
+class _BoxBranch(nn.Module):
     """The call that ``functional_call`` makes with other parameters."""
 
     def __init__(self, heads: StandardROIHeads) -> None:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 from detectron2.config import CfgNode, get_cfg
+from mhkd.engine.phases import phase_configs
 
 from mhkd.config import mhkd_cfg, read_config
-from mhkd.engine.phases import phase_configs
 from preprocess.base.errors import UserError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
