@@ -1,4 +1,4 @@
-"""Find glomeruli on whole slides: an overlay picture, QuPath GeoJSON, CSV and a summary for each slide."""
+"""Detect glomeruli on whole slides: an overlay picture, QuPath GeoJSON, CSV and a summary for each slide."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mhkd.deploy.detector_file import resolve_device
 from mhkd.deploy.load import BACKENDS, load_model
-from mhkd.deploy.registry import BUNDLED, find_model, spoken
+from mhkd.deploy.registry import BUNDLED, display_name, find_model
 from mhkd.evaluation.annotation_files import annotated_as
 from mhkd.evaluation.searched import evaluate_search
 from mhkd.inference.cohort_runner import check_writable, report_search, search_slides
@@ -67,7 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--mpp", type=float, help="um per level-0 pixel, whatever the slide says; a table goes first")
     for one in fields(SearchOptions):
         parser.add_argument(f"--{one.name.replace('_', '-')}", default=one.default, **one.metadata)
-    parser.add_argument("--device", default="auto", help="cpu, cuda, or auto: cuda where there is one")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, or auto: cuda where there is one")
     parser.add_argument(
         "--workers", type=int, help="slides at a time, each with its model; 0: in this process (default)"
     )
@@ -91,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     outputs = OutputSpec(args.output_dir.absolute(), in_order(args.formats), args.origin)
     jobs = [SlideJob.of(file, search, outputs, mpp=args.mpp) for file in files]
     outcomes, num_skipped = search_slides(jobs, workers, engine=args.engine, address=args.address)
-    code = report_search(outcomes, num_skipped, args.output_dir, spoken(args.model, path))
+    code = report_search(outcomes, num_skipped, args.output_dir, display_name(args.model, path))
     if args.evaluate:
         code = max(code, evaluate_search(outcomes, args.output_dir, classes=classes).report())
     return code

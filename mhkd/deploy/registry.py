@@ -47,7 +47,7 @@ def find_entry(sha256: str) -> Entry | None:
     return next((entry for entry in read_registry().values() if entry.sha256 == sha256), None)
 
 
-def spoken(model: str | Path, path: Path) -> str:
+def display_name(model: str | Path, path: Path) -> str:
     """What to call ``model`` of ``path``: as it was asked for, and where it comes from if it is one of ours."""
     return f"{model}, which comes with mhkd: docs/model_card.md" if path.parent == _PACKAGED else str(model)
 

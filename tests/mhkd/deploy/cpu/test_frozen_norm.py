@@ -76,7 +76,7 @@ def test_a_norm_that_shares_its_input_is_left_alone() -> None:
     assert not any(isinstance(m, (FoldedConv, FoldedNorm)) for m in network.modules())
 
 
-def test_a_settled_network_rounds_its_kernels_once() -> None:
+def test_a_frozen_network_rounds_its_kernels_once() -> None:
     """Weights in bfloat16 are the nearest to the folded ones, not a product of rounded numbers."""
     network = frozen("resnet18").float()
     fold_frozen_norms(network)
@@ -84,7 +84,7 @@ def test_a_settled_network_rounds_its_kernels_once() -> None:
     convs = [m for m in network.modules() if isinstance(m, FoldedConv)]
     expected, kernels = network(image), [conv.kernel()[0].detach() for conv in convs]
     for conv in convs:
-        conv.settle()
+        conv.freeze_kernel()
     for found, before in zip(network(image), expected, strict=True):
         torch.testing.assert_close(found, before, rtol=0, atol=0)
     network.bfloat16()
