@@ -38,6 +38,11 @@ class Detector:
     is_thread_safe: bool = False
     computed_by: str = "Detectron2"
 
+    @property
+    def device(self) -> str:
+        """Where the model is, as it was asked for."""
+        return self.cfg.MODEL.DEVICE
+
 
 def resolve_device(name: str) -> str:
     """A device name, with "auto" as cuda where there is one and cpu elsewhere."""

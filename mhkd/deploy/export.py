@@ -13,10 +13,10 @@ from detectron2.export import TracingAdapter
 from detectron2.structures import Instances
 from torch import Tensor, nn
 
-from mhkd.deploy.cpu.compiled import fold_batch_norms
 from mhkd.deploy.detector import quiet_torch
 from mhkd.deploy.detector_file import Detector
 from mhkd.deploy.exported import CARD_KEY, EXPORT_VERSION, SUFFIXES
+from mhkd.deploy.fold import fold_batch_norms
 from mhkd.modeling.detectors import Upsampled
 from preprocess.base.errors import UserError
 from preprocess.base.files import atomic_path, sha256_of

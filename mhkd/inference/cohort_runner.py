@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from mhkd.inference.devices import describe_sharing
 from mhkd.inference.report.cohort import TABLE, write_cohort_index
 from mhkd.inference.slide_job import SlideJob
 from mhkd.inference.slide_runner import SlideResult, describe, run_job
@@ -52,7 +53,10 @@ def search_slides(
             f"{len(outdated)} slides were searched with other options, another model or before: they are searched again"
         )
     run = partial(run_job, bar=not workers and engine == "local")
-    gpus = 1.0 if jobs[0].search.model.device.startswith("cuda") else 0.0
+    device = jobs[0].search.model.device
+    gpus = 1.0 if device.startswith("cuda") else 0.0
+    if engine == "local" and (shared := describe_sharing(device, min(workers or 0, len(pending)))):
+        note(shared)
     done: list[JobResult[SlideJob, SlideResult]] = []
     if pending:
         done = run_cohort(run, pending, workers, "searching slides", engine=engine, address=address, num_gpus=gpus)
