@@ -57,7 +57,8 @@ def fit_to_data(cfg: CfgNode, manifest: Manifest) -> CfgNode:
     cfg.defrost()
     cfg.MODEL.ROI_HEADS.NUM_CLASSES = len(manifest.labels)
     cfg.MODEL.RETINANET.NUM_CLASSES = cfg.MODEL.FCOS.NUM_CLASSES = len(manifest.labels)
-    cfg.MODEL.MHKD.SCALE_FACTOR = _scale_factor(cfg, manifest)
+    if cfg.MODEL.META_ARCHITECTURE == "MHKD":
+        cfg.MODEL.MHKD.SCALE_FACTOR = _scale_factor(cfg, manifest)
     if cfg.MODEL.MHKD.SELECT not in {"last", "best"}:
         raise UserError(f"MODEL.MHKD.SELECT is {cfg.MODEL.MHKD.SELECT!r}", remedy='use "last" or "best"')
     if cfg.MODEL.MHKD.SELECT == "best" and not cfg.TEST.EVAL_PERIOD:
@@ -99,10 +100,10 @@ def leaves(cfg: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
 
 
 def _scale_factor(cfg: CfgNode, manifest: Manifest) -> int:
-    """Teacher pixels per student pixel; 0 where that is no whole number and nothing is distilled."""
+    """Teacher pixels per student pixel."""
     scale = manifest.student_mpp / manifest.teacher_mpp
-    whole = round(scale) if abs(scale - round(scale)) < 1e-6 else 0
-    if cfg.MODEL.META_ARCHITECTURE == "MHKD" and not whole:
+    whole = round(scale)
+    if abs(scale - whole) > 1e-6:
         raise UserError(
             f"the tiles' um/px differ by a factor of {scale:g}, which is no whole number",
             path=manifest.root,

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 from detectron2.config import CfgNode, get_cfg
-from mhkd.engine.phases import phase_configs
 
 from mhkd.config import mhkd_cfg, read_config
+from mhkd.engine.run_config import check_unread_keys
+from mhkd.phases import PhaseSchedule
 from preprocess.base.errors import UserError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -17,31 +18,34 @@ CONFIGS = sorted(path for path in (REPOSITORY / "configs").glob("*/[!B]*.yaml") 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: f"{p.parent.name}-{p.stem}")
 def test_every_shipped_config_reads_and_has_phases(path: Path) -> None:
     cfg = read_config(path)
-    assert sum(phase.SOLVER.MAX_ITER for phase in phase_configs(cfg)) == cfg.SOLVER.MAX_ITER
+    phases = PhaseSchedule.from_config(cfg).phases
+    assert [phase.start for phase in phases] == [0, *(phase.stop for phase in phases[:-1])]
+    assert phases[-1].stop == cfg.SOLVER.MAX_ITER
+    check_unread_keys(cfg)
 
 
-def test_steps_and_baselines_have_equal_iterations() -> None:
-    for folder in ("demo", "native", "resnet50", "retinanet", "fcos"):
-        iterations = {p.stem: read_config(p).SOLVER.MAX_ITER for p in CONFIGS if p.parent.name == folder}
-        steps = sum(count for name, count in iterations.items() if name.startswith("step"))
-        assert iterations["baseline_strict"] == steps
-        assert iterations["baseline_independent"] == steps + iterations["teacher"]
+@pytest.mark.parametrize("folder", ["demo", "native", "resnet50", "retinanet", "fcos"])
+def test_distillation_and_its_controls_have_equal_iterations_and_the_same_schedule(folder: str) -> None:
+    teacher, distilled, strict, independent = (
+        read_config(REPOSITORY / "configs" / folder / f"{name}.yaml").SOLVER
+        for name in ("teacher", "distill", "baseline_strict", "baseline_independent")
+    )
+    assert distilled == strict
+    assert independent.MAX_ITER == strict.MAX_ITER + teacher.MAX_ITER
 
 
-@pytest.mark.parametrize("folder", ["demo", "native", "retinanet", "fcos"])
-def test_the_demo_steps_share_the_schedule_of_the_strict_baseline(folder: str) -> None:
-    """Equal iterations are not enough: with a decay in every phase the steps would train less than their control."""
-
-    def rates(name: str) -> list[float]:
-        rates = []
-        for phase in phase_configs(read_config(REPOSITORY / "configs" / folder / f"{name}.yaml")):
-            solver = phase.SOLVER
-            decays = [sum(step <= i for step in solver.STEPS) for i in range(solver.MAX_ITER)]
-            rates += [solver.BASE_LR * solver.GAMMA**decay for decay in decays]
-        return rates
-
-    steps = sorted(path.stem for path in CONFIGS if path.parent.name == folder and path.stem.startswith("step"))
-    assert [rate for step in steps for rate in rates(step)] == pytest.approx(rates("baseline_strict"))
+@pytest.mark.parametrize(
+    ("folder", "expected"),
+    [
+        ("demo", {1: {"feature"}, 2: {"local"}, 3: {"local", "semantic_cls", "semantic_box"}}),
+        ("retinanet", {1: {"feature"}, 3: {"semantic_cls", "semantic_box"}}),
+        ("fcos", {1: {"feature"}, 3: {"semantic_cls", "semantic_box", "semantic_centerness"}}),
+    ],
+)
+def test_the_steps_end_with_the_losses_of_the_method(folder: str, expected: dict[int, set[str]]) -> None:
+    steps = PhaseSchedule.from_config(read_config(REPOSITORY / "configs" / folder / "distill.yaml")).steps
+    assert {step: {name for name, w in phase.weights.items() if w} for step, phase in steps.items()} == expected
+    assert all(phase.bfa for phase in steps.values())
 
 
 def test_an_unknown_key_is_named() -> None:

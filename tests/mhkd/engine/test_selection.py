@@ -24,12 +24,12 @@ def test_the_best_is_kept_across_a_stop(tmp_path: Path) -> None:
     score = {0: 5.0, 1: 9.0, 2: 7.0, 3: 8.0, 4: None}
     asked: list[tuple[float, bool]] = []
 
-    def judge(detector: nn.Module) -> float | None:
+    def score_of(detector: nn.Module) -> float | None:
         asked.append((model.weight.item(), detector.training))
         return score[int(model.weight.item())]
 
     def hook() -> BestOnValidation:
-        return BestOnValidation(lambda: model, judge, str(tmp_path), period=1)
+        return BestOnValidation(lambda: model, score_of, str(tmp_path), 1, {5})
 
     run(hook(), model.train(), range(0, 3))
     run(hook(), model, range(2, 5))
@@ -43,7 +43,7 @@ def test_the_best_is_kept_across_a_stop(tmp_path: Path) -> None:
 def test_it_scores_at_its_period_and_at_the_end(tmp_path: Path) -> None:
     asked: list[float] = []
     model = nn.Linear(1, 1)
-    hook = BestOnValidation(lambda: model, lambda _: asked.append(model.weight.item()) or 1.0, str(tmp_path), period=2)
+    hook = BestOnValidation(lambda: model, lambda _: asked.append(model.weight.item()) or 1.0, str(tmp_path), 2, {5})
     run(hook, model, range(0, 5))
     assert asked == [1, 3, 4]
     assert torch.load(tmp_path / BEST_FILE, weights_only=True)["iteration"] == 2

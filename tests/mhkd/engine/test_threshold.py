@@ -11,7 +11,7 @@ from detectron2.structures import Boxes, Instances
 from torch import nn
 
 from mhkd.deploy.detector_file import load_detector
-from mhkd.engine import train
+from mhkd.engine import student_export
 from mhkd.engine.checkpoint import store_threshold
 from mhkd.engine.threshold import best_thresh, store_thresholds
 from mhkd.engine.train import run_training
@@ -54,16 +54,17 @@ def test_the_best_threshold_keeps_the_true_boxes_of_the_validation_tiles(
     assert best_thresh(Recites((wrong, 0.25)), tiny_cfg("teacher"), manifest, TRAITS) is None
 
 
-def test_training_stores_it_in_the_last_phase(
+def test_training_stores_it_with_the_student_of_each_step(
     tiny_cfg: Callable[..., CfgNode], teacher: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(train, "best_thresh", lambda *arguments: 0.375)
-    cfg = tiny_cfg("step1", "MODEL.MHKD.TEACHER.WEIGHTS", str(teacher), "MODEL.WEIGHTS", str(teacher))
+    found = iter([0.125, 0.25, 0.375])
+    monkeypatch.setattr(student_export, "best_thresh", lambda *arguments: next(found))
+    cfg = tiny_cfg("distill", "MODEL.MHKD.TEACHER.WEIGHTS", str(teacher), "MODEL.WEIGHTS", str(teacher))
     detector = load_detector(run_training(cfg))
     assert detector.score_thresh == 0.375
     assert detector.provenance["score_thresh_origin"] == "best F1 on the validation tiles"
-    phases = [load_detector(path).score_thresh for path in sorted(Path(cfg.OUTPUT_DIR).glob("*/detector.pth"))]
-    assert phases == [0.375, None] or phases == [None, 0.375]
+    steps = [load_detector(path).score_thresh for path in sorted(Path(cfg.OUTPUT_DIR).glob("step*/detector.pth"))]
+    assert steps == [0.125, 0.25, 0.375]
 
 
 def test_without_validation_tiles_there_is_none(

@@ -26,7 +26,7 @@ def test_the_floor_is_both_networks_and_no_distillation(tiny_cfg: Callable[..., 
 
 
 def test_each_named_phase_has_the_losses_of_its_name(tiny_cfg: Callable[..., CfgNode]) -> None:
-    phases = dict(named_phases(tiny_cfg("step1"), PHASES))
+    phases = dict(named_phases(tiny_cfg("distill"), PHASES))
     assert list(phases) == list(PHASES)
     on = {name: {k for k, weight in cfg.MODEL.MHKD.LOSS_WEIGHTS.items() if weight} for name, cfg in phases.items()}
     assert on["basic"] == on["adaptive-fgd"] == {"FEATURE"}
