@@ -9,9 +9,9 @@ PYTHON ?= python3##            the Python to set up with, 3.10 to 3.13
 VENV ?= .venv##                where the virtual environment goes
 CONFIGS ?= configs/demo##      folder of the training configs, such as configs/resnet50
 SLIDES ?= data/demo/slides.csv##  the cohort table; the default is made by `make demo-slides`
-OUT ?= output/$(notdir $(CONFIGS))##  where tiles, detectors and tables go; give each cohort and each seed its own
+OUT ?= output/$(RUN)##         where tiles, detectors and tables go: RUN names the table, the configs and the seed
 TILES ?= $(OUT)/tiles##        folder of the tile pairs
-TILE_OPTS ?= $(if $(filter configs/demo configs/native configs/retinanet configs/fcos configs/bundled,$(CONFIGS)),--teacher-mpp 2 --student-mpp 8 --tile-px 256 --empty-ratio 0.25$(if $(filter configs/bundled,$(CONFIGS)), --merge-labels Glomerulus))##  options of tools/make_tiles.py
+TILE_OPTS ?=##                 options of tools/make_tiles.py, which win over CONFIGS/tiles.yaml
 INIT ?=##                      weights that teacher and independent baseline begin with; empty: ImageNet's
 SEED ?=##                      seed of training; empty: the tool's default
 BROWSER ?=##                   the browser of `make test-browser`; empty: the first that is found
@@ -21,6 +21,23 @@ DEVICE ?=##                    cpu or cuda; empty: cuda where there is one
 WORKERS ?=##                   processes that read slides; empty: the tool's default
 OPTS ?=##                      config overrides for training, "KEY VALUE KEY VALUE"
 TESTS ?= tests##               what `make test` runs, such as TESTS="tests/mhkd -k merge"
+
+# Make takes a space for the end of a name. SLIDES is never the name of a target, so that it may hold some.
+$(foreach name,CONFIGS OUT TILES VENV,$(if $(word 2,$($(name))),$(error $(name)=$($(name)) holds a space, and make \
+  cannot build a file of such a name: choose another folder, or run the tools without make)))
+quoted = '$(subst ','\'',$(1))'
+space := $() $()
+override CONFIGS := $(patsubst %/,%,$(CONFIGS))
+# No run shows the results of another: output/demo and output/fcos for the demo's table; for another one, after its name
+# (of a slides.csv: its folder's), output/hubmap/resnet50; with SEED=2, output/demo-seed2.
+DEMO_TABLE := data/demo/slides.csv
+OTHER_TABLE := $(if $(subst $(DEMO_TABLE),,$(SLIDES)),$(subst ',_,$(subst $(space),_,$(SLIDES))))
+FOLDER := $(filter-out . ..,$(notdir $(patsubst %/,%,$(dir $(OTHER_TABLE)))))
+TABLE := $(basename $(notdir $(OTHER_TABLE)))
+COHORT := $(or $(if $(filter slides,$(TABLE)),$(FOLDER)),$(TABLE))
+RUN := $(addsuffix /,$(COHORT))$(notdir $(CONFIGS))$(addprefix -seed,$(SEED))
+override OUT := $(patsubst %/,%,$(OUT))
+override TILES := $(patsubst %/,%,$(TILES))
 
 PY := $(VENV)/bin/python
 UV := $(VENV)/bin/uv pip
@@ -105,15 +122,18 @@ clean: ## Remove caches and build leftovers; slides, runs and the environment st
 
 .PHONY: demo-slides tiles
 
-demo-slides: data/demo/slides.csv ## Make the demo cohort: procedural kidney slides with annotations
+demo-slides: $(DEMO_TABLE) ## Make the demo cohort: procedural kidney slides with annotations
 
-data/demo/slides.csv: | $(READY)
+$(DEMO_TABLE): | $(READY)
 	$(PY) tools/make_demo_slides.py --output-dir $(@D) $(if $(WORKERS),--workers $(WORKERS))
 
-tiles: $(TILES)/manifest.json ## Cut SLIDES into teacher and student tiles
+tiles: $(TILES)/manifest.json ## Cut SLIDES into teacher and student tiles, by CONFIGS/tiles.yaml and TILE_OPTS
 
-$(TILES)/manifest.json: $(SLIDES) | $(READY)
-	$(PY) tools/make_tiles.py $(SLIDES) --output-dir $(TILES) $(if $(WORKERS),--workers $(WORKERS)) $(TILE_OPTS)
+# Always asked: the tool skips finished slides, and touches the manifest only where it changes. Slides that failed
+# (exit code 3) are an error of `make tiles`; training goes on without them, since the manifest names them.
+$(TILES)/manifest.json: FORCE | $(if $(OTHER_TABLE),,$(DEMO_TABLE)) $(READY)
+	$(PY) tools/make_tiles.py $(call quoted,$(SLIDES)) --output-dir $(TILES) --options-file $(CONFIGS)/tiles.yaml \
+	  $(if $(WORKERS),--workers $(WORKERS)) $(TILE_OPTS) $(if $(filter tiles,$(MAKECMDGOALS)),,|| test $$? -eq 3)
 
 ##@ Training (each step builds what is missing before it; an interrupted one goes on where it stopped)
 
@@ -179,21 +199,27 @@ bundled: | $(READY) ## Train it again, from slides to mhkd/deploy; REAL is a tab
 evaluate: $(OUT)/evaluation/evaluation.json ## Score teacher, baselines and students on the test slides
 	@cat $(OUT)/evaluation/evaluation.md
 
-$(OUT)/evaluation/evaluation.json: $(DETECTORS) | $(READY)
-	$(PY) tools/evaluate.py --slides $(SLIDES) --tiles $(TILES) --output-dir $(@D) \
+$(OUT)/evaluation/evaluation.json: $(DETECTORS) $(TILES)/manifest.json $(OUT)/.slides | $(READY)
+	$(PY) tools/evaluate.py --slides $(call quoted,$(SLIDES)) --tiles $(TILES) --output-dir $(@D) \
 	  $(foreach model,$(MODELS),--model $(model)=$(call detector,$(model))) $(if $(DEVICE),--device $(DEVICE)) > /dev/null
+
+# Which table is scored, and what it says: touched only where that is another one.
+$(OUT)/.slides: FORCE | $(TILES)/manifest.json
+	@table="$$(sha256sum -- $(call quoted,$(SLIDES)))" && mkdir -p $(@D); \
+	  [ "$$table" = "$$(cat $@ 2>/dev/null)" ] || printf '%s\n' "$$table" > $@
 
 demo: $(OUT)/unseen/.done evaluate ## Everything on the demo slides: cut, train, detect on an unseen slide, score
 	@printf '%s\n' 'unseen slide:' $(OUT)/unseen/unseen.{overlay.jpg,geojson,csv} 'table as JSON:' $(OUT)/evaluation/evaluation.json
 
 view: $(READY) ## Look at RESULTS on SLIDES (a table, a folder, slides) in the browser
-	$(PY) tools/view.py $(RESULTS) $(wildcard $(SLIDES))
+	if [ -e $(call quoted,$(SLIDES)) ]; then set -- $(call quoted,$(SLIDES)); else set -- $(wildcard $(SLIDES)); fi; \
+	  $(PY) tools/view.py $(call quoted,$(RESULTS)) "$$@"
 
-$(OUT)/unseen/.done: $(call detector,step3) | $(READY)
+$(OUT)/unseen/.done: $(call detector,step3) | $(DEMO_TABLE) $(READY)
 	IFS=, read -r slide annotation mpp rest < <(sed 1d data/demo/unseen.csv); \
 	  $(PY) tools/infer_wsi.py data/demo/$$slide --mpp $$mpp --checkpoint $< --output-dir $(@D) \
 	    $(if $(DEVICE),--device $(DEVICE))
 	@touch $@
 
 # A finished file outlives an interruption of whatever its recipe did after it.
-.PRECIOUS: data/demo/slides.csv $(TILES)/manifest.json $(DETECTORS) $(OUT)/evaluation/evaluation.json
+.PRECIOUS: $(DEMO_TABLE) $(TILES)/manifest.json $(DETECTORS) $(OUT)/evaluation/evaluation.json

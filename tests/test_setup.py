@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 from configparser import ConfigParser
 from pathlib import Path
@@ -87,9 +88,9 @@ def test_help_names_the_targets_and_the_variables():
     assert "DETECTRON2" in shown
 
 
-def planned(*arguments: str) -> list[tuple[str, str]]:
+def planned(*arguments: str, out: str = "none") -> list[tuple[str, str]]:
     """The tools that make would run for ``arguments`` on a clean clone, each with its output folder."""
-    commands = make("--dry-run", "OUT=none", *arguments)
+    commands = make("--dry-run", *([f"OUT={out}"] if out else []), *arguments)
     return re.findall(r"tools/(\w+)\.py.*?--output-dir (\S+)", commands.replace("\\\n", " "))
 
 
@@ -119,3 +120,121 @@ def finished(model: str) -> list[str]:
     """Options that let make take every other model, and the tiles, for finished."""
     others = [f"none/{name}/detector.pth" for name in MODELS if name != model]
     return [option for file in ("none/tiles/manifest.json", *others) for option in ("-o", file)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "folder"),
+    [
+        ((), "output/demo"),
+        (("CONFIGS=configs/fcos/",), "output/fcos"),
+        (("SEED=2",), "output/demo-seed2"),
+        (("SLIDES=data/hubmap/slides.csv", "CONFIGS=configs/resnet50"), "output/hubmap/resnet50"),
+        (("SLIDES=data/hubmap/slides.csv", "SEED=3"), "output/hubmap/demo-seed3"),
+        (("SLIDES=../mine.csv",), "output/mine/demo"),
+        (("SLIDES=slides.csv",), "output/slides/demo"),
+        (("SLIDES=my slides/the table.csv",), "output/the_table/demo"),
+        (("SLIDES=my slides/slides.csv",), "output/my_slides/demo"),
+        (("SLIDES=mine.csv", "OUT=out/"), "out"),
+    ],
+)
+def test_no_run_shows_the_results_of_another(arguments, folder):
+    tools = planned("evaluate", *arguments, out="")
+    assert ("make_tiles", f"{folder}/tiles") in tools
+    assert tools[-1] == ("evaluate", f"{folder}/evaluation")
+
+
+def test_the_demo_slides_are_made_where_their_table_is_missing_and_no_other_table_is():
+    made = [tool for tool, _ in planned("tiles", "SLIDES=mine.csv")]
+    assert made == ["make_tiles"]
+    if not (REPOSITORY / "data" / "demo" / "slides.csv").exists():
+        assert [tool for tool, _ in planned("tiles")] == ["make_demo_slides", "make_tiles"]
+
+
+@pytest.mark.parametrize("name", ["CONFIGS", "OUT", "TILES", "VENV"])
+def test_a_folder_that_make_cannot_build_in_is_one_clear_line(name):
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        make("--dry-run", "tiles", f"{name}=my folder")
+    assert f"{name}=my folder holds a space, and make cannot build a file of such a name" in caught.value.stderr
+
+
+# What stands in for the tools: it notes its call, and writes what they would, the manifest only where it changes.
+STAND_IN = """#!/bin/bash
+set -e
+tool=$(basename "$1" .py); table="$2"; options="$*"; out=
+while [ $# -gt 0 ]; do case "$1" in --output-dir) out="$2";; --slides) table="$2";; esac; shift; done
+echo "$tool $out" >> "$CALLS"
+mkdir -p "$out"
+case $tool in
+  make_tiles)
+    head -n 1 "$table" > "$out/new"; echo "$options" >> "$out/new"
+    if cmp -s "$out/new" "$out/manifest.json"; then rm "$out/new"; else mv "$out/new" "$out/manifest.json"; fi
+    grep -q broken "$table" && exit 3 || exit 0;;
+  train) echo "$options" > "$out/detector.pth";;
+  evaluate) cat "$table" > "$out/evaluation.md"; touch "$out/evaluation.json";;
+esac
+"""
+
+
+@pytest.fixture
+def built(tmp_path, monkeypatch):
+    """A function that really makes a target with a stand-in for the tools: the tools called, and what was printed."""
+    python = tmp_path / "venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(STAND_IN)
+    python.chmod(0o755)
+    calls = tmp_path / "calls"
+    monkeypatch.setenv("CALLS", str(calls))
+
+    def run(*arguments: str) -> tuple[list[str], str]:
+        calls.write_text("")
+        place = (f"VENV={tmp_path / 'venv'}", "-o", f"{tmp_path / 'venv'}/.ready", f"OUT={tmp_path / 'out'}")
+        printed = make(*place, *arguments)
+        return [line.split()[0] for line in calls.read_text().splitlines()], printed
+
+    return run
+
+
+@pytest.fixture
+def table(tmp_path):
+    path = tmp_path / "my slides" / "it's one.csv"
+    path.parent.mkdir()
+    path.write_text("slide,annotation\na.svs,a.geojson\n")
+    return path
+
+
+def test_tiles_are_always_asked_for_and_what_follows_is_made_again_only_where_they_changed(built, table):
+    everything = ["make_tiles", *["train"] * len(MODELS), "evaluate"]
+    called, printed = built("evaluate", f"SLIDES={table}")
+    assert sorted(called) == sorted(everything)
+    assert "a.svs,a.geojson" in printed
+    called, printed = built("evaluate", f"SLIDES={table}")
+    assert called == ["make_tiles"]
+    assert "a.svs,a.geojson" in printed
+    called, _ = built("evaluate", f"SLIDES={table}", "TILE_OPTS=--tile-px 128")
+    assert sorted(called) == sorted(everything)
+    assert built("tiles", f"SLIDES={table}")[0] == ["make_tiles"]
+
+
+def test_another_table_is_never_answered_with_the_old_one_s_results(built, table):
+    built("evaluate", f"SLIDES={table}")
+    # The tiles stay the same (a stain was filled in, say), and the table is older than the results.
+    table.write_text("slide,annotation\nb.svs,b.geojson\n")
+    os.utime(table, (0, 0))
+    called, printed = built("evaluate", f"SLIDES={table}")
+    assert called == ["make_tiles", "evaluate"]
+    assert "b.svs,b.geojson" in printed
+
+
+def test_slides_that_failed_end_make_tiles_but_not_training(built, table):
+    table.write_text("slide,annotation\nbroken.svs,a.geojson\n")
+    with pytest.raises(subprocess.CalledProcessError):
+        built("tiles", f"SLIDES={table}")
+    assert built("train-teacher", f"SLIDES={table}")[0] == ["make_tiles", "train"]
+
+
+def test_a_copied_folder_of_configurations_brings_its_tile_options(built, table, tmp_path):
+    configs = tmp_path / "elsewhere" / "mine"
+    shutil.copytree(REPOSITORY / "configs" / "demo", configs)
+    built("tiles", f"SLIDES={table}", f"CONFIGS={configs}/", "TILE_OPTS=--tile-px 128")
+    options = (tmp_path / "out" / "tiles" / "manifest.json").read_text()
+    assert f"--options-file {configs}/tiles.yaml --tile-px 128" in options

@@ -23,7 +23,7 @@ Examples:
   python tools/make_table.py hubmap downloads/hubmap-kidney-segmentation --output data/hubmap/slides.csv
   python tools/make_table.py kpis downloads/kpis --mpp UM --output data/kpis/slides.csv
   make train-step3 SLIDES=data/hubmap/slides.csv CONFIGS=configs/resnet50 OUT=output/hubmap \\
-      TILE_OPTS="--merge-labels Glomerulus --empty-ratio 1"
+      TILE_OPTS="--merge-labels Glomerulus"
 """
 
 
