@@ -119,15 +119,20 @@ $(TILES)/manifest.json: $(SLIDES) | $(READY)
 
 .PHONY: train-teacher train-step1 train-step2 train-step3 train-baseline
 
-# One-stage detectors have no step 2: their step 3 follows step 1.
-MODELS := $(foreach m,teacher baseline_independent baseline_strict step1 step2 step3,$(if $(wildcard $(CONFIGS)/$(m).yaml),$(m)))
-detector = $(OUT)/$(1)/detector.pth
+# The steps are stop points of one run, in $(OUT)/distill: each goes on where the one before it stopped. Which there are
+# stands in the phases that distill.yaml begins with: one-stage detectors have no step 2.
+PHASES := $(shell sed -n 's/^_BASE_:.*[ ,[]\([^ ,]*phases[^] ,]*\).*/\1/p' $(CONFIGS)/distill.yaml 2>/dev/null)
+STEPS := $(sort $(shell grep -oh 'STEP: *[0-9]*' $(CONFIGS)/distill.yaml $(addprefix $(CONFIGS)/,$(PHASES)) 2>/dev/null | grep -o '[0-9]*'))
+ALONE := $(foreach m,teacher baseline_independent baseline_strict,$(if $(wildcard $(CONFIGS)/$(m).yaml),$(m)))
+MODELS := $(ALONE) $(addprefix step,$(STEPS))
+detector = $(OUT)/$(if $(filter step%,$(1)),distill/)$(1)/detector.pth
 DETECTORS := $(foreach model,$(MODELS),$(call detector,$(model)))
-train = $(PY) tools/train.py --config-file $(CONFIGS)/$(@D:$(OUT)/%=%).yaml --tiles $(TILES) --output-dir $(@D) $(1) \
-  $(if $(SEED),--seed $(SEED)) $(if $(DEVICE),--device $(DEVICE)) $(OPTS)
 TEACHER := $(call detector,teacher)
+# $(call train,name of the configuration,further options)
+train = $(PY) tools/train.py --config-file $(CONFIGS)/$(1).yaml --tiles $(TILES) --output-dir $(OUT)/$(1) $(2) \
+  $(if $(SEED),--seed $(SEED)) $(if $(DEVICE),--device $(DEVICE)) $(OPTS)
 # With the teacher's weights, unless the configuration says itself what it begins with.
-from_teacher = $(if $(shell grep -s '^ *INIT:' $(CONFIGS)/$(1).yaml),,--init $(TEACHER))
+from_teacher = $(if $(shell grep -s '^ *INIT:' $(CONFIGS)/$(1).yaml $(CONFIGS)/Base-student.yaml),,--init $(TEACHER))
 
 train-teacher: $(TEACHER) ## Step 0: the high-resolution teacher
 train-step1: $(call detector,step1) ## Global features: phase 1 (basic), then phase 2 (adaptive)
@@ -135,24 +140,22 @@ train-step2: $(call detector,step2) ## Local features: phase 3
 train-step3: $(call detector,step3) ## Semantic information: phase 4, the final student
 train-baseline: $(call detector,baseline_independent) $(call detector,baseline_strict) ## The students without distillation
 
-$(DETECTORS): $(OUT)/%/detector.pth: $(CONFIGS)/%.yaml \
-  $(wildcard $(CONFIGS)/Base-*.yaml configs/Base-*.yaml) $(TILES)/manifest.json | $(READY)
+BASES := $(wildcard $(CONFIGS)/Base-*.yaml configs/Base-*.yaml)
+$(foreach m,$(ALONE),$(eval $(call detector,$(m)): $(CONFIGS)/$(m).yaml))
+$(foreach n,$(STEPS),$(eval $(call detector,step$(n)): $(CONFIGS)/distill.yaml $(addprefix $(CONFIGS)/,$(PHASES)) $(TEACHER)))
+$(DETECTORS): $(BASES) $(TILES)/manifest.json | $(READY)
 
 $(TEACHER) $(call detector,baseline_independent):
-	$(call train,$(if $(INIT),--init $(INIT)))
+	$(call train,$(@D:$(OUT)/%=%),$(if $(INIT),--init $(INIT)))
 
 $(call detector,baseline_strict): $(TEACHER)
-	$(call train,$(call from_teacher,baseline_strict))
+	$(call train,baseline_strict,$(call from_teacher,baseline_strict))
 
-$(call detector,step1): $(TEACHER)
-	$(call train,--teacher $(TEACHER) $(call from_teacher,step1))
-
-$(call detector,step2): $(CONFIGS)/step2.yaml $(call detector,step1)
-	$(call train,--teacher $(TEACHER) --init $(call detector,step1))
-
-BEFORE_STEP3 := $(call detector,$(if $(filter step2,$(MODELS)),step2,step1))
-$(call detector,step3): $(BEFORE_STEP3)
-	$(call train,--teacher $(TEACHER) --init $(BEFORE_STEP3))
+# In order, also where make runs several jobs at once.
+$(call detector,step3): $(filter $(call detector,step2),$(DETECTORS))
+$(filter-out $(call detector,step1),$(filter $(OUT)/distill/%,$(DETECTORS))): $(call detector,step1)
+$(filter $(OUT)/distill/%,$(DETECTORS)):
+	$(call train,distill,--teacher $(TEACHER) $(call from_teacher,distill) --until-step $(@D:$(OUT)/distill/step%=%))
 
 ##@ The model that comes with mhkd (docs/model_card.md)
 
@@ -166,7 +169,7 @@ bundled: | $(READY) ## Train it again, from slides to mhkd/deploy; REAL is a tab
 	  --output-dir data/bundled/procedural
 	$(PY) tools/dev/mix_tables.py data/bundled/procedural/slides.csv $(REAL) --source aidpath --output data/bundled/slides.csv
 	$(MAKE) train-step3 $(BUNDLED) INIT=output/demo/teacher/detector.pth
-	$(PY) tools/register_model.py output/bundled/step3/detector.pth --name glomeruli-8um --card configs/bundled/card.json \
+	$(PY) tools/register_model.py output/bundled/distill/step3/detector.pth --name glomeruli-8um --card configs/bundled/card.json \
 	  --score-thresh 0.89 --folder mhkd/deploy
 
 ##@ Results

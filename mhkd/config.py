@@ -11,6 +11,8 @@ from preprocess.base.errors import UserError
 
 def add_mhkd_config(cfg: CfgNode) -> None:
     """Add mhkd's keys to a Detectron2 configuration, in place."""
+    # mhkd reads tiles in this order of channels alone.
+    cfg.INPUT.FORMAT = "RGB"
     # Folder written by make_tiles.py.
     cfg.DATASETS.TILES = ""
     # Which image of a tile pair a single detector is trained on: "teacher" or "student".
@@ -24,14 +26,11 @@ def add_mhkd_config(cfg: CfgNode) -> None:
     # size of the high one, so that it learns both.
     cfg.INPUT.LOW_SHARE = 0.0
 
-    # Learning-rate decay points and warm-up length as fractions of a phase; they replace SOLVER.STEPS
-    # and SOLVER.WARMUP_ITERS, so that a phase keeps its shape when its length changes.
+    # Learning-rate decay points and warm-up length as fractions of SOLVER.MAX_ITER; they replace SOLVER.STEPS and
+    # SOLVER.WARMUP_ITERS, so that a schedule keeps its shape when its length changes. A distillation loss that begins
+    # in a phase grows to its weight over the same fraction of that phase.
     cfg.SOLVER.DECAY_AT = [0.7, 0.9]
     cfg.SOLVER.WARMUP_SHARE = 0.1
-    # One schedule over several phases or steps: the iterations that DECAY_AT and WARMUP_SHARE are fractions of, and
-    # where among them this step begins. 0: every phase has a schedule of its own.
-    cfg.SOLVER.SCHEDULE_LENGTH = 0
-    cfg.SOLVER.SCHEDULE_START = 0
 
     # "sgd" (Detectron2's, with SOLVER.MOMENTUM) or "adamw", which gets a fresh box head going in far fewer iterations.
     cfg.SOLVER.OPTIMIZER = "sgd"
@@ -62,6 +61,8 @@ def add_mhkd_config(cfg: CfgNode) -> None:
     cfg.MODEL.FCOS.NMS_THRESH_TEST = 0.6
 
     cfg.MODEL.MHKD = CfgNode()
+    # Teacher pixels per student pixel, s in docs/method.md; 0 for that of the tiles.
+    cfg.MODEL.MHKD.SCALE_FACTOR = 0
     # The student that META_ARCHITECTURE MHKD trains: "UpsampledRCNN", "UpsampledRetinaNet" or "UpsampledFCOS".
     cfg.MODEL.MHKD.STUDENT = "UpsampledRCNN"
     # Factor by which the student's input is up-sampled before the backbone: u in docs/method.md.
@@ -109,18 +110,21 @@ def add_mhkd_config(cfg: CfgNode) -> None:
     # Temperature of the class-score distillation.
     cfg.MODEL.MHKD.TEMPERATURE = 1.0
 
-    # Where the first phase starts from; later ones go on from the one before. "weights" (MODEL.WEIGHTS, such as the
-    # previous step), "teacher", "imagenet" (a backbone: of the model zoo or MODEL.TIMM.PRETRAINED) or "none".
+    # What a run starts from: "weights" (MODEL.WEIGHTS), "teacher", "imagenet" (a backbone: of the model zoo or
+    # MODEL.TIMM.PRETRAINED) or "none".
     cfg.MODEL.MHKD.INIT = "weights"
     # Final decay of a moving average of the trained detector, such as 0.999, which is then exported; 0 for none.
     cfg.MODEL.MHKD.EMA_DECAY = 0.0
-    # Which weights a phase exports: "last", or "best" by AP on the validation tiles every TEST.EVAL_PERIOD iterations.
+    # Prefixes of the student's parameters that are not trained, such as ["backbone.bottom_up"].
+    cfg.MODEL.MHKD.FROZEN = []
+    # Which weights are exported: "last", or "best" by AP on the validation tiles every TEST.EVAL_PERIOD iterations.
     cfg.MODEL.MHKD.SELECT = "last"
     # A distillation loss above so many times the task loss (median of 20 iterations) is warned of.
     cfg.MODEL.MHKD.MAX_RATIO = 10.0
 
-    # The phases of a training step, run one after another, each from the student the one before ended with:
-    # a list of {NAME: ..., SHARE: share of SOLVER.MAX_ITER, KEY: VALUE, ...}. Empty: one phase, no overrides.
+    # The phases of a run: a list of {NAME: ..., STEP: the training step that it belongs to, SHARE: of SOLVER.MAX_ITER,
+    # LOSSES: [those of LOSS_WEIGHTS that are in force], KEY: VALUE, ...}. After its last phase a step exports its
+    # student. The keys that a phase may set are those of mhkd/phases.py. Empty: one phase with all losses.
     cfg.MODEL.MHKD.PHASES = []
 
 

@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
+from detectron2.config import CfgNode
 from torch import nn
 
+from mhkd.config import mhkd_cfg
 from preprocess.base.errors import UserError
 from preprocess.base.files import atomic_path
 
@@ -89,6 +92,26 @@ def read_export(path: str | Path) -> dict[str, Any]:
             remedy="export it again with this version",
         )
     return content
+
+
+def export_config(content: dict[str, Any], path: str | Path) -> CfgNode:
+    """The configuration that builds the exported detector ``content``, read from ``path``.
+
+    Raises:
+        UserError: what builds it has keys that this version does not know. Those that only say how it was trained may
+            be of another version.
+    """
+    cfg = mhkd_cfg()
+    stored: dict[str, Any] = yaml.safe_load(content["config"])
+    for section in ("DATASETS", "DATALOADER", "SOLVER"):
+        stored[section] = {key: value for key, value in stored.get(section, {}).items() if key in cfg[section]}
+    try:
+        cfg.merge_from_other_cfg(CfgNode(stored))
+    except KeyError as error:
+        raise UserError(
+            f"it was exported by another version: {error.args[0]}", path=path, remedy="train or export it again"
+        ) from None
+    return cfg
 
 
 def load_strictly(

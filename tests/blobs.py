@@ -34,6 +34,7 @@ class BlobDetector:
     provenance: dict[str, Any] = field(default_factory=dict)
     score_thresh: float | None = None
     is_thread_safe: bool = False
+    device: str = "cpu"
     computed_by: str = "colours, cpu"
     calls: int = 0
 

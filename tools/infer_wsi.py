@@ -1,4 +1,4 @@
-"""Find glomeruli on whole slides: an overlay picture, QuPath GeoJSON, CSV and a summary for each slide."""
+"""Detect glomeruli on whole slides: an overlay picture, QuPath GeoJSON, CSV and a summary for each slide."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--mpp", type=float, help="um per level-0 pixel, whatever the slide says; a table goes first")
     for one in fields(SearchOptions):
         parser.add_argument(f"--{one.name.replace('_', '-')}", default=one.default, **one.metadata)
-    parser.add_argument("--device", default="auto", help="cpu, cuda, or auto: cuda where there is one")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, or auto: cuda where there is one")
     parser.add_argument(
         "--workers", type=int, help="slides at a time, each with its model; 0: in this process (default)"
     )

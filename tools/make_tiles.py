@@ -5,23 +5,19 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from preprocess.annotations.class_map import ClassMap
-from preprocess.annotations.origin import ORIGINS
 from preprocess.base.console import HelpFormatter, report, run_main
-from preprocess.base.errors import UserError
 from preprocess.jobs.job_result import failures
 from preprocess.jobs.run import ENGINES, run_cohort
 from preprocess.slides.readers.tiff import READER_VARIABLE, READERS
 from preprocess.slides.table import read_slides_csv
-from preprocess.tiles.dry_run import forecast_lines, forecast_slide
-from preprocess.tiles.pairs import PairSpec
+from preprocess.tiles.dry_run import dry_run_lines, dry_run_slide
+from preprocess.tiles.options import add_tile_options, parse_tile_options, read_classes, read_spec
 from preprocess.tiles.splits import parse_fractions
 from preprocess.tiles.summary import summary_lines, write_summary
-from preprocess.tiles.tile_set import notice_strays, parse_shard, plan_jobs, tile_slides, write_manifest
+from preprocess.tiles.tile_set import parse_shard, plan_jobs, report_removed_slides, tile_slides, write_manifest
 
 EXAMPLES = """
 The table has the columns slide and annotation (formats: docs/annotations.md), and may have mpp (um per level-0 pixel),
@@ -31,10 +27,12 @@ student_transform: a low-resolution scan of the same glass (docs/slides.md). Pat
 A box bounds what of an object lies in the tile. With less than --min-visible of the object in the tile, or a side below
 --min-box-px, it is to be ignored; below --min-ignored it is left out. --class-map has lines  class: our name | ignore |
 drop ; '*' stands for all others. Overlap, --keep-empty and --empty-ratio apply to train only: val and test get all.
-Finished slides are skipped. Beside the manifest: masks/, summary.csv and summary.html. For clusters: docs/scale.md.
+Finished slides are skipped. Beside the manifest: splits.csv, masks/, summary.csv, summary.html. For clusters:
+docs/scale.md.
 
 Examples:
   python tools/make_tiles.py slides.csv --output-dir tiles --split 0.8/0.2/0 --workers 8 --dry-run
+  python tools/make_tiles.py slides.csv --output-dir tiles --options-file configs/demo/tiles.yaml
   python tools/make_tiles.py slides.csv --output-dir tiles --teacher-mpp 0.5 --student-mpp 4 --merge-labels Glomerulus
 
 Exit code: 0 all slides done, 1 error, 3 some slides failed, 130 interrupted.
@@ -45,16 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=HelpFormatter)
     parser.add_argument("slides_csv", type=Path, help="table of slides and annotations")
     parser.add_argument("--output-dir", type=Path, required=True, help="folder for the tiles and the manifest")
-    for one in fields(default := PairSpec(empty_ratio=1.0)):
-        value, text = getattr(default, one.name), one.metadata["help"]
-        parser.add_argument(f"--{one.name.replace('_', '-')}", type=type(value), default=value, help=text)
-    parser.add_argument("--class-map", type=Path, metavar="YAML", help="which classes become which; not with the next")
-    parser.add_argument("--labels", nargs="+", metavar="LABEL", help="use only objects of these classes (default: all)")
-    parser.add_argument("--merge-labels", metavar="NAME", help="give all objects this one class")
-    parser.add_argument("--split", default="0.7/0.15/0.15", help="train/val/test by patient, if the table has no split")
-    parser.add_argument("--stratify", metavar="COLUMN", help="column of the table that each split gets its share of")
-    parser.add_argument("--mpp", type=float, help="um per level-0 pixel where neither the table nor the slide says")
-    parser.add_argument("--annotation-origin", choices=ORIGINS, help="where annotations count from: docs/slides.md")
+    add_tile_options(parser)
     parser.add_argument("--workers", type=int, help="slides cut at the same time (all CPUs); 0: in this process")
     parser.add_argument("--reader", choices=READERS, help="how to get pixels (default: $MHKD_READER, else auto)")
     parser.add_argument("--engine", choices=ENGINES, default="local", help="ray: on a Ray cluster (pip install ray)")
@@ -67,17 +56,15 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    args = build_parser().parse_args(argv)
-    if args.class_map and (args.labels or args.merge_labels):
-        raise UserError("--class-map does what --labels and --merge-labels do", remedy="put all into the class map")
+    args = parse_tile_options(build_parser(), argv)
     if args.reader:
         os.environ[READER_VARIABLE] = args.reader  # the workers inherit it
     jobs = plan_jobs(
         read_slides_csv(args.slides_csv),
         root := args.output_dir,
-        PairSpec(**{one.name: getattr(args, one.name) for one in fields(PairSpec)}),
+        read_spec(args),
         fractions=parse_fractions(args.split),
-        classes=ClassMap.read(args.class_map) if args.class_map else ClassMap.choose(args.labels, args.merge_labels),
+        classes=read_classes(args),
         cache_dir=args.cache_dir,
         fallback_mpp=args.mpp,
         origin=args.annotation_origin,
@@ -88,19 +75,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     part, parts = parse_shard(args.shard)
     mine = jobs[part - 1 :: parts]
     if args.dry_run:
-        forecasts = run_cohort(forecast_slide, mine, description="looking at slides", **where)
-        return report(forecast_lines(forecasts), failures(forecasts), len(forecasts))
-    notice_strays(jobs, root, prune=args.prune)
-    outcomes, num_skipped = tile_slides(mine, **where)
-    failed = failures(outcomes)
+        dry_runs = run_cohort(dry_run_slide, mine, description="looking at slides", **where)
+        return report(dry_run_lines(dry_runs), failures(dry_runs), len(dry_runs))
+    report_removed_slides(jobs, root, prune=args.prune)
+    results, num_skipped = tile_slides(mine, **where)
+    failed = failures(results)
     try:  # first the files, whoever listens to what is printed
         if parts == 1:
-            write_summary(outcomes, root)
-            if len(failed) < len(outcomes):
-                write_manifest(outcomes, root)
+            write_summary(results, root)
+            if len(failed) < len(results):
+                write_manifest(results, root)
     finally:
-        print(f"{len(outcomes) - len(failed) - num_skipped} slides done, {num_skipped} skipped, {len(failed)} failed")
-        code = report(summary_lines(outcomes), failed, len(outcomes))
+        print(f"{len(results) - len(failed) - num_skipped} slides done, {num_skipped} skipped, {len(failed)} failed")
+        code = report(summary_lines(results), failed, len(results))
         if parts > 1:
             print(f"part {part} of {parts}: when all are done, the same command without --shard writes the manifest")
     return code

@@ -1,22 +1,34 @@
-"""Train a detector (teacher, baseline) or one step of the distillation."""
+"""Train a detector (teacher, baseline) or distil one into a student of low magnification."""
 
 from __future__ import annotations
 
 import argparse
+import json
+from pathlib import Path
 
 from mhkd.config import read_config
-from mhkd.deploy.detector_file import resolve_device
-from mhkd.engine.train import launch_training
-from preprocess.base.console import HelpFormatter, run_main
+from mhkd.deploy.detector_file import load_detector, resolve_device
+from mhkd.engine.launch import launch_training
+from mhkd.evaluation.tile_level import evaluate_tiles
+from preprocess.base.console import EXIT_OK, HelpFormatter, run_main
+from preprocess.slides.table import SPLITS
+from preprocess.tiles.manifest import Manifest
 
 EXAMPLES = """
 examples:
   # the high-magnification teacher
   python tools/train.py --config-file configs/demo/teacher.yaml --tiles data/tiles --output-dir output/teacher
 
-  # distillation step 1, started from the teacher's weights
-  python tools/train.py --config-file configs/demo/step1.yaml --tiles data/tiles --output-dir output/step1 \\
+  # the distillation, started from the teacher's weights, up to the end of its first step
+  python tools/train.py --config-file configs/demo/distill.yaml --tiles data/tiles --output-dir output/distill \\
+      --teacher output/teacher/detector.pth --init output/teacher/detector.pth --until-step 1
+
+  # the same run to its end: without --until-step it goes on where it was
+  python tools/train.py --config-file configs/demo/distill.yaml --tiles data/tiles --output-dir output/distill \\
       --teacher output/teacher/detector.pth --init output/teacher/detector.pth
+
+  # two machines of four GPUs, which share the output folder; on the second one --machine-rank 1
+  python tools/train.py ... --num-gpus 4 --num-machines 2 --machine-rank 0 --dist-url tcp://10.0.0.1:29500
 
   # any key of the configuration can be overridden at the end
   python tools/train.py ... SOLVER.MAX_ITER 2000 SOLVER.BASE_LR 0.01
@@ -31,10 +43,18 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--tiles", required=True, help="folder written by make_tiles.py")
     parser.add_argument("--output-dir", required=True, help="folder for checkpoints, logs and detector.pth")
     parser.add_argument("--init", help="weights to start from: a detector.pth or a model-zoo backbone")
-    parser.add_argument("--teacher", help="detector.pth of the teacher (distillation steps)")
+    parser.add_argument("--teacher", help="detector.pth of the teacher (distillation)")
+    parser.add_argument("--until-step", type=int, metavar="N", help="stop after this training step (default: the last)")
+    parser.add_argument("--eval-only", action="store_true", help="score detector.pth of the output folder, or --init")
+    parser.add_argument("--eval-split", default="test", choices=SPLITS, help="which tiles --eval-only takes")
     parser.add_argument("--seed", type=int, default=1, help="seed of everything random")
     parser.add_argument("--device", default="auto", help="cpu, cuda, or auto: cuda where there is one")
-    parser.add_argument("--processes", type=int, default=1, help="training processes of this machine, one a GPU")
+    parser.add_argument(
+        "--num-gpus", type=int, default=1, metavar="N", help="processes on each machine, one a GPU, or on its processor"
+    )
+    parser.add_argument("--num-machines", type=int, default=1, metavar="N", help="machines that train together")
+    parser.add_argument("--machine-rank", type=int, default=0, metavar="N", help="number of this machine, from 0 on")
+    parser.add_argument("--dist-url", default="auto", help="where machines meet, such as tcp://10.0.0.1:29500")
     parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="configuration overrides")
     return parser
 
@@ -45,9 +65,21 @@ def main(argv: list[str] | None = None) -> int:
     overrides += ["MODEL.DEVICE", resolve_device(args.device)]
     overrides += ["MODEL.WEIGHTS", args.init] if args.init else []
     overrides += ["MODEL.MHKD.TEACHER.WEIGHTS", args.teacher] if args.teacher else []
-    result = launch_training(read_config(args.config_file, [*overrides, *args.overrides]), args.processes)
+    cfg = read_config(args.config_file, [*overrides, *args.overrides])
+    if args.eval_only:
+        detector = load_detector(args.init or Path(args.output_dir) / "detector.pth", cfg.MODEL.DEVICE)
+        print(json.dumps(evaluate_tiles(detector, Manifest.read(args.tiles), args.eval_split), indent=1))
+        return EXIT_OK
+    result = launch_training(
+        cfg,
+        args.num_gpus,
+        num_machines=args.num_machines,
+        machine_rank=args.machine_rank,
+        dist_url=args.dist_url,
+        until_step=args.until_step,
+    )
     print(f"finished: {result}")
-    return 0
+    return EXIT_OK
 
 
 if __name__ == "__main__":

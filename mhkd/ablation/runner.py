@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import numpy as np
 import torch
 from detectron2.config import CfgNode
 
@@ -20,14 +19,15 @@ from mhkd.ablation.table import CONTROLS, TEACHER, Recipe
 from mhkd.ablation.teacher_check import check_teacher
 from mhkd.ablation.untrained import export_untrained
 from mhkd.deploy.detector_file import load_detector
-from mhkd.engine.phases import phase_configs
-from mhkd.engine.train import DETECTOR_FILE, hash_of_start, run_training
+from mhkd.engine.run_record import RECORD_FILE, hash_of_start
+from mhkd.engine.student_export import DETECTOR_FILE
+from mhkd.engine.train import run_training
 from mhkd.evaluation.slide_level import evaluate_slides, evaluated_cohort
 from mhkd.inference.predictor import SlidePredictor
 from mhkd.provenance import software
 from preprocess.base.errors import UserError
 from preprocess.base.files import sha256_of, write_json
-from preprocess.jobs.job_result import Outcome
+from preprocess.jobs.job_result import JobResult
 from preprocess.jobs.run import run_cohort
 from preprocess.tiles.manifest import Manifest
 
@@ -63,7 +63,7 @@ def run_controls(
     split: str = "test",
     jobs: int = 1,
     teachers: Path | None = None,
-) -> list[Outcome[Run, dict[str, Any]]]:
+) -> list[JobResult[Run, dict[str, Any]]]:
     """Train and score the controls ``names`` with every one of ``seeds``, ``jobs`` at once.
 
     The teachers come first, one a seed, unless ``teachers`` is the output folder of other controls that had them. What
@@ -126,25 +126,18 @@ def _config(run: Run) -> CfgNode:
 
 
 def seconds_per_iteration(folder: Path) -> float | None:
-    """What an iteration took by the logs of the phases in ``folder``: the median of each, weighted by its iterations.
-
-    None where there is no log.
-    """
-    seconds, iterations = [], []
-    for log in sorted(folder.glob("*/metrics.json")):
-        lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-        timed = [line for line in lines if "time" in line]
-        if timed:
-            seconds.append(statistics.median(line["time"] for line in timed))
-            iterations.append(1 + max(line["iteration"] for line in timed))
-    return float(np.average(seconds, weights=iterations)) if seconds else None
+    """What an iteration took by the log of the run in ``folder``: the median. None where there is no log."""
+    log = folder / "metrics.json"
+    lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()] if log.is_file() else []
+    seconds = [line["time"] for line in lines if "time" in line]
+    return statistics.median(seconds) if seconds else None
 
 
 def _check_start(run: Run, cfg: CfgNode) -> None:
-    """Equal initial weights: the record of the first phase must name the very file."""
-    record = Path(phase_configs(cfg)[0].OUTPUT_DIR) / "run.json"
+    """Equal initial weights: the record of the run must name the very file."""
+    record = run.folder / RECORD_FILE
     start = str(run.teacher) if CONTROLS[run.control].start == TEACHER else cfg.MODEL.WEIGHTS
-    if json.loads(record.read_text(encoding="utf-8")).get("weights") != hash_of_start(start):
+    if json.loads(record.read_text(encoding="utf-8"))["files"].get("weights") != hash_of_start(start):
         raise UserError("did not start from the weights that its control says", path=record)
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import reduce
-from operator import or_
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +12,14 @@ from detectron2.config import CfgNode
 
 from mhkd.config import read_config
 from mhkd.engine.initialisation import is_backbone_file
-from mhkd.engine.phases import phase_configs
+from mhkd.phases import PhaseSchedule
 from preprocess.base.errors import UserError
 from preprocess.tiles.manifest import Manifest
 
 TEACHER = "teacher"
-STEPS = ("step1.yaml", "step2.yaml", "step3.yaml")
+# Keys that a phase sets rather than the whole run, each with the loss without which it means nothing.
+_OF_A_PHASE = {"MODEL.MHKD.TEACHER.TRAINABLE": "SEMANTIC_CLS"}
 _WEIGHTS = ("FEATURE", "LOCAL", "SEMANTIC_CLS", "SEMANTIC_BOX")  # those of MODEL.MHKD.LOSS_WEIGHTS that controls set
-# What differs between a phase and the strict baseline but is no part of what the phase distils.
-_NOT_OF_THE_PHASE = ("SOLVER.", "OUTPUT_DIR", "MODEL.META_ARCHITECTURE", "MODEL.MHKD.PHASES", "VERSION")
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ class Control:
     trained alone); joint: all of their losses in one phase; cumulative: each phase keeps the losses of those before.
     losses: weights of MODEL.MHKD.LOSS_WEIGHTS in one phase of its own, in place of the method's. upsample: of the
     student's input, by default the scale factor; shift: or that divided by two so many times, which shifts the pyramids
-    by as many levels. overrides: configuration keys that it sets on top, in every phase where they mean something.
+    by as many levels. overrides: configuration keys that it sets on top.
     """
 
     text: str
@@ -119,8 +117,8 @@ CONTROLS: dict[str, Control] = {
 class Recipe:
     """What all controls share: the configurations, the data, the iterations, and overrides of any key.
 
-    configs: a folder with teacher.yaml, baseline_*.yaml and the steps. teacher_iterations, iterations: of the teacher
-    and of every student. overrides: ``KEY VALUE`` pairs for students; teacher_overrides: for the teacher.
+    configs: a folder with teacher.yaml, baseline_*.yaml and distill.yaml. teacher_iterations, iterations: of the
+    teacher and of every student. overrides: ``KEY VALUE`` pairs for students; teacher_overrides: for the teacher.
     """
 
     configs: Path
@@ -163,17 +161,18 @@ class Recipe:
         file = {"teacher": "teacher.yaml", "both": "baseline_independent.yaml"}.get(
             control.budget, "baseline_strict.yaml"
         )
-        cfg = self._read(file, [])
+        cfg = self._read(file)
         if control.distils:
             cfg.MODEL.META_ARCHITECTURE = "MHKD"
+            cfg.MODEL.MHKD.LOSS_WEIGHTS = self._read("distill.yaml").MODEL.MHKD.LOSS_WEIGHTS
             cfg.MODEL.MHKD.PHASES = self._phases(control)
             cfg.MODEL.MHKD.TEACHER.WEIGHTS = str(teacher)
-        elif control.overrides:
-            cfg.merge_from_list([x for pair in control.overrides.items() for x in pair])
+        of_run = {k: v for k, v in (control.overrides or {}).items() if k not in _OF_A_PHASE}
+        of_run |= {f"MODEL.MHKD.LOSS_WEIGHTS.{loss}": weight for loss, weight in (control.losses or {}).items()}
+        cfg.merge_from_list([x for pair in of_run.items() for x in pair])
         if not is_teacher:
             _set_input(cfg, control.factor(self.scale), self.scale)
         cfg.SOLVER.MAX_ITER = self.budget(control)
-        cfg.SOLVER.SCHEDULE_LENGTH, cfg.SOLVER.SCHEDULE_START = self.budget(control), 0
         cfg.merge_from_list(list(self.teacher_overrides if is_teacher else self.overrides))
         cfg.DATASETS.TILES, cfg.OUTPUT_DIR, cfg.SEED = str(self.tiles), str(output_dir), seed
         cfg.MODEL.DEVICE = self.device
@@ -190,12 +189,12 @@ class Recipe:
                 remedy="leave MODEL.WEIGHTS out, or name a model-zoo backbone (.pkl)",
             )
         cfg.freeze()
-        total = sum(phase.SOLVER.MAX_ITER for phase in phase_configs(cfg))
-        if total != self.budget(control):
+        if self.budget(control) != cfg.SOLVER.MAX_ITER:
             raise UserError(
-                f"{control.text}: {total} iterations, and the controls have {self.budget(control)}",
+                f"{control.text}: {cfg.SOLVER.MAX_ITER} iterations, and the controls have {self.budget(control)}",
                 remedy="set the iterations by --iterations and --teacher-iterations, not by SOLVER.MAX_ITER",
             )
+        PhaseSchedule.from_config(cfg)  # refuses phases that cannot be, before anything is trained
         return cfg
 
     def budget(self, control: Control) -> int:
@@ -207,39 +206,28 @@ class Recipe:
             "none": 0,
         }[control.budget]
 
-    def _read(self, file: str, overrides: Sequence[str]) -> CfgNode:
-        return read_config(self.configs / file, list(overrides))
+    def _read(self, file: str) -> CfgNode:
+        return read_config(self.configs / file)
 
     def _phases(self, control: Control) -> list[dict[str, Any]]:
-        """The first phases of the steps, each as its difference from the strict baseline, or the control's own."""
+        """The first phases of the method, or the control's own."""
         if control.losses:
-            weights = {f"MODEL.MHKD.LOSS_WEIGHTS.{name}": weight for name, weight in control.losses.items()}
-            return [{"NAME": "alone", **weights, **(control.overrides or {})}]
-        base = dict(leaves(self._read("baseline_strict.yaml", [])))
-        found: list[dict[str, Any]] = []
-        for file in STEPS:
-            for phase in phase_configs(self._read(file, [])):
-                changed = {k: v for k, v in leaves(phase) if base.get(k) != v and not k.startswith(_NOT_OF_THE_PHASE)}
-                found.append({"NAME": Path(phase.OUTPUT_DIR).name, **changed})
+            return [{"NAME": "alone", "LOSSES": list(control.losses)}]
+        found: list[dict[str, Any]] = self._read("distill.yaml").MODEL.MHKD.PHASES
         if len(found) < control.phases:
             raise UserError(f"{len(found)} phases where a control wants {control.phases}", path=self.configs)
-        found = found[: control.phases]
+        found = [{key: value for key, value in phase.items() if key != "STEP"} for phase in found[: control.phases]]
         if control.cumulative or control.joint:
-            found = [reduce(or_, found[:i], {}) | phase for i, phase in enumerate(found)]
+            found = [reduce(_with_losses, found[: i + 1]) for i in range(len(found))]
         if control.joint:
             found = [found[-1] | {"NAME": "joint"}]
-        return [phase | _fitting(control.overrides or {}, phase) for phase in found]
+        own = {key: value for key, value in (control.overrides or {}).items() if key in _OF_A_PHASE}
+        return [phase | {k: v for k, v in own.items() if _OF_A_PHASE[k] in phase["LOSSES"]} for phase in found]
 
 
-def _fitting(overrides: Mapping[str, Any], phase: Mapping[str, Any]) -> dict[str, Any]:
-    """Those that mean something in ``phase``: no new loss, and no learning teacher where no scores are exchanged."""
-    weights = "MODEL.MHKD.LOSS_WEIGHTS."
-    return {
-        key: value
-        for key, value in overrides.items()
-        if (not key.startswith(weights) or key in phase)
-        and (not key.startswith("MODEL.MHKD.TEACHER.") or f"{weights}SEMANTIC_CLS" in phase)
-    }
+def _with_losses(before: dict[str, Any], phase: dict[str, Any]) -> dict[str, Any]:
+    """``phase`` with the losses of the one before it as well."""
+    return before | phase | {"LOSSES": list(dict.fromkeys([*before["LOSSES"], *phase["LOSSES"]]))}
 
 
 def _set_input(cfg: CfgNode, upsample: int, scale: int) -> None:
@@ -247,12 +235,3 @@ def _set_input(cfg: CfgNode, upsample: int, scale: int) -> None:
     cfg.MODEL.MHKD.UPSAMPLE = upsample
     sizes = cfg.MODEL.ANCHOR_GENERATOR.SIZES
     cfg.MODEL.ANCHOR_GENERATOR.SIZES = [[side * upsample / scale for side in level] for level in sizes]
-
-
-def leaves(cfg: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The full names and values of the keys of a configuration."""
-    for key, value in cfg.items():
-        if isinstance(value, dict):  # so is a CfgNode
-            yield from leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value

@@ -8,9 +8,8 @@ from typing import Any
 import yaml
 from detectron2.config import CfgNode
 
-from mhkd.ablation.table import leaves
-from mhkd.engine.phases import phase_configs
-from mhkd.engine.train import fit_to_data, hash_of_start
+from mhkd.engine.run_config import fit_to_data, leaves
+from mhkd.engine.run_record import hash_of_start
 from mhkd.weights import read_export
 from preprocess.base.errors import UserError
 from preprocess.tiles.manifest import Manifest
@@ -35,7 +34,7 @@ def check_teacher(path: Path, wanted: CfgNode, manifest: Manifest) -> None:
         UserError: no exported detector, or another teacher, with what differs.
     """
     content = read_export(path)
-    (phase,) = phase_configs(fit_to_data(wanted, manifest))
+    wanted = fit_to_data(wanted, manifest)
     made = _traits(
         yaml.safe_load(content["config"]),
         content["input_mpp"],
@@ -43,10 +42,10 @@ def check_teacher(path: Path, wanted: CfgNode, manifest: Manifest) -> None:
         content.get("provenance", {}).get("inputs", {}).get("weights"),
     )
     asked = _traits(
-        yaml.safe_load(phase.dump()),
+        yaml.safe_load(wanted.dump()),
         manifest.teacher_mpp,
         manifest.labels,
-        hash_of_start(phase.MODEL.WEIGHTS),
+        hash_of_start(wanted.MODEL.WEIGHTS),
     )
     differing = [key for key in asked if key in made and made[key] != asked[key]]
     if differing:

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import torch
 from detectron2.data import detection_utils
+from detectron2.structures import Boxes, Instances
 from fvcore.transforms.transform import TransformList
 
 from mhkd.data.augmentation import Augmentation
@@ -32,7 +33,8 @@ def to_tensor(image: np.ndarray) -> torch.Tensor:
 class TilePairMapper:
     """Maps a dict of :func:`mhkd.data.datasets.tile_dicts` to what the models read.
 
-    Adds ``image`` and ``instances`` and, with ``with_teacher``, ``teacher_image``.
+    Adds ``image``, ``instances`` and ``ignored_boxes`` (Boxes in pixels of ``image``) and, with ``with_teacher``,
+    ``teacher_image``.
     """
 
     def __init__(self, *, with_teacher: bool, color_jitter: float, zoom: float = 0.0, low_share: float = 0.0) -> None:
@@ -51,12 +53,14 @@ class TilePairMapper:
             image = cv2.resize(low, image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
         transforms = augmentation.build(image)
         image = transforms.apply_image(image)
+        instances, ignored = ground_truth(tile["annotations"], transforms, image.shape[:2])
         mapped = {
             "tile_id": tile["tile_id"],
             "height": image.shape[0],
             "width": image.shape[1],
             "image": to_tensor(image),
-            "instances": ground_truth(tile["annotations"], transforms, image.shape[:2]),
+            "instances": instances,
+            "ignored_boxes": ignored,
         }
         if self.with_teacher:
             teacher_image = read_tile(tile["teacher_file_name"])
@@ -64,20 +68,28 @@ class TilePairMapper:
         return mapped
 
 
-def ground_truth(annotations: list[dict[str, Any]], transforms: TransformList, size_hw: tuple[int, int]) -> Any:
-    """Detectron2 Instances (gt_boxes, gt_classes) of the annotations that are not ignored.
+def ground_truth(
+    annotations: list[dict[str, Any]], transforms: TransformList, size_hw: tuple[int, int]
+) -> tuple[Instances, Boxes]:
+    """The annotations after ``transforms``, in pixels of an image of ``size_hw``; what has left it is left out.
 
-    A box of which less than half is left in the image, after a zoom, is left out like one that a tile's border cuts.
+    Returns:
+        The objects as Detectron2 Instances (gt_boxes, gt_classes), and the boxes to be ignored, which are neither
+        object nor background: those marked ``iscrowd``, and those of which less than half is left in the image after a
+        zoom, as of one that a tile's border cuts.
     """
-    kept = []
+    objects: list[dict[str, Any]] = []
+    ignored: list[dict[str, Any]] = []
     for annotation in annotations:
-        if annotation["iscrowd"]:
-            continue
         whole = transforms.apply_box(np.array([annotation["bbox"]]))[0]
         moved = detection_utils.transform_instance_annotations(dict(annotation), transforms, size_hw)
-        if _area(moved["bbox"]) >= MIN_VISIBLE * _area(whole):
-            kept.append(moved)
-    return detection_utils.filter_empty_instances(detection_utils.annotations_to_instances(kept, size_hw))
+        is_visible = _area(moved["bbox"]) >= MIN_VISIBLE * _area(whole)
+        (objects if is_visible and not annotation["iscrowd"] else ignored).append(moved)
+    instances, others = (
+        detection_utils.filter_empty_instances(detection_utils.annotations_to_instances(kind, size_hw))
+        for kind in (objects, ignored)
+    )
+    return instances, others.gt_boxes
 
 
 def _area(box: np.ndarray) -> float:

@@ -13,6 +13,8 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from mhkd.deploy.batch import ImageBatch, send_images
+from mhkd.deploy.memory import is_out_of_memory, release_memory
 from mhkd.structures import SlideDetections
 from preprocess.base.errors import UserError
 from preprocess.base.files import sha256_of
@@ -26,8 +28,8 @@ class Detector(Protocol):
     per pixel, and gives ``[{"instances": Instances}]`` with boxes in the pixels of that image. ``tile_px`` is the side
     that tiles of a slide should have, in input pixels; ``score_thresh`` the score that counts as found, chosen on
     validation data, None where that was not done; ``is_thread_safe``, whether it is worth while and allowed to call
-    ``model`` from several threads at once; ``computed_by`` says what runs it, where and in which precision: scores
-    differ a little with that.
+    ``model`` from several threads at once; ``device`` is where it wants its images ("cpu", "cuda:1" and so on);
+    ``computed_by`` says what runs it, on which kind of device and in which precision: scores differ a little with that.
     """
 
     @property
@@ -46,6 +48,8 @@ class Detector(Protocol):
     def score_thresh(self) -> float | None: ...
     @property
     def is_thread_safe(self) -> bool: ...
+    @property
+    def device(self) -> str: ...
     @property
     def computed_by(self) -> str: ...
 
@@ -79,40 +83,52 @@ def describe_detector(detector: Detector) -> dict[str, Any]:
 
 
 def detect(
-    detector: Detector, images: Sequence[np.ndarray], regions: Sequence[Region], *, score_thresh: float = 0.0
+    detector: Detector,
+    images: Sequence[np.ndarray] | ImageBatch,
+    regions: Sequence[Region],
+    *,
+    score_thresh: float = 0.0,
 ) -> list[SlideDetections]:
-    """What ``detector`` finds in one batch, per image, in level-0 pixels.
+    """What ``detector`` detects in one batch, by one pass of its model.
 
-    images: uint8 RGB (h, w, 3) arrays at the detector's mpp; regions: where each of them lies in its slide. Detections
-    below ``score_thresh``, without an area or with a number that is not finite are left out. Raises
-    BatchTooLargeError where the memory does not hold the batch.
+    Args:
+        images: uint8 RGB arrays (h, w, 3) at the detector's um/px, or what ``mhkd.deploy.batch`` made of such.
+        regions: where each image lies in its slide, in level-0 pixels.
+        score_thresh: detections that score less are left out, as are those without an area or with a number that is
+            not finite.
+
+    Returns:
+        The detections of each image, boxes in level-0 pixels.
+
+    Raises:
+        BatchTooLargeError: the memory does not hold the batch.
     """
-    inputs = [
-        {"image": torch.from_numpy(image.transpose(2, 0, 1).copy()), "height": image.shape[0], "width": image.shape[1]}
-        for image in images
-    ]
-    try:
-        with torch.inference_mode(), quiet_torch():
-            outputs = detector.model(inputs)
-    except (RuntimeError, MemoryError) as error:
-        if not _is_out_of_memory(error):
-            raise
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()  # what the failed batch left behind, for a smaller one
+    batch = images if isinstance(images, ImageBatch) else send_images(images, detector.device)
+    outputs = _outputs(detector, batch)
+    if outputs is None:
+        release_memory()
         raise BatchTooLargeError(
-            f"the memory does not hold a batch of {len(images)} tiles",
+            f"the memory does not hold a batch of {len(batch)} tiles",
             remedy="give a smaller --tile-px, or --device cpu",
-        ) from None
+        )
     return [
         _to_detections(output["instances"], image, region, detector.class_names, score_thresh)
-        for output, image, region in zip(outputs, images, regions, strict=True)
+        for output, image, region in zip(outputs, batch.images, regions, strict=True)
     ]
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
-    """Whether torch (an accelerator's allocator, or the CPU's, which has no error of its own) asked for too much."""
-    own = (torch.OutOfMemoryError, MemoryError)
-    return isinstance(error, own) or "DefaultCPUAllocator: can't allocate memory" in str(error)
+def _outputs(detector: Detector, batch: ImageBatch) -> list[dict[str, Any]] | None:
+    """What the model gives; None where the memory does not hold it.
+
+    No error comes out with that, for its traceback would keep all that the failed pass had computed.
+    """
+    try:
+        with torch.inference_mode(), quiet_torch():
+            return detector.model(batch.inputs())
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+    return None
 
 
 _quiet_lock = threading.Lock()
@@ -155,12 +171,12 @@ def _without_advice() -> Iterator[None]:
 
 
 def _to_detections(
-    instances: Any, image: np.ndarray, region: Region, class_names: tuple[str, ...], score_thresh: float
+    instances: Any, image: torch.Tensor, region: Region, class_names: tuple[str, ...], score_thresh: float
 ) -> SlideDetections:
     boxes_px = instances.pred_boxes.tensor.detach().double().cpu().numpy()
     scores = instances.scores.detach().double().cpu().numpy()
     labels = instances.pred_classes.detach().cpu().numpy()
     usable = np.isfinite(boxes_px).all(axis=1) & (scores >= score_thresh)  # a NaN score fails the comparison
     usable &= (boxes_px[:, 2:] > boxes_px[:, :2]).all(axis=1)
-    boxes_l0 = region.to_l0(boxes_px[usable], Size(width=image.shape[1], height=image.shape[0]))
+    boxes_l0 = region.to_l0(boxes_px[usable], Size(width=image.shape[2], height=image.shape[1]))
     return SlideDetections(boxes_l0, scores[usable], labels[usable], class_names)

@@ -7,15 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from torch import nn
 
 import mhkd.modeling  # noqa: F401  registers the architectures that a configuration may name
-from mhkd.config import mhkd_cfg
 from mhkd.deploy.cpu.operators import use_cpu_operators
-from mhkd.weights import load_strictly, read_export
+from mhkd.weights import export_config, load_strictly, read_export
 from preprocess.base.errors import UserError
 
 
@@ -40,6 +38,11 @@ class Detector:
     is_thread_safe: bool = False
     computed_by: str = "Detectron2"
 
+    @property
+    def device(self) -> str:
+        """Where the model is, as it was asked for."""
+        return self.cfg.MODEL.DEVICE
+
 
 def resolve_device(name: str) -> str:
     """A device name, with "auto" as cuda where there is one and cpu elsewhere."""
@@ -53,8 +56,7 @@ def load_detector(path: str | Path, device: str = "cpu") -> Detector:
         UserError: the file is missing, damaged, no exported detector, or does not fit its own configuration.
     """
     content = read_export(path)
-    cfg = mhkd_cfg()
-    cfg.merge_from_other_cfg(CfgNode(yaml.safe_load(content["config"])))
+    cfg = export_config(content, path)
     cfg.MODEL.DEVICE = device
     try:
         model = build_model(cfg)

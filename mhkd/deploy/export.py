@@ -13,10 +13,10 @@ from detectron2.export import TracingAdapter
 from detectron2.structures import Instances
 from torch import Tensor, nn
 
-from mhkd.deploy.cpu.compiled import fold_batch_norms
 from mhkd.deploy.detector import quiet_torch
 from mhkd.deploy.detector_file import Detector
 from mhkd.deploy.exported import CARD_KEY, EXPORT_VERSION, SUFFIXES
+from mhkd.deploy.fold import fold_batch_norms
 from mhkd.modeling.detectors import Upsampled
 from preprocess.base.errors import UserError
 from preprocess.base.files import atomic_path, sha256_of
@@ -76,7 +76,7 @@ def _traceable(detector: Detector, path: Path) -> tuple[nn.Module, tuple[Tensor]
 
 def _infer(model: Any, inputs: list[dict[str, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
     images = model.preprocess_image(inputs)
-    found: Instances = model.find(images, model.features(images))[0]
+    found: Instances = model.detect(images, model.features(images))[0]
     return found.pred_boxes.tensor / model.upsample, found.scores, found.pred_classes
 
 

@@ -49,6 +49,7 @@ class ExportedDetector:
     path: Path
     score_thresh: float | None = None
     is_thread_safe: bool = False
+    device: str = "cpu"
     computed_by: str = ""
 
     def model(self, inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -95,7 +96,8 @@ def load_exported(path: Path, device: str = "cpu", backend: str = "auto") -> Exp
         "provenance": {**card["provenance"], "source": card["source"]},
     }
     precision = "a precision of its own choice" if name == "openvino" else "float32"
-    return ExportedDetector(graph=graph, path=path, computed_by=f"{name}, {device}, {precision}", **values)
+    how = f"{name}, {torch.device(device).type}, {precision}"
+    return ExportedDetector(graph=graph, path=path, device=device, computed_by=how, **values)
 
 
 def _torchscript(path: Path, device: str) -> tuple[dict[str, Any], Graph]:

@@ -14,6 +14,7 @@ from mhkd.deploy.cpu.malloc import prepare_heap
 from mhkd.deploy.cpu.operators import are_wanted
 from mhkd.deploy.detector_file import Detector, load_detector, resolve_device
 from mhkd.deploy.exported import SUFFIXES, ExportedDetector, load_exported
+from mhkd.deploy.fold import fold_detector
 from mhkd.deploy.registry import find_model
 from mhkd.modeling.precision import resolve_bf16
 from preprocess.base.errors import UserError
@@ -30,14 +31,20 @@ def load_model(
 ) -> Detector | ExportedDetector:
     """The detector that ``model`` names, ready to predict slides.
 
-    model: a checkpoint that training exported (.pth), a graph of ``tools/export_model.py`` (.torchscript, .onnx), or a
-    name of the registry. device: "cpu", "cuda" or "auto". backend: "auto" is the fastest that is sure to be there:
-    in torch frozen graphs on CPUs and Detectron2 as it is on GPUs ("torch"), ONNX Runtime for ONNX files; "eager" is
-    Detectron2 as it is on both. bf16: "auto", "on" or "off" in place of what the checkpoint's configuration says.
     Its ``tile_px`` is the side that tiles of a slide should have: TILE_FACTOR times that of the training set, or what
     makes MIN_SIDE_PX after up-sampling.
 
-    Raises UserError where the model is unknown, damaged or of the wrong kind for the backend.
+    Args:
+        model: a checkpoint that training exported (.pth), a graph of ``tools/export_model.py`` (.torchscript, .onnx),
+            or a name of the registry.
+        device: "cpu", "cuda", "cuda:1" and so on, or "auto".
+        backend: "auto" is the fastest that is sure to be there: for checkpoints "torch", which is frozen graphs on
+            CPUs and on GPUs Detectron2 with folded BatchNorm and weights kept in the precision of use; ONNX Runtime
+            for ONNX files. "eager" is Detectron2 as it is, on both.
+        bf16: "auto", "on" or "off" in place of what the checkpoint's configuration says.
+
+    Raises:
+        UserError: the model is unknown, damaged or of the wrong kind for the backend; there is no such device.
     """
     if backend not in BACKENDS:
         raise UserError(f"there is no backend {backend!r}", remedy=f"choose one of {', '.join(BACKENDS)}")
@@ -58,11 +65,16 @@ def load_model(
     factor = max(TILE_FACTOR, math.ceil(MIN_SIDE_PX / (detector.tile_px * getattr(network, "upsample", 1))))
     widen_tiles(network, factor)
     detector = replace(detector, tile_px=factor * detector.tile_px)
-    bf16_here = resolve_bf16(getattr(network, "bf16", "off"), device.partition(":")[0])
-    how = f"{device}, {'bfloat16' if bf16_here else 'float32'}"
+    device_type = device.partition(":")[0]
+    bf16_here = resolve_bf16(getattr(network, "bf16", "off"), device_type)
+    how = f"{device_type}, {'bfloat16' if bf16_here else 'float32'}"
     plain = replace(detector, computed_by=f"Detectron2, {how}")
-    if not are_wanted(device) or backend == "eager":
+    if backend == "eager":
         return plain
+    if not are_wanted(device):
+        return (
+            replace(plain, computed_by=f"folded Detectron2, {how}") if fold_detector(network, bf16=bf16_here) else plain
+        )
     frozen = freeze_convolutions(network, bf16=bf16_here)
     if frozen is network:
         return plain
@@ -75,7 +87,7 @@ def resolve_backend(path: str | Path, backend: str) -> str:
 
 
 def widen_tiles(model: Any, factor: int) -> None:
-    """Let ``model`` consider and find more in a tile ``factor`` times as wide, in place.
+    """Let ``model`` consider and detect more in a tile ``factor`` times as wide, in place.
 
     As many candidates for each area as before, but proposals and detections grow with the side alone: objects are
     rare, and what the RoI heads cost is in proportion to the proposals (figures in docs/speed.md).

@@ -6,7 +6,9 @@ the configuration that builds it, and what a caller must know to feed it.
 
 from __future__ import annotations
 
+import logging
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,25 @@ from torch import nn
 
 from mhkd.weights import FORMAT_VERSION, load_strictly, read_checkpoint, read_export, write_checkpoint
 from preprocess.base.errors import UserError
+from preprocess.base.files import write_text
+
+logger = logging.getLogger(__name__)
+
+TAG_FILE, BEST_FILE = "last_checkpoint", "model_best.pth"
 
 
 class SafeCheckpointer(DetectionCheckpointer):
     """Detectron2's checkpointer, but that no pickle is executed, and that the last checkpoint alone is kept."""
+
+    def __init__(
+        self, model: nn.Module, save_dir: str = "", *, left_out: Collection[str] = (), **checkpointables: Any
+    ) -> None:
+        """
+        Args:
+            left_out: keys of the model's state that never change, and are not saved.
+        """
+        super().__init__(model, save_dir, **checkpointables)
+        self.left_out = frozenset(left_out)
 
     def _load_file(self, filename: str) -> dict[str, Any]:
         loaded = read_checkpoint(filename)
@@ -31,6 +48,7 @@ class SafeCheckpointer(DetectionCheckpointer):
     def _load_model(self, checkpoint: Any) -> Any:
         """Keeps what did not fit as ``incompatible``, which Detectron2 only logs."""
         self.incompatible = super()._load_model(checkpoint)
+        self.incompatible.missing_keys[:] = sorted(set(self.incompatible.missing_keys) - self.left_out)
         return self.incompatible
 
     def save(self, name: str, **kwargs: Any) -> None:
@@ -38,12 +56,59 @@ class SafeCheckpointer(DetectionCheckpointer):
         if not self.save_dir or not self.save_to_disk:
             return
         states = {key: item.state_dict() for key, item in self.checkpointables.items()}
+        model = {key: value for key, value in self.model.state_dict().items() if key not in self.left_out}
         path = Path(self.save_dir) / f"{name}.pth"
-        before = path.with_name(Path(self.get_checkpoint_file()).name) if self.has_checkpoint() else path
-        write_checkpoint(path, {"model": self.model.state_dict(), **states, **kwargs})
+        write_checkpoint(path, {"model": model, **states, **kwargs})
         self.tag_last_checkpoint(path.name)
-        if before != path:
-            before.unlink(missing_ok=True)
+        for other in self._files():
+            if other != path:
+                other.unlink(missing_ok=True)
+
+    def tag_last_checkpoint(self, last_filename_basename: str) -> None:
+        write_text(Path(self.save_dir) / TAG_FILE, last_filename_basename)
+
+    def has_checkpoint(self) -> bool:
+        return bool(self.get_checkpoint_file())
+
+    def get_checkpoint_file(self) -> str:
+        """The newest checkpoint that can be read; "" where there is none.
+
+        That is the tagged one. Where the tag is empty or leads nowhere, as a full disk or a copied folder leaves it,
+        the others are looked at, newest first.
+        """
+        tag = Path(self.save_dir) / TAG_FILE
+        if not tag.is_file():
+            return ""
+        tagged = tag.parent / Path(tag.read_text(encoding="utf-8").strip() or "none").name
+        for path in sorted(self._files(), key=lambda path: (path == tagged, path.stat().st_mtime_ns), reverse=True):
+            try:
+                if "iteration" in read_checkpoint(path):
+                    return str(path)
+            except UserError as error:
+                logger.warning("%s: left aside, %s", path, error.reason)
+        logger.warning("%s: no checkpoint can be read, the training begins anew", tag.parent)
+        return ""
+
+    def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
+        """As Detectron2's, but that a checkpoint of another model is refused.
+
+        Raises:
+            UserError: its keys or shapes are not those of the model.
+        """
+        loaded = super().resume_or_load(path, resume=resume)
+        problems = [*self.incompatible.missing_keys, *self.incompatible.unexpected_keys]
+        problems += [key for key, *_ in self.incompatible.incorrect_shapes]
+        if problems:
+            raise UserError(
+                f"the last checkpoint does not fit the model: {', '.join(problems[:3])}",
+                path=self.save_dir,
+                remedy="remove the folder to train again",
+            )
+        return loaded
+
+    def _files(self) -> list[Path]:
+        """The checkpoints of this run, but for the weights that were best on the validation tiles."""
+        return [path for path in Path(self.save_dir).glob("model_*.pth") if path.name != BEST_FILE]
 
 
 def export_detector(
@@ -59,7 +124,8 @@ def export_detector(
 ) -> None:
     """Write ``detector`` (a plain detector, never a distiller) as one self-contained file, atomically.
 
-    The other arguments are what :class:`Detector` has; a ``score_thresh`` of None is left out.
+    A BFA that ``cfg`` has not enabled is left out. The other arguments are what :class:`Detector` has; a
+    ``score_thresh`` of None is left out.
     """
     cfg = cfg.clone()
     cfg.defrost()
@@ -73,7 +139,11 @@ def export_detector(
     cfg.DATASETS.TILES = cfg.OUTPUT_DIR = ""
     content = {
         "format": FORMAT_VERSION,
-        "model": {key: value.detach().cpu().contiguous() for key, value in detector.state_dict().items()},
+        "model": {
+            key: value.detach().cpu().contiguous()
+            for key, value in detector.state_dict().items()
+            if cfg.MODEL.MHKD.BFA.ENABLED or not key.startswith("bfa.")
+        },
         "config": cfg.dump(),
         "input_mpp": input_mpp,
         "tile_px": tile_px,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from detectron2.engine import HookBase
 from timm.utils import ModelEmaV3
@@ -28,7 +29,7 @@ class EMA(HookBase):
         self.state.requires_grad_(False)
 
     @property
-    def average(self) -> nn.Module:
+    def average(self) -> Any:
         return self.state.module
 
     def after_step(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from detectron2.engine import HookBase
 from detectron2.utils import comm
@@ -10,11 +11,41 @@ from detectron2.utils.env import seed_all_rng
 from detectron2.utils.events import EventStorage
 
 from mhkd.data.stream import PositionSampler
+from mhkd.phases import Phase, PhaseSchedule
 
 logger = logging.getLogger(__name__)
 
 BALANCE_WINDOW = 20
 """Over how many iterations the median ratio is taken before it warns."""
+
+
+class PhaseChange(HookBase):
+    """Enters the phase of the iteration: where training begins or goes on, and where a phase begins."""
+
+    def __init__(self, schedule: PhaseSchedule, enter: Callable[[Phase], None]) -> None:
+        self.schedule = schedule
+        self.enter = enter
+
+    def before_train(self) -> None:
+        self.enter(self.schedule.at(self.trainer.start_iter))
+
+    def before_step(self) -> None:
+        phase = self.schedule.at(self.trainer.iter)
+        if self.trainer.iter == phase.start and phase.start != self.trainer.start_iter:
+            self.enter(phase)
+
+
+class ExportStudents(HookBase):
+    """Exports at the end of each phase, before the checkpoint of its last iteration: no step is ended without."""
+
+    def __init__(self, schedule: PhaseSchedule, export: Callable[[Phase], None]) -> None:
+        self.schedule = schedule
+        self.export = export
+
+    def after_step(self) -> None:
+        phase = self.schedule.at(self.trainer.iter)
+        if self.trainer.iter + 1 == phase.stop:
+            self.export(phase)
 
 
 class ExactResume(HookBase):

@@ -2,37 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 from detectron2.engine import HookBase
 from torch import nn
 
+from mhkd.engine.checkpoint import BEST_FILE
 from mhkd.weights import read_checkpoint, write_checkpoint
-
-BEST_FILE = "model_best.pth"
 
 
 class BestOnValidation(HookBase):
-    """Scores the detector every ``period`` iterations and after the last one, and keeps the best weights on disk.
+    """Scores the detector every ``period`` iterations and after those in ``ends``, and keeps the best weights on disk.
 
     What it knows it reads from its file, never from an earlier iteration's memory; scores of iterations that a
     resumed run will reach again are found again.
     """
 
     def __init__(
-        self, detector: Callable[[], nn.Module], score: Callable[[nn.Module], float | None], folder: str, period: int
+        self,
+        detector: Callable[[], nn.Module],
+        score: Callable[[nn.Module], float | None],
+        folder: str,
+        period: int,
+        ends: Collection[int],
     ) -> None:
         """
         Args:
             detector: gives the detector to score and keep.
             score: its AP in percent, None where there is nothing to find.
+            ends: numbers of iterations after which it is scored as well: those where a phase ends.
         """
         self.detector = detector
         self.score = score
         self.path = Path(folder) / BEST_FILE
         self.period = period
+        self.ends = ends
         self.best = float("-inf")
 
     def before_train(self) -> None:
@@ -42,7 +48,7 @@ class BestOnValidation(HookBase):
 
     def after_step(self) -> None:
         done = self.trainer.iter + 1
-        if done % self.period and done != self.trainer.max_iter:
+        if done % self.period and done not in self.ends:
             return
         detector = self.detector()
         was_training = detector.training

@@ -17,60 +17,70 @@ from detectron2.utils.logger import setup_logger
 from torch import nn
 from torch.utils.data import DataLoader
 
-from mhkd.config import read_config
 from mhkd.data.datasets import tile_dicts
 from mhkd.data.mapper import TilePairMapper
 from mhkd.data.stream import PositionSampler, TileStream, build_stream_loader
 from mhkd.deploy.cpu.operators import use_cpu_operators
-from mhkd.deploy.detector_file import Detector, load_detector
+from mhkd.deploy.detector_file import Detector
 from mhkd.engine.checkpoint import SafeCheckpointer, load_initial_weights
 from mhkd.engine.ema import EMA
-from mhkd.engine.hooks import ExactResume, LossBalance
+from mhkd.engine.hooks import ExactResume, ExportStudents, LossBalance, PhaseChange
 from mhkd.engine.optimizer import build_optimizer
 from mhkd.engine.selection import BestOnValidation
+from mhkd.engine.student_export import StudentExporter, detector_traits
 from mhkd.evaluation.tile_level import evaluate_tiles
 from mhkd.modeling.meta_arch import MHKD
-from mhkd.modeling.pairing import as_teacher
-from mhkd.modeling.teacher import Teacher
-from mhkd.weights import load_strictly, read_checkpoint
+from mhkd.phases import Phase, PhaseSchedule
 from preprocess.base.errors import UserError
 from preprocess.tiles.manifest import Manifest
 
 
 class Trainer(DefaultTrainer):
-    """Trains a single detector (teacher or baseline) or, with META_ARCHITECTURE MHKD, distils."""
+    """Trains a single detector (teacher or baseline) or, with META_ARCHITECTURE MHKD, distils.
 
-    def __init__(self, cfg: CfgNode) -> None:
-        """What DefaultTrainer does, with distributed training on CPUs as well (it names a device id, always)."""
+    One optimiser, one schedule, one moving average and one stream of data over all phases of the run: a phase changes
+    the weights of losses and what is trainable.
+    """
+
+    def __init__(self, cfg: CfgNode, exporter: StudentExporter) -> None:
+        """What DefaultTrainer does, with distributed training on CPUs as well (it names a device id, always).
+
+        Args:
+            cfg: that of a run, as :func:`mhkd.engine.run_config.fit_to_data` gives it.
+            exporter: writes the student of every training step.
+        """
         super(DefaultTrainer, self).__init__()
         if not logging.getLogger("detectron2").isEnabledFor(logging.INFO):
             setup_logger()
-        cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
+        self.cfg = cfg
+        self.schedule = PhaseSchedule.from_config(cfg)
+        self.exporter = exporter
         model = self.build_model(cfg)
+        # Before a phase has frozen anything: whatever learns in some phase is in the one optimiser from the start,
+        # which passes over it, and keeps no state of it, until it has a gradient.
         optimizer = self.build_optimizer(cfg, model)
         loader = self.build_train_loader(cfg)
-        devices = None if cfg.MODEL.DEVICE == "cpu" else [comm.get_local_rank()]
-        model = create_ddp_model(model, broadcast_buffers=False, device_ids=devices)
         self._trainer = (AMPTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer)(model, loader, optimizer)
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self.start_iter = 0
         self.max_iter = cfg.SOLVER.MAX_ITER
-        self.cfg = cfg
         self.register_hooks(self.build_hooks())
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:
-        """The detector or distiller of ``cfg``, started from MODEL.WEIGHTS where that is set."""
-        if cfg.MODEL.META_ARCHITECTURE == "MHKD":
-            model: nn.Module = MHKD(cfg, teacher=build_teacher(cfg), scale_ratio=scale_ratio(cfg)).to(cfg.MODEL.DEVICE)
-        else:
-            check_no_weights(cfg)
-            model = build_model(cfg)
+        """The detector or distiller of ``cfg``, with all that any phase needs, started from MODEL.WEIGHTS if set."""
+        schedule = PhaseSchedule.from_config(cfg)
+        if cfg.MODEL.META_ARCHITECTURE != "MHKD":
+            check_nothing_distilled(schedule)
+            cfg = cfg.clone()
+            cfg.defrost()
+            cfg.MODEL.MHKD.BFA.ENABLED = schedule.has_bfa
+        model = build_model(cfg)
         if cfg.MODEL.WEIGHTS:
             load_initial_weights(trained_detector(model), cfg.MODEL.WEIGHTS)
         use_cpu_operators(model, cfg.MODEL.DEVICE)
         # Depthwise and small convolutions run up to twice as fast on a CPU in this layout.
-        return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return model.to(memory_format=torch.channels_last)
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
@@ -102,29 +112,56 @@ class Trainer(DefaultTrainer):
     def build_hooks(self) -> list[HookBase]:
         """Detectron2's hooks around a checkpointer that runs no pickle, and the project's own in their order.
 
-        After a step: the average takes it in, the losses are weighed, the detector is scored; then Detectron2 saves
-        and writes.
+        Before a step: the phase is entered, then every generator of random numbers is seeded. After it: the average
+        takes it in, the losses are weighed, the detector is scored, the student of a step that ends is exported; then
+        Detectron2 saves and writes.
         """
         cfg, settings = self.cfg, self.cfg.MODEL.MHKD
-        self.checkpointer = SafeCheckpointer(self.model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
+        self.checkpointer = SafeCheckpointer(
+            self.model, cfg.OUTPUT_DIR, left_out=fixed_keys(self.model), trainer=weakref.proxy(self)
+        )
         sampler = self._trainer.data_loader.sampler
-        hooks: list[HookBase] = [ExactResume(sampler, cfg.SOLVER.IMS_PER_BATCH, max(cfg.SEED, 0))]
-        model = self.model
+        learnable = {name for name, p in trained_detector(self.model).named_parameters() if p.requires_grad}
+        hooks: list[HookBase] = [
+            PhaseChange(self.schedule, lambda phase: self.enter(phase, learnable)),
+            ExactResume(sampler, cfg.SOLVER.IMS_PER_BATCH, max(cfg.SEED, 0)),
+        ]
+        self.ema: EMA | None = None
         if settings.EMA_DECAY:
-            ema = EMA(lambda: trained_detector(model), settings.EMA_DECAY)
-            self.ema: EMA | None = ema
-            self.checkpointer.add_checkpointable("ema", ema.state)
-            hooks.append(ema)
-        else:
-            self.ema = None
+            self.ema = EMA(lambda: trained_detector(self.model), settings.EMA_DECAY)
+            self.checkpointer.add_checkpointable("ema", self.ema.state)
+            hooks.append(self.ema)
         if cfg.MODEL.META_ARCHITECTURE == "MHKD":
             hooks.append(LossBalance(settings.MAX_RATIO))
-        if cfg.TEST.EVAL_PERIOD and comm.is_main_process():
-            hooks.append(self._build_selection())
+        if comm.is_main_process():
+            if cfg.TEST.EVAL_PERIOD:
+                hooks.append(self._build_selection())
+            hooks.append(ExportStudents(self.schedule, lambda phase: self.exporter(self.detector_to_export(), phase)))
         # Timed from the first iteration on: without a time, a printer that is interrupted divides by zero.
         hooks.append(IterationTimer(warmup_iter=0))
         others = {"EvalHook", "IterationTimer"}
         return hooks + [hook for hook in super().build_hooks() if type(hook).__name__ not in others]
+
+    def enter(self, phase: Phase, learnable: set[str]) -> None:
+        """Make trainable what learns in ``phase``, and nothing else.
+
+        Args:
+            learnable: names of the student's parameters that learn unless a phase freezes them.
+        """
+        # Distributed training waits for the gradient of every parameter that wanted one when it was wrapped.
+        model: Any = self.model
+        model = getattr(model, "module", model)
+        detector: Any = trained_detector(model)
+        for name, parameter in detector.named_parameters():
+            unused = name.startswith("bfa.") and not phase.bfa
+            parameter.requires_grad_(name in learnable and not unused and not name.startswith(phase.frozen))
+        detector.uses_bfa = phase.bfa
+        if self.ema:
+            self.ema.average.uses_bfa = phase.bfa
+        if isinstance(model, MHKD):
+            model.set_phase(phase)
+        devices = None if self.cfg.MODEL.DEVICE == "cpu" else [comm.get_local_rank()]
+        self._trainer.model = create_ddp_model(model, broadcast_buffers=False, device_ids=devices)
 
     def _build_selection(self) -> BestOnValidation:
         cfg = self.cfg
@@ -136,7 +173,8 @@ class Trainer(DefaultTrainer):
             loaded = Detector(detector, cfg, **traits, provenance={}, path=Path(cfg.OUTPUT_DIR))
             return evaluate_tiles(loaded, manifest, "val", batch_size=cfg.SOLVER.IMS_PER_BATCH)["AP"]
 
-        return BestOnValidation(self.detector_to_export, score, cfg.OUTPUT_DIR, cfg.TEST.EVAL_PERIOD)
+        ends = {phase.stop for phase in self.schedule.phases}
+        return BestOnValidation(self.detector_to_export, score, cfg.OUTPUT_DIR, cfg.TEST.EVAL_PERIOD, ends)
 
     def detector_to_export(self) -> nn.Module:
         """The moving average where there is one, else the trained detector itself."""
@@ -153,53 +191,18 @@ def trained_detector(model: nn.Module) -> nn.Module:
     return inner.student if isinstance(inner, MHKD) else inner
 
 
-def check_no_weights(cfg: CfgNode) -> None:
+def fixed_keys(model: nn.Module) -> set[str]:
+    """Keys of the state of ``model`` that belong to a teacher and never learn; its file is known by its hash."""
+    if not isinstance(model, MHKD):
+        return set()
+    learning = {f"teacher.{name}" for name, parameter in model.teacher.named_parameters() if parameter.requires_grad}
+    return {f"teacher.{key}" for key in model.teacher.state_dict()} - learning
+
+
+def check_nothing_distilled(schedule: PhaseSchedule) -> None:
     """A distillation weight on a detector that is trained alone would be read by no loss."""
-    if named := [name for name, weight in cfg.MODEL.MHKD.LOSS_WEIGHTS.items() if weight]:
+    if named := [name for name, weight in schedule.weights.items() if weight]:
         raise UserError(
-            f"MODEL.MHKD.LOSS_WEIGHTS.{named[0]} is set, and nothing is distilled",
+            f"MODEL.MHKD.LOSS_WEIGHTS.{named[0].upper()} is set, and nothing is distilled",
             remedy="set MODEL.META_ARCHITECTURE to MHKD, or the weight to 0",
         )
-
-
-def detector_traits(cfg: CfgNode, manifest: Manifest) -> dict[str, Any]:
-    """What a caller must know to feed the detector that ``cfg`` trains: input_mpp, tile_px and class_names."""
-    side = "teacher" if cfg.MODEL.META_ARCHITECTURE != "MHKD" and cfg.INPUT.SIDE == "teacher" else "student"
-    return {
-        "input_mpp": getattr(manifest, f"{side}_mpp"),
-        "tile_px": int(manifest.tiles[f"{side}_width"].iloc[0]),
-        "class_names": tuple(manifest.labels),
-    }
-
-
-def build_teacher(cfg: CfgNode) -> Teacher:
-    """The frozen teacher of MODEL.MHKD.TEACHER on the configured device.
-
-    Raises:
-        UserError: no weights named, missing, or not those of its configuration.
-    """
-    settings = cfg.MODEL.MHKD.TEACHER
-    if not settings.WEIGHTS:
-        raise UserError(
-            "MODEL.MHKD.TEACHER.WEIGHTS is empty", remedy="run make train-teacher and name its detector.pth"
-        )
-    if not settings.CONFIG_FILE:
-        return as_teacher(load_detector(settings.WEIGHTS, cfg.MODEL.DEVICE).model, tuple(settings.TRAINABLE))
-    teacher_cfg = read_config(settings.CONFIG_FILE, ["MODEL.DEVICE", cfg.MODEL.DEVICE, "MODEL.TIMM.PRETRAINED", "none"])
-    detector = build_model(teacher_cfg)
-    content = read_checkpoint(settings.WEIGHTS)
-    load_strictly(detector, content.get("model", content), settings.WEIGHTS)
-    return as_teacher(detector, tuple(settings.TRAINABLE))
-
-
-def scale_ratio(cfg: CfgNode) -> int:
-    """Teacher pixels per pixel of the up-sampled student image, s / u."""
-    manifest = Manifest.read(cfg.DATASETS.TILES)
-    ratio = manifest.student_mpp / manifest.teacher_mpp / cfg.MODEL.MHKD.UPSAMPLE
-    if ratio < 1 or abs(ratio - round(ratio)) > 1e-6:
-        raise UserError(
-            f"MODEL.MHKD.UPSAMPLE {cfg.MODEL.MHKD.UPSAMPLE} does not divide the tiles' scale factor "
-            f"{manifest.student_mpp / manifest.teacher_mpp:g}",
-            remedy="set it to the factor itself, or to it divided by a power of two",
-        )
-    return round(ratio)

@@ -14,7 +14,7 @@ from preprocess.annotations.class_map import AS_ANNOTATED, ClassMap, spread_igno
 from preprocess.annotations.origin import to_slide_frame
 from preprocess.base.errors import UserError
 from preprocess.slides.slide import Slide
-from preprocess.tiles.boxes import BoxIndex, BoxRule, without_doubles
+from preprocess.tiles.boxes import BoxIndex, BoxRule, remove_duplicates
 
 BOX_RULE = BoxRule()  # an object with less than half of it on the slide need not be found
 
@@ -118,7 +118,7 @@ def read_ground_truth(
             needed.
     """
     mapped = classes.apply(read_annotations(Path(annotation), slide)).annotations
-    annotations = without_doubles(to_slide_frame(mapped, slide, origin))
+    annotations = remove_duplicates(to_slide_frame(mapped, slide, origin))
     found = BoxIndex(annotations, BOX_RULE).boxes(slide.region)
     boxes = [(box, label) for box in found for label in spread_ignored(box.label, class_names)]
     try:

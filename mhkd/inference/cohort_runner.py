@@ -11,20 +11,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from mhkd.inference.devices import describe_sharing
 from mhkd.inference.report.cohort import TABLE, write_cohort_index
 from mhkd.inference.slide_job import SlideJob
 from mhkd.inference.slide_runner import SlideResult, describe, run_job
 from preprocess.base.console import note, report
 from preprocess.base.errors import UserError
 from preprocess.base.files import remove_temporaries, write_text
-from preprocess.jobs.job_result import Outcome, failures
+from preprocess.jobs.job_result import JobResult, failures
 from preprocess.jobs.run import EngineName, run_cohort
 from preprocess.slides.search import SlideFile
 
 FAILED_FILE = "failed.csv"
 _RESERVED = {FAILED_FILE, TABLE, "evaluation.json"}  # what is about all slides, and what mhkd.evaluation adds
 
-SearchOutcome = Outcome[SlideJob, dict[str, Any]]
+SearchOutcome = JobResult[SlideJob, dict[str, Any]]
 
 
 def search_slides(
@@ -52,8 +53,11 @@ def search_slides(
             f"{len(outdated)} slides were searched with other options, another model or before: they are searched again"
         )
     run = partial(run_job, bar=not workers and engine == "local")
-    gpus = 1.0 if jobs[0].search.model.device.startswith("cuda") else 0.0
-    done: list[Outcome[SlideJob, SlideResult]] = []
+    device = jobs[0].search.model.device
+    gpus = 1.0 if device.startswith("cuda") else 0.0
+    if engine == "local" and (shared := describe_sharing(device, min(workers or 0, len(pending)))):
+        note(shared)
+    done: list[JobResult[SlideJob, SlideResult]] = []
     if pending:
         done = run_cohort(run, pending, workers, "searching slides", engine=engine, address=address, num_gpus=gpus)
     made = {

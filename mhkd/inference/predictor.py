@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from mhkd.deploy.batch import ImageBatch, is_gpu, send_images
 from mhkd.deploy.detector import BatchTooLargeError, Detector, detect
 from mhkd.deploy.load import load_model
 from mhkd.inference.merge import merge_tiles
@@ -28,6 +29,13 @@ SCORE_FLOOR = 0.05  # weaker detections are not even merged
 LANES = 2
 """So many batches are in the model at once, where it allows that: two cores do more with a tile each than sharing one,
 for small convolutions and all that is left of a detector scale badly. Each more would cost its memory."""
+READERS = 4
+"""So many threads read and send batches beside the one that keeps a GPU busy, or as many as the process has for torch.
+Each holds a batch of images, 3 bytes a pixel."""
+GPU_BATCH_PX, MAX_GPU_BATCH = 8 * 1024**2, 16
+"""A batch on a GPU has so many pixels of the network's input, and at most so many tiles. By reasoning, not measured: a
+pass of a detector starts some hundreds of kernels, a few milliseconds whatever their size, in which a GPU computes
+about a million pixels; and the feature maps of ResNet-50 in float32 take about half a gigabyte for a million pixels."""
 SIDE_STEP_PX = 32
 """Sides of tiles that are cut to a small slide are multiples of this, the coarsest stride of a pyramid."""
 MIN_TILE_PX = 32
@@ -36,14 +44,23 @@ OVERLAP_UM = 256.0
 
 
 class SlidePredictor:
-    """Finds a detector's objects on whole slides.
+    """Detects objects on whole slides.
 
-    tile_px: side of the tiles in the detector's input pixels, by default the one that the detector asks for; on a slide
-    that is smaller they are cut to it. overlap: of neighbouring tiles, as a share of their side; best not less than the
-    largest object, by default OVERLAP_UM but not more than a quarter. min_tissue: tiles with a smaller share of tissue
-    are skipped. score_thresh: detections below it are left out before merging. merge_rule: see
-    ``mhkd.inference.merge``. A batch that does not fit the memory is halved, for the rest of the predictor's life.
-    Raises UserError where an option is out of its range.
+    A batch that does not fit the memory is halved, for the rest of the predictor's life.
+
+    Args:
+        detector: what detects in a tile.
+        tile_px: side of the tiles in the detector's input pixels, by default the one that the detector asks for; on a
+            slide that is smaller they are cut to it.
+        overlap: of neighbouring tiles, as a share of their side; best not less than the largest object, by default
+            OVERLAP_UM but not more than a quarter.
+        batch_size: tiles for one pass of the model; by default 1 on a CPU and GPU_BATCH_PX on a GPU.
+        score_thresh: detections below it are left out before merging.
+        min_tissue: tiles with a smaller share of tissue are skipped.
+        merge_rule: see ``mhkd.inference.merge``.
+
+    Raises:
+        UserError: an option is out of its range.
     """
 
     def __init__(
@@ -52,7 +69,7 @@ class SlidePredictor:
         *,
         tile_px: int | None = None,
         overlap: float | None = None,
-        batch_size: int = 1,
+        batch_size: int | None = None,
         score_thresh: float = SCORE_FLOOR,
         min_tissue: float = 0.01,
         merge_rule: str = "edge",
@@ -64,14 +81,14 @@ class SlidePredictor:
             raise UserError(f"a tile of {self.tile_px} px is too small to detect in", remedy=f"give {smallest} or more")
         usual = min(0.25, OVERLAP_UM / (self.tile_px * detector.input_mpp))
         self.overlap = usual if overlap is None else overlap
-        self.batch_size = batch_size
+        self.batch_size = default_batch_size(detector, self.tile_px) if batch_size is None else batch_size
         self.score_thresh = score_thresh
         self.min_tissue = min_tissue
         self.merge_rule = merge_rule
         if not 0.0 <= self.overlap < 0.9:
             raise UserError(f"an overlap of {overlap:g} is not possible", remedy="give a share from 0 to below 0.9")
-        if batch_size < 1:
-            raise UserError(f"a batch size of {batch_size} is not possible", remedy="give 1 or more")
+        if self.batch_size < 1:
+            raise UserError(f"a batch size of {self.batch_size} is not possible", remedy="give 1 or more")
 
     @classmethod
     def from_model(
@@ -116,10 +133,14 @@ class SlidePredictor:
     def predict(
         self, slide: Slide, plan: TilePlan | None = None, *, advance: Callable[[int], object] = lambda tiles: None
     ) -> SlideDetections:
-        """Everything found in ``slide``, in level-0 pixels, sorted; clipped to the slide.
+        """Everything detected in ``slide``: boxes in level-0 pixels, best score first, clipped to the slide.
 
-        plan: from ``plan(slide)``, if it is at hand. advance: called with the number of tiles after each batch.
-        Raises UserError where the slide cannot be read or the memory does not hold a single tile's work.
+        Args:
+            plan: from ``plan(slide)``, if it is at hand.
+            advance: called with the number of tiles after each batch.
+
+        Raises:
+            UserError: the slide cannot be read, or the memory does not hold a single tile's work.
         """
         tiles = (self.plan(slide) if plan is None else plan).tiles
         found: list[SlideDetections] = []
@@ -131,14 +152,16 @@ class SlidePredictor:
         return _clip(merged, slide.region)
 
     def search(self, slide: Slide, tiles: Sequence[Region]) -> Generator[list[SlideDetections], None, None]:
-        """What is found in each tile, batch by batch in their order; to be closed.
+        """What is detected in each tile, batch by batch in their order; to be closed.
 
-        Each thread reads a batch and, in its turn, runs the model on it. At least two, so that one reads meanwhile.
+        Each thread reads a batch, sends it to a GPU where there is one and, in its turn, runs the model on it. While
+        one is in the model, there is at least one other that reads.
         """
         threads = torch.get_num_threads()
         lanes = min(LANES, threads) if self.detector.is_thread_safe else 1
+        readers = min(READERS, threads) if is_gpu(self.detector.device) else 0
         turns = Semaphore(lanes)
-        workers = ThreadPoolExecutor(max(2, lanes), "tile-lane", torch.set_num_threads, (threads // lanes,))
+        workers = ThreadPoolExecutor(max(2, lanes + readers), "tile-lane", torch.set_num_threads, (threads // lanes,))
         try:
             size, step = self.tile_size(slide), self.batch_size
             batches = [tiles[i : i + step] for i in range(0, len(tiles), step)]
@@ -152,23 +175,32 @@ class SlidePredictor:
     def _read_and_detect(
         self, slide: Slide, regions: Sequence[Region], size: Size, turns: Semaphore
     ) -> list[SlideDetections]:
-        images = [slide.read(region, size) for region in regions]
+        batch = send_images([slide.read(region, size) for region in regions], self.detector.device)
         with turns:
-            return self._detect(images, regions)
+            return self._detect(batch, regions)
 
-    def _detect(self, images: Sequence[np.ndarray], regions: Sequence[Region]) -> list[SlideDetections]:
-        """What is found in each image, in as many batches as the memory asks for."""
+    def _detect(self, batch: ImageBatch, regions: Sequence[Region]) -> list[SlideDetections]:
+        """The detections of each image, in as many passes of the model as the memory asks for."""
         found: list[SlideDetections] = []
-        while len(found) < len(images):
-            part = slice(len(found), len(found) + self.batch_size)
+        while len(found) < len(batch):
+            where = slice(len(found), len(found) + self.batch_size)
+            part = batch.part(where)
             try:
-                found += detect(self.detector, images[part], regions[part], score_thresh=self.score_thresh)
+                found += detect(self.detector, part, regions[where], score_thresh=self.score_thresh)
             except BatchTooLargeError:
-                if len(images[part]) == 1:
+                if len(part) == 1:
                     raise
-                self.batch_size = max(1, len(images[part]) // 2)
-                note(f"the memory does not hold {len(images[part])} tiles at once: going on with {self.batch_size}")
+                self.batch_size = max(1, len(part) // 2)
+                note(f"the memory does not hold {len(part)} tiles at once: going on with {self.batch_size}")
         return found
+
+
+def default_batch_size(detector: Detector, tile_px: int) -> int:
+    """How many tiles of ``tile_px`` x ``tile_px`` input pixels go through ``detector`` in one pass."""
+    if not is_gpu(detector.device):
+        return 1
+    side_px = tile_px * getattr(detector.model, "upsample", 1)
+    return max(1, min(MAX_GPU_BATCH, GPU_BATCH_PX // side_px**2))
 
 
 def _clip(detections: SlideDetections, region: Region) -> SlideDetections:

@@ -16,6 +16,7 @@ import torch
 from mhkd.deploy.detector import Detector, choose_threshold, describe_detector
 from mhkd.deploy.load import resolve_backend
 from mhkd.deploy.registry import find_entry
+from mhkd.inference.devices import device_of_process
 from mhkd.inference.formats import DEFAULT_FORMATS, FORMATS, WEAK_SUFFIX
 from mhkd.inference.merge import RULES
 from mhkd.inference.predictor import SCORE_FLOOR, SlidePredictor
@@ -32,7 +33,7 @@ _RECIPE = 9
 
 
 def _option(help: str, **more: Any) -> dict[str, Any]:
-    """What argparse is told of a field, as tools/infer_wsi.py does."""
+    """What tools/infer_wsi.py gives to argparse for a field."""
     return {"help": help, **more}
 
 
@@ -57,7 +58,10 @@ class SearchOptions:
     overlap: float | None = field(
         default=None, metadata=_option("of tiles, as a share of their side (default: 256 um, at most 0.25)", type=float)
     )
-    batch_size: int = field(default=1, metadata=_option("tiles per step of the model; more helps GPUs", type=int))
+    batch_size: int | None = field(
+        default=None,
+        metadata=_option("tiles per step of the model (default: 1 on a CPU, up to 16 on a GPU)", type=int),
+    )
     merge_rule: str = field(default=RULES[0], metadata=_option("how boxes are merged at the seams", choices=RULES))
 
     def __post_init__(self) -> None:
@@ -73,8 +77,8 @@ class SearchOptions:
 @dataclass(frozen=True)
 class ModelFile:
     """A detector on disk. ``load(path, device, backend=...)`` opens it, a function at the top level of a module: what
-    was sent to another process then equals what was sent there before, so that each loads the model once. ``threads``
-    are for torch, None: as many as it likes."""
+    was sent to another process then equals what was sent there before, so that each loads the model once. ``device`` is
+    what the user named: each process makes its own of it. ``threads`` are for torch, None: as many as it likes."""
 
     load: Callable[..., Detector]
     path: Path
@@ -184,7 +188,7 @@ def open_predictor(search: SearchSpec) -> tuple[SlidePredictor, dict[str, Any]]:
     model, options = search.model, search.options
     if model.threads is not None:
         torch.set_num_threads(model.threads)
-    detector = model.load(model.path, model.device, backend=model.backend)
+    detector = model.load(model.path, device_of_process(model.device), backend=model.backend)
     predictor = SlidePredictor(
         detector,
         tile_px=options.tile_px,

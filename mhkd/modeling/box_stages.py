@@ -107,6 +107,6 @@ def stage_losses(heads: StandardROIHeads, stages: list[Stage]) -> dict[str, Tens
         if len(stages) == 1:
             return predictor.losses(outputs, stage.proposals)
         with get_event_storage().name_scope(f"stage{index}"):
-            found = predictor.losses(outputs, stage.proposals)
-        losses.update({f"{name}_stage{index}": loss for name, loss in found.items()})
+            own = predictor.losses(outputs, stage.proposals)
+        losses.update({f"{name}_stage{index}": loss for name, loss in own.items()})
     return losses

@@ -8,11 +8,12 @@ import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN
 from detectron2.modeling.postprocessing import detector_postprocess
-from detectron2.structures import ImageList, Instances
+from detectron2.structures import Boxes, ImageList, Instances
 from torch import Tensor, nn
 from torch.nn import functional
 
 from mhkd.modeling.bfa import PyramidBFA
+from mhkd.modeling.ignored import GroundTruth, leave_ignored_out
 from mhkd.modeling.precision import autocast, resolve_bf16
 from preprocess.base.errors import UserError
 
@@ -47,7 +48,9 @@ class Upsampled(nn.Module):
         super().__init__(**detector)
         self.upsample = upsample
         self.bfa = bfa if bfa is not None else PyramidBFA({})
+        self.uses_bfa = True
         self.bf16 = bf16
+        leave_ignored_out(self)
 
     def task_losses(
         self, images: ImageList, features: dict[str, Tensor], ground_truth: list[Instances]
@@ -55,7 +58,7 @@ class Upsampled(nn.Module):
         """The detection losses on the pyramid ``features``; everything in the up-sampled frame."""
         raise NotImplementedError
 
-    def find(self, images: ImageList, features: dict[str, Tensor]) -> list[Instances]:
+    def detect(self, images: ImageList, features: dict[str, Tensor]) -> list[Instances]:
         """Detections on the pyramid ``features``, an entry an image, in the up-sampled frame."""
         raise NotImplementedError
 
@@ -79,20 +82,29 @@ class Upsampled(nn.Module):
         return batch
 
     def upsampled_ground_truth(self, batched_inputs: list[dict[str, Any]]) -> list[Instances]:
-        """The inputs' ground truth on the model's device, boxes in the up-sampled frame."""
-        scaled = []
+        """The inputs' ``instances`` and ``ignored_boxes`` on the model's device, boxes in the up-sampled frame.
+
+        Inputs without ``ignored_boxes`` have none.
+        """
+        scaled: list[Instances] = []
         for item in batched_inputs:
             given = item["instances"].to(self.device)
             height, width = given.image_size
-            instances = Instances((height * self.upsample, width * self.upsample), **given.get_fields())
-            instances.gt_boxes = given.gt_boxes.clone()
-            instances.gt_boxes.scale(self.upsample, self.upsample)
-            scaled.append(instances)
+            boxes = given.gt_boxes.clone()
+            boxes.scale(self.upsample, self.upsample)
+            ignored = item["ignored_boxes"].tensor.to(boxes.tensor) if "ignored_boxes" in item else boxes.tensor[:0]
+            size = height * self.upsample, width * self.upsample
+            fields = {**given.get_fields(), "gt_boxes": boxes}
+            scaled.append(GroundTruth(size, ignored=Boxes(ignored * self.upsample), **fields))
         return scaled
 
     def features(self, images: ImageList) -> dict[str, Tensor]:
         """The pyramid that the heads read (f_L' of the paper where there is a BFA, else f_L)."""
-        return self.bfa(self.backbone(images.tensor))
+        return self.adapt(self.backbone(images.tensor))
+
+    def adapt(self, pyramid: dict[str, Tensor]) -> dict[str, Tensor]:
+        """``pyramid`` through the BFA; as it is before the phase of training in which the BFA begins."""
+        return self.bfa(pyramid) if self.uses_bfa else pyramid
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
         """A dict of losses in training, a list of ``{"instances": Instances}`` otherwise.
@@ -104,7 +116,7 @@ class Upsampled(nn.Module):
             features = self.features(images)
             if self.training:
                 return self.task_losses(images, features, self.upsampled_ground_truth(batched_inputs))
-            found = self.find(images, features)
+            found = self.detect(images, features)
         # From the up-sampled frame to the output size.
         sizes = [(x.get("height", x["image"].shape[1]), x.get("width", x["image"].shape[2])) for x in batched_inputs]
         return [{"instances": detector_postprocess(x, *size)} for x, size in zip(found, sizes, strict=True)]
@@ -158,7 +170,7 @@ class UpsampledRCNN(Upsampled, GeneralizedRCNN):
         _, detector_losses = self.roi_heads(images, features, proposals, ground_truth)
         return {**proposal_losses, **detector_losses}
 
-    def find(self, images: ImageList, features: dict[str, Tensor]) -> list[Instances]:
+    def detect(self, images: ImageList, features: dict[str, Tensor]) -> list[Instances]:
         proposals, _ = self.proposal_generator(images, features, None)
         return self.roi_heads(images, features, proposals, None)[0]
 

@@ -1,4 +1,8 @@
-"""One-stage detectors that see low magnification: Detectron2's RetinaNet and FCOS behind an up-sampled input."""
+"""One-stage detectors that see low magnification: Detectron2's RetinaNet and FCOS behind an up-sampled input.
+
+A location is one anchor of one cell of one level; FCOS has one anchor, a point, a cell. Shapes: N images, K classes, A
+anchors a cell, H x W cells a level, R locations of all levels together.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +13,35 @@ from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY, build_backbone
 from detectron2.modeling.meta_arch import RetinaNet
 from detectron2.modeling.meta_arch.fcos import FCOS, FCOSHead
-from detectron2.structures import ImageList, Instances
+from detectron2.structures import Boxes, ImageList, Instances
 from detectron2.utils import comm
 from torch import Tensor, distributed, nn
 
-from mhkd.modeling.dense_head import Maps, columns_of, predict_maps, pyramid_of
+from mhkd.losses.precision import full_precision
 from mhkd.modeling.detectors import Upsampled, upsampling_arguments
+from mhkd.modeling.ignored import label_locations
+
+Maps = list[list[Tensor]]
+"""Class logits (N, A K, H, W), box deltas (N, A 4, H, W) and, of FCOS, centerness (N, A, H, W): lists of levels."""
+
+
+def pyramid_of(detector: Any, features: dict[str, Tensor]) -> list[Tensor]:
+    """The levels that the head reads, in its order."""
+    return [features[level] for level in detector.head_in_features]
+
+
+def predict_maps(detector: Any, features: dict[str, Tensor]) -> Maps:
+    """What the head says about a pyramid, as float32."""
+    return [[full_precision(level) for level in maps] for maps in detector.head(pyramid_of(detector, features))]
+
+
+def columns_of(detector: Any, maps: Maps) -> list[int]:
+    """Numbers for a location in each of ``maps``."""
+    return [detector.num_classes, 4, 1][: len(maps)]
+
+
+NO_LOSS = -1e4
+"""A logit of which sigmoid and focal loss towards the background are exactly 0 in float32."""
 
 
 class Float32Conv2d(nn.Conv2d):
@@ -78,24 +105,24 @@ class UpsampledDense(Upsampled):
 
     def losses_of(
         self, features: list[Tensor], maps: Maps, ground_truth: list[Instances]
-    ) -> tuple[dict[str, Tensor], list[Tensor], list[Tensor]]:
-        """Detection losses of a head's ``maps``, and what the head was told.
+    ) -> tuple[dict[str, Tensor], tuple[list[Tensor], list[Tensor], list[Tensor]]]:
+        """Detection losses of a head's ``maps``, and the targets of the head.
 
         Returns:
-            The losses; per image labels (R,), K for background and -1 for ignored, and matched boxes (R, 4), R
-            locations of all levels together.
+            The losses, and the targets as :func:`mhkd.modeling.ignored.label_locations` gives them.
 
         Raises:
             FloatingPointError: predictions that are no boxes, as a run that diverges makes them.
         """
         detector = cast(Any, self)
         anchors = detector.anchor_generator(features)
-        labels, boxes = detector.label_anchors(anchors, ground_truth)
+        labels, boxes, left_out = label_locations(detector, anchors, ground_truth)
         logits, deltas, *centerness = detector._transpose_dense_predictions(maps, columns_of(detector, maps))
         try:
-            return detector.losses(anchors, logits, labels, deltas, boxes, *centerness), labels, boxes
+            losses = detector.losses(anchors, logits, labels, deltas, boxes, *centerness)
         except AssertionError as error:  # Detectron2's IoU loss asserts that boxes are boxes, which NaN is not
             raise FloatingPointError(f"the detector predicts no boxes any more ({error})") from None
+        return losses, (labels, boxes, left_out)
 
     def task_losses(
         self, images: ImageList, features: dict[str, Tensor], ground_truth: list[Instances]
@@ -104,7 +131,7 @@ class UpsampledDense(Upsampled):
         with torch.autocast(images.tensor.device.type, enabled=False):
             return self.losses_of(pyramid_of(self, features), maps, ground_truth)[0]
 
-    def find(self, images: ImageList, features: dict[str, Tensor]) -> list[Instances]:
+    def detect(self, images: ImageList, features: dict[str, Tensor]) -> list[Instances]:
         maps = predict_maps(self, features)
         return cast(Any, self).forward_inference(images, pyramid_of(self, features), maps)
 
@@ -150,3 +177,25 @@ class UpsampledFCOS(UpsampledDense, FCOS):
             "pixel_std": cfg.MODEL.PIXEL_STD,
         }
         return upsampling_arguments(cfg, detector, settings.IN_FEATURES)
+
+    def losses(
+        self,
+        anchors: list[Boxes],
+        pred_logits: list[Tensor],
+        gt_labels: list[Tensor],
+        pred_anchor_deltas: list[Tensor],
+        gt_boxes: list[Tensor],
+        pred_centerness: list[Tensor],
+    ) -> dict[str, Tensor]:
+        """Detectron2's losses, for labels that may be -1, which Detectron2's FCOS does not know.
+
+        Such a location is given the background's label and a logit so low that its loss and its gradient are 0.
+        """
+        left_out = torch.stack(gt_labels) < 0
+        levels = left_out.split([level.shape[1] for level in pred_logits], dim=1)
+        pred_logits = [
+            logits.masked_fill(out[..., None], NO_LOSS) for logits, out in zip(pred_logits, levels, strict=True)
+        ]
+        background = cast(Any, self).num_classes
+        gt_labels = [labels.masked_fill(labels < 0, background) for labels in gt_labels]
+        return super().losses(anchors, pred_logits, gt_labels, pred_anchor_deltas, gt_boxes, pred_centerness)

@@ -1,44 +1,128 @@
-"""Output distillation between two one-stage detectors of a kind: location by location of their dense heads."""
+"""Output distillation between two one-stage detectors of a kind: location by location of their dense heads.
+
+Shapes as in mhkd/modeling/detectors_dense.py; M locations are those that two detectors share.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from detectron2.config import CfgNode
 from detectron2.modeling.meta_arch import RetinaNet
+from detectron2.modeling.meta_arch.dense_detector import permute_to_N_HWA_K
 from detectron2.modeling.meta_arch.fcos import FCOS
 from detectron2.structures import ImageList, Instances
-from torch import Tensor, nn
+from torch import Tensor
 
 from mhkd.losses.dense import bounded_iou_loss, centerness_loss, quality_focal_loss
 from mhkd.losses.precision import full_precision
 from mhkd.losses.pyramid import build_adapter, same_extent
-from mhkd.modeling.dense_head import Cut, Maps, Predictions, predict_maps, pyramid_of, told
-from mhkd.modeling.pairing import Outputs, Terms, View, check_classes, one_of, pair_levels, register_pair
+from mhkd.modeling.detectors_dense import Maps, columns_of, predict_maps, pyramid_of
+from mhkd.modeling.ignored import label_locations
+from mhkd.modeling.pairing import (
+    DistillationBatch,
+    LossTerms,
+    Outputs,
+    check_classes,
+    one_of,
+    pair_levels,
+    register_pair,
+)
 from mhkd.modeling.teacher import DenseTeacher
 from preprocess.base.errors import UserError
 
 
 @dataclass(frozen=True)
-class Answer:
-    """The student's head on a batch: its maps, and per image the labels (R,) and boxes (R, 4) that it was told."""
+class Cut:
+    """The upper left ``height`` x ``width`` cells of level number ``level`` of a head."""
+
+    level: int
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a detector says at M locations: logits (M, K), deltas and anchors (M, 4), centerness (M,) where it has one.
+
+    factors: (M, 4), pixels of this detector's input per pixel of the up-sampled student image.
+    """
+
+    logits: Tensor
+    deltas: Tensor
+    centerness: Tensor | None
+    anchors: Tensor
+    factors: Tensor
+
+    @classmethod
+    def at(cls, detector: Any, maps: Maps, cuts: Sequence[Cut], factors: Tensor) -> Predictions:
+        """
+        Args:
+            factors: (N, 4), those of each image.
+        """
+        count, levels = len(factors), [cut.level for cut in cuts]
+        anchors = detector.anchor_generator(maps[0])
+        sizes = [maps[0][level].shape[-2:] for level in levels]
+        flat = [
+            _cut([permute_to_N_HWA_K(kind[level], width) for level in levels], sizes, cuts)
+            for kind, width in zip(maps, columns_of(detector, maps), strict=True)
+        ]
+        return cls(
+            logits=flat[0],
+            deltas=flat[1],
+            centerness=flat[2].squeeze(1) if len(flat) > 2 else None,
+            anchors=_cut([anchors[level].tensor.expand(count, -1, -1) for level in levels], sizes, cuts),
+            factors=_cut([factors[:, None].expand(-1, len(anchors[level]), -1) for level in levels], sizes, cuts),
+        )
+
+    def boxes(self, detector: Any, chosen: Tensor) -> Tensor:
+        """Boxes of the locations ``chosen`` in the up-sampled student frame."""
+        boxes = detector.box2box_transform.apply_deltas(self.deltas[chosen], self.anchors[chosen])
+        return boxes / self.factors[chosen]
+
+
+def targets_at(cuts: Sequence[Cut], targets: Sequence[Tensor], maps: Maps, anchors_a_cell: int) -> Tensor:
+    """The targets of all R locations, a tensor (R,) or (R, 4) an image, at those of ``cuts``: (M,) or (M, 4)."""
+    sizes = [level.shape[-2:] for level in maps[0]]
+    levels = torch.stack(list(targets)).split([h * w * anchors_a_cell for h, w in sizes], dim=1)
+    return _cut([levels[cut.level] for cut in cuts], [sizes[cut.level] for cut in cuts], cuts)
+
+
+def _cut(levels: Sequence[Tensor], sizes: Sequence[Sequence[int]], cuts: Sequence[Cut]) -> Tensor:
+    """(N, H W A, ...) a level -> (M, ...): images one after another within a level, levels one after another."""
+    parts = []
+    for values, (height, width), cut in zip(levels, sizes, cuts, strict=True):
+        grid = values.unflatten(1, (height, width, -1))
+        parts.append(grid[:, : cut.height, : cut.width].flatten(0, 3))
+    return torch.cat(parts)
+
+
+@dataclass(frozen=True)
+class StudentOutputs:
+    """The student's head on a batch: its maps, and per image its targets.
+
+    labels, boxes and left_out as :func:`mhkd.modeling.ignored.label_locations` gives them.
+    """
 
     maps: Maps
     labels: list[Tensor]
     boxes: list[Tensor]
+    left_out: list[Tensor]
 
 
 @register_pair(RetinaNet, DenseTeacher)
 class DenseOutputs(Outputs):
     """O_L towards O_H at the locations that both heads have: same anchor, same cell, same region.
 
-    A location teaches only where both detectors are told the same about it (this object, background, to be ignored):
-    with a shifted pyramid a level of the student can be in charge of objects that the teacher finds on another one.
+    A location is compared only where both detectors have the same target for it (this object, background, no label):
+    with a shifted pyramid a level of the student can be in charge of objects that the teacher finds on another one. A
+    location that either leaves out, because it lies in an ignored box, is not compared.
     """
 
-    reads: ClassVar[tuple[str, ...]] = ("semantic_cls", "semantic_box")
+    loss_names: ClassVar[tuple[str, ...]] = ("semantic_cls", "semantic_box")
 
     def __init__(
         self,
@@ -59,12 +143,10 @@ class DenseOutputs(Outputs):
         """
         super().__init__()
         self.weights = weights
-        self.is_semantic = any(weights[name] for name in self.reads)
         self.temperature = temperature
-        self.crosses: bool = one_of(
+        self.is_crosskd: bool = one_of(
             {"shared": False, "crosskd": True}, align, "MODEL.MHKD.ALIGN of one-stage detectors"
         )
-        self.adapter: nn.Module = nn.Identity()
         self.levels: list[tuple[int, int]] = []
         if not self.is_semantic:
             return
@@ -80,10 +162,19 @@ class DenseOutputs(Outputs):
                 f"the student has {counts[0]} anchors a cell, the teacher {counts[1]}",
                 remedy="give both the same MODEL.ANCHOR_GENERATOR, or set MODEL.MHKD.LOSS_WEIGHTS.SEMANTIC_* to 0",
             )
-        if self.crosses:
+        if self.is_crosskd:
             own, other = next(iter(self.pairs.items()))
             shapes = student.backbone.output_shape()[own], teacher.detector.backbone.output_shape()[other]
             self.adapter = build_adapter(*(shape.channels for shape in shapes))
+
+    @property
+    def is_semantic(self) -> bool:
+        """Whether outputs are compared."""
+        return any(self.weights[name] for name in self.loss_names)
+
+    @property
+    def reads_adapter(self) -> bool:
+        return self.is_crosskd and self.is_semantic
 
     @classmethod
     def from_settings(
@@ -101,26 +192,36 @@ class DenseOutputs(Outputs):
 
     def student_pass(
         self, student: Any, images: ImageList, features: dict[str, Tensor], ground_truth: list[Instances]
-    ) -> tuple[Terms, Answer]:
+    ) -> tuple[LossTerms, StudentOutputs]:
         maps = predict_maps(student, features)
         with torch.autocast(images.tensor.device.type, enabled=False):
-            losses, labels, boxes = student.losses_of(pyramid_of(student, features), maps, ground_truth)
-        return losses, Answer(maps, labels, boxes)
+            losses, targets = student.losses_of(pyramid_of(student, features), maps, ground_truth)
+        return losses, StudentOutputs(maps, *targets)
 
-    def compare(self, student: Any, teacher: Any, answer: Answer, view: View) -> tuple[Terms, Terms]:
+    def compare(
+        self, student: Any, teacher: Any, outputs: StudentOutputs, batch: DistillationBatch
+    ) -> tuple[LossTerms, LossTerms]:
         if not self.is_semantic:
             return {}, {}
-        maps = teacher.predict(view.teacher_pyramid)
-        crossed = teacher.judge(self._crossed(view)) if self.crosses else None
-        with torch.autocast(view.images.tensor.device.type, enabled=False):
-            return self._terms(student, teacher.detector, answer, maps, crossed, view), {}
+        maps = teacher.predict(batch.teacher_pyramid)
+        crossed = teacher.apply_head(self._crossed(batch)) if self.is_crosskd else None
+        with torch.autocast(batch.images.tensor.device.type, enabled=False):
+            return self._terms(student, teacher.detector, outputs, maps, crossed, batch), {}
 
-    def _crossed(self, view: View) -> dict[str, Tensor]:
+    def _crossed(self, batch: DistillationBatch) -> dict[str, Tensor]:
         """f_L' under the teacher's level names and in its channels; levels without a counterpart are the teacher's."""
-        ours = {theirs: self.adapter(full_precision(view.features[own])) for own, theirs in self.pairs.items()}
-        return {**view.teacher_pyramid, **ours}
+        ours = {theirs: self.adapter(full_precision(batch.features[own])) for own, theirs in self.pairs.items()}
+        return {**batch.teacher_pyramid, **ours}
 
-    def _terms(self, student: Any, teacher: Any, answer: Answer, maps: Maps, crossed: Maps | None, view: View) -> Terms:
+    def _terms(
+        self,
+        student: Any,
+        teacher: Any,
+        outputs: StudentOutputs,
+        maps: Maps,
+        crossed: Maps | None,
+        batch: DistillationBatch,
+    ) -> LossTerms:
         """
         Args:
             maps: what the teacher's head says about f_H.
@@ -128,25 +229,32 @@ class DenseOutputs(Outputs):
         """
         strides = student.anchor_generator.strides
         extents = [
-            same_extent(answer.maps[0][s], maps[0][t], view.size_hw, strides[s])[0].shape[-2:] for s, t in self.levels
+            same_extent(outputs.maps[0][s], maps[0][t], batch.size_hw, strides[s])[0].shape[-2:] for s, t in self.levels
         ]
         own, theirs = (
             [Cut(pair[side], *extent) for pair, extent in zip(self.levels, extents, strict=True)] for side in (0, 1)
         )
-        factors = torch.tensor([[*scale, *scale] for scale in view.scales], device=view.images.tensor.device)
+        factors = torch.tensor([[*scale, *scale] for scale in batch.scales], device=batch.images.tensor.device)
         wanted = Predictions.at(teacher, maps, theirs, factors)
         if crossed is None:
-            given = Predictions.at(student, answer.maps, own, torch.ones_like(factors))
+            given = Predictions.at(student, outputs.maps, own, torch.ones_like(factors))
         else:
             given = Predictions.at(teacher, crossed, theirs, factors)
 
         anchors = student.anchor_generator.num_anchors[0]
-        labels, targets = (told(values, answer.maps, own, anchors) for values in (answer.labels, answer.boxes))
-        teacher_labels = teacher.label_anchors(teacher.anchor_generator(maps[0]), view.teacher_ground_truth())[0]
-        agreed = labels == told(teacher_labels, maps, theirs, anchors)
+        labels, targets, left_out = (
+            targets_at(own, values, outputs.maps, anchors)
+            for values in (outputs.labels, outputs.boxes, outputs.left_out)
+        )
+        teacher_anchors = teacher.anchor_generator(maps[0])
+        teacher_targets = label_locations(teacher, teacher_anchors, batch.teacher_ground_truth())
+        teacher_labels, teacher_left_out = (
+            targets_at(theirs, values, maps, anchors) for values in (teacher_targets[0], teacher_targets[2])
+        )
+        agreed = (labels == teacher_labels) & ~(left_out | teacher_left_out)
         found = agreed & (labels >= 0) & (labels < student.num_classes)
 
-        terms: Terms = {}
+        terms: LossTerms = {}
         if self.weights["semantic_cls"]:
             terms["semantic_cls"] = quality_focal_loss(given.logits[agreed], wanted.logits[agreed], self.temperature)
         if self.weights["semantic_box"]:
@@ -162,4 +270,4 @@ class DenseOutputs(Outputs):
 class FCOSOutputs(DenseOutputs):
     """The same with the centerness that FCOS predicts at each location."""
 
-    reads = ("semantic_cls", "semantic_box", "semantic_centerness")
+    loss_names = ("semantic_cls", "semantic_box", "semantic_centerness")

@@ -13,17 +13,17 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.modeling import GeneralizedRCNN
 from detectron2.structures import ImageList, Instances, pairwise_iou
-from torch import Tensor, nn
+from torch import Tensor
 
 from mhkd.losses.local import local_loss
 from mhkd.losses.output import bounded_box_loss, class_loss
 from mhkd.losses.pyramid import build_adapter
 from mhkd.modeling.box_stages import Stage, check_box_branch, predictors, run_stages, stage_losses
 from mhkd.modeling.pairing import (
+    DistillationBatch,
+    LossTerms,
     Outputs,
     Scales,
-    Terms,
-    View,
     _factors,
     check_classes,
     one_of,
@@ -91,7 +91,7 @@ def align_crosskd(pair: Pair, teacher: RoITeacher) -> AlignedOutputs:
 
     CrossKD: J. Wang et al., CVPR 2024.
     """
-    crossed = teacher.judge(pair.adapted, pair.teacher_stage)
+    crossed = teacher.apply_head(pair.adapted, pair.teacher_stage)
     return _on_student_rois(pair, crossed, teacher.predict(pair.teacher_pooled, pair.teacher_stage))
 
 
@@ -173,7 +173,7 @@ def of_own_class(deltas: Tensor, classes: Tensor) -> Tensor:
 class RoIOutputs(Outputs):
     """f_LL towards f_HL, and O_L towards O_H, each the mean over the box stages that are compared."""
 
-    reads = ("local", "semantic_cls", "semantic_box")
+    loss_names = ("local", "semantic_cls", "semantic_box")
 
     def __init__(
         self,
@@ -197,16 +197,28 @@ class RoIOutputs(Outputs):
         for name, detector in (("student", student), ("teacher", teacher.detector)):
             check_box_branch(detector.roi_heads, name)
         self.weights = weights
-        self.is_semantic = bool(weights["semantic_cls"] or weights["semantic_box"])
         self.align = one_of(ALIGNMENTS, align, "MODEL.MHKD.ALIGN")
-        self.wants_own_pass = align == "iou" and self.is_semantic
+        self.matches_own_pass = align == "iou"
         self.temperature = temperature
         self.reverse_kl = reverse_kl
         self.stage_pairs = self._pair_stages(student.roi_heads, teacher.roi_heads, stages)
         # Only where something reads it: an adapter without a gradient would stall distributed training.
-        self.adapter: nn.Module = nn.Identity()
-        if weights["local"] or (self.is_semantic and align == "crosskd"):
+        if self.reads_adapter:
             self.adapter = build_adapter(*(_roi_channels(d) for d in (student, teacher.detector)))
+
+    @property
+    def is_semantic(self) -> bool:
+        """Whether outputs are compared."""
+        return bool(self.weights["semantic_cls"] or self.weights["semantic_box"])
+
+    @property
+    def wants_own_pass(self) -> bool:
+        """Whether the teacher's own proposals are needed."""
+        return self.matches_own_pass and self.is_semantic
+
+    @property
+    def reads_adapter(self) -> bool:
+        return bool(self.weights["local"]) or (self.is_semantic and self.align is align_crosskd)
 
     @classmethod
     def from_settings(
@@ -243,26 +255,28 @@ class RoIOutputs(Outputs):
 
     def student_pass(
         self, student: Any, images: ImageList, features: dict[str, Tensor], ground_truth: list[Instances]
-    ) -> tuple[Terms, list[Stage]]:
+    ) -> tuple[LossTerms, list[Stage]]:
         proposals, losses = student.proposal_generator(images, features, ground_truth)
         # Step by step, to get at the pooled features and predictions without a second pass.
         stages = run_stages(student.roi_heads, features, proposals, ground_truth)
         return {**losses, **stage_losses(student.roi_heads, stages)}, stages
 
-    def compare(self, student: Any, teacher: Any, answer: list[Stage], view: View) -> tuple[Terms, Terms]:
+    def compare(
+        self, student: Any, teacher: Any, outputs: list[Stage], batch: DistillationBatch
+    ) -> tuple[LossTerms, LossTerms]:
         if not (self.weights["local"] or self.is_semantic):
             return {}, {}
         own_pass: list[Stage] = []
         if teacher.trainable or self.wants_own_pass:
-            targets = view.teacher_ground_truth() if teacher.trainable else None
-            own_pass = teacher.detect(view.teacher_images, view.teacher_pyramid, targets)
-        found: dict[str, list[Tensor]] = {}
+            targets = batch.teacher_ground_truth() if teacher.trainable else None
+            own_pass = teacher.detect(batch.teacher_images, batch.teacher_pyramid, targets)
+        by_name: dict[str, list[Tensor]] = {}
         for index, teacher_index in self.stage_pairs:
             for name, term in self._stage_terms(
-                student, teacher, answer[index], own_pass, view, (index, teacher_index)
+                student, teacher, outputs[index], own_pass, batch, (index, teacher_index)
             ):
-                found.setdefault(name, []).append(term)
-        terms = {name: torch.stack(values).mean() for name, values in found.items()}
+                by_name.setdefault(name, []).append(term)
+        terms = {name: torch.stack(values).mean() for name, values in by_name.items()}
         return terms, teacher.losses(own_pass) if teacher.trainable else {}
 
     def _stage_terms(
@@ -271,7 +285,7 @@ class RoIOutputs(Outputs):
         teacher: RoITeacher,
         stage: Stage,
         own_pass: list[Stage],
-        view: View,
+        batch: DistillationBatch,
         indices: tuple[int, int],
     ) -> list[tuple[str, Tensor]]:
         weights = self.weights
@@ -279,14 +293,14 @@ class RoIOutputs(Outputs):
         if self.wants_own_pass and not weights["local"]:
             pooled = stage.pooled  # the outputs come from the teacher's own pass
         else:
-            boxes = [to_teacher(b, scale) for b, scale in zip(stage.boxes, view.scales, strict=True)]
-            pooled = teacher.pool(view.teacher_pyramid, boxes)
+            boxes = [to_teacher(b, scale) for b, scale in zip(stage.boxes, batch.scales, strict=True)]
+            pooled = teacher.pool(batch.teacher_pyramid, boxes)
         terms: list[tuple[str, Tensor]] = []
         if weights["local"]:
             terms.append(("local", local_loss(adapted, pooled, stage.foreground)))
         if self.is_semantic:
             predictor = predictors(student.roi_heads)[indices[0]]
-            pair = Pair(stage, adapted, pooled, predictor, indices[1], own_pass, view.scales)
+            pair = Pair(stage, adapted, pooled, predictor, indices[1], own_pass, batch.scales)
             outputs = self.align(pair, teacher)
             if weights["semantic_cls"]:
                 terms.append(("semantic_cls", outputs.class_loss(self.temperature)))

@@ -13,8 +13,16 @@ from torch import Tensor, nn
 from mhkd.losses.pyramid import PyramidLoss
 from mhkd.modeling.detectors import build_student
 from mhkd.modeling.feature_pictures import feature_picture
-from mhkd.modeling.pairing import Outputs, View, build_outputs, build_pyramid_loss, level_shift
+from mhkd.modeling.pairing import (
+    DistillationBatch,
+    Outputs,
+    build_outputs,
+    build_pyramid_loss,
+    build_teacher,
+    level_shift,
+)
 from mhkd.modeling.teacher import Teacher
+from mhkd.phases import Phase, PhaseSchedule
 from preprocess.base.errors import UserError
 
 LOSSES = ("feature", "local", "semantic_cls", "semantic_box", "semantic_centerness")
@@ -24,9 +32,9 @@ LOSSES = ("feature", "local", "semantic_cls", "semantic_box", "semantic_centerne
 class MHKD(nn.Module):
     """Distils a teacher into a student that sees low magnification.
 
-    Which losses run is decided by their weights alone, so every phase of the method is a configuration of
-    this one class. The student's own detection losses are always part of the dict. What the detectors have in common
-    is here; what is made of their outputs depends on their kind, see mhkd/modeling/pairing.py.
+    Which losses run is decided by their weights alone, which follow from the iteration. The student's own detection
+    losses are always part of the dict. What the detectors have in common is here; what is made of their outputs depends
+    on their kind, see mhkd/modeling/pairing.py.
 
     Notation of docs/method.md: f_H, f_L and f_L' are pyramids; O_L and O_H are the outputs of the two heads.
     """
@@ -37,53 +45,64 @@ class MHKD(nn.Module):
         *,
         student: Any,
         teacher: Teacher,
-        weights: dict[str, float],
+        schedule: PhaseSchedule,
         outputs: Outputs,
         pyramid_loss: PyramidLoss | None = None,
-        warmup_iters: int = 0,
         vis_period: int = 0,
     ) -> None:
         """
         Args:
             student: a detector with an up-sampled input (mhkd/modeling/detectors.py).
-            weights: of the losses in LOSSES; 0 switches one off.
+            schedule: the phases of the run, with the weight of every loss in LOSSES at every iteration.
             outputs: what is distilled of the detectors' outputs.
-            pyramid_loss: the feature loss; needed where "feature" has a weight, and only there.
-            warmup_iters: the distillation weights ramp up linearly over so many iterations.
+            pyramid_loss: the feature loss; needed where "feature" ever has a weight, and only there.
             vis_period: every so many iterations the features go to TensorBoard as pictures; 0 for never.
         """
         super().__init__()
-        check_weights(weights, has_pyramid_loss=pyramid_loss is not None)
-        if teacher.trainable and not weights["semantic_cls"]:
-            raise UserError(
-                "MODEL.MHKD.TEACHER.TRAINABLE needs MODEL.MHKD.LOSS_WEIGHTS.SEMANTIC_CLS",
-                remedy="mutual learning exchanges class scores: give that a weight, or set TRAINABLE to []",
-            )
+        for phase in schedule.phases:
+            check_weights(phase)
+        if (pyramid_loss is not None) != bool(schedule.weights["feature"]):
+            raise UserError("a feature loss and its weight do not go together", remedy="give both or none")
         self.student = student
         self.teacher = teacher
-        self.weights = weights
+        self.schedule = schedule
         self.outputs = outputs
         self.pyramid_loss = pyramid_loss
-        self.warmup_iters = warmup_iters
         self.vis_period = vis_period
 
     @classmethod
-    def from_config(cls, cfg: CfgNode, teacher: Teacher, scale_ratio: int) -> dict[str, Any]:
-        """``scale_ratio``: teacher pixels per pixel of the up-sampled student image, a power of two."""
+    def from_config(cls, cfg: CfgNode, *, teacher: Teacher | None = None) -> dict[str, Any]:
+        """
+        Args:
+            cfg: MODEL.MHKD.TEACHER names the teacher, MODEL.MHKD.SCALE_FACTOR by how much its images are larger.
+            teacher: in place of the one that ``cfg`` names.
+        """
+        settings, schedule = cfg.MODEL.MHKD, PhaseSchedule.from_config(cfg)
+        scale_ratio = scale_ratio_of(settings)
         level_shift(scale_ratio)
-        settings = cfg.MODEL.MHKD
+        cfg = cfg.clone()
+        cfg.defrost()
+        cfg.MODEL.MHKD.BFA.ENABLED = schedule.has_bfa
+        teacher = teacher or build_teacher(cfg, schedule.teacher_parts)
         student: Any = build_student(cfg)
-        weights = {name.lower(): weight for name, weight in settings.LOSS_WEIGHTS.items()}
         shapes = student.backbone.output_shape(), teacher.detector.backbone.output_shape()
+        weights = schedule.weights
         return {
             "student": student,
             "teacher": teacher,
-            "weights": weights,
+            "schedule": schedule,
             "outputs": build_outputs(settings, student, teacher, weights, scale_ratio),
             "pyramid_loss": build_pyramid_loss(settings, *shapes, scale_ratio) if weights["feature"] else None,
-            "warmup_iters": cfg.SOLVER.WARMUP_ITERS,
             "vis_period": cfg.VIS_PERIOD,
         }
+
+    def set_phase(self, phase: Phase) -> None:
+        """Make trainable what learns in ``phase`` beside the student, which the trainer sees to, and nothing else."""
+        self.teacher.set_trainable(phase.teacher_parts)
+        self.outputs.weights = phase.weights
+        self.outputs.adapter.requires_grad_(self.outputs.reads_adapter)
+        if self.pyramid_loss is not None:
+            self.pyramid_loss.requires_grad_(bool(phase.weights["feature"]))
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
         """
@@ -105,20 +124,21 @@ class MHKD(nn.Module):
         images = student.preprocess_image(batched_inputs)
         ground_truth = student.upsampled_ground_truth(batched_inputs)
         raw = student.backbone(images.tensor)
-        features = student.bfa(raw)
-        losses, answer = self.outputs.student_pass(student, images, features, ground_truth)
-        if not any(self.weights.values()):
+        features = student.adapt(raw)
+        weights = self.schedule.weights_at(get_event_storage().iter)
+        self.outputs.weights = weights
+        losses, outputs = self.outputs.student_pass(student, images, features, ground_truth)
+        if not any(weights.values()):
             return losses
 
-        view = View(images, ground_truth, features, *self.teacher.pyramid(batched_inputs))
-        terms, teacher_losses = self.outputs.compare(student, self.teacher, answer, view)
-        if self.pyramid_loss is not None:
+        batch = DistillationBatch(images, ground_truth, features, *self.teacher.pyramid(batched_inputs))
+        terms, teacher_losses = self.outputs.compare(student, self.teacher, outputs, batch)
+        if self.pyramid_loss is not None and weights["feature"]:
             boxes = [x.gt_boxes.tensor for x in ground_truth]
             with torch.autocast(images.tensor.device.type, enabled=False):
-                terms["feature"] = self.pyramid_loss(features, view.teacher_pyramid, view.size_hw, boxes)
-        ramp = self.distillation_ramp()
-        distilled = {f"loss_kd_{name}": term * (ramp * self.weights.get(name, 1.0)) for name, term in terms.items()}
-        self._picture(raw, features, view.teacher_pyramid)
+                terms["feature"] = self.pyramid_loss(features, batch.teacher_pyramid, batch.size_hw, boxes)
+        distilled = {f"loss_kd_{name}": term * weights.get(name, 1.0) for name, term in terms.items()}
+        self._picture(raw, features, batch.teacher_pyramid)
         return {**losses, **teacher_losses, **distilled}
 
     def _picture(self, raw: dict[str, Tensor], adapted: dict[str, Tensor], teacher: dict[str, Tensor]) -> None:
@@ -128,17 +148,31 @@ class MHKD(nn.Module):
             return
         for level, teacher_level in self.pyramid_loss.pairs.items():
             maps = {"f_H": teacher[teacher_level], "f_L": raw[level]}
-            if level in self.student.bfa:
+            if level in self.student.bfa and self.student.uses_bfa:
                 maps["f_L'"] = adapted[level]
             storage.put_image(f"features/{level}: {', '.join(maps)}", feature_picture(maps))
 
-    def distillation_ramp(self) -> float:
-        """The share of the distillation weights in force, from the trainer's iteration: resume-proof."""
-        return min(1.0, (get_event_storage().iter + 1) / (self.warmup_iters + 1))
+
+def scale_ratio_of(settings: CfgNode) -> int:
+    """Teacher pixels per pixel of the up-sampled student image, s / u, of MODEL.MHKD (``settings``).
+
+    Raises:
+        UserError: no scale factor, or one that the up-sampling does not divide.
+    """
+    scale, upsample = settings.SCALE_FACTOR, settings.UPSAMPLE
+    if not scale:
+        raise UserError("MODEL.MHKD.SCALE_FACTOR is 0", remedy="set it to teacher pixels per student pixel, such as 4")
+    if scale % upsample:
+        raise UserError(
+            f"MODEL.MHKD.UPSAMPLE {upsample} does not divide the scale factor {scale}",
+            remedy="set it to the factor itself, or to it divided by a power of two",
+        )
+    return scale // upsample
 
 
-def check_weights(weights: dict[str, float], *, has_pyramid_loss: bool) -> None:
+def check_weights(phase: Phase) -> None:
     """A weight that no loss reads, a loss without a weight, and a negative weight are errors."""
+    weights = phase.weights
     if set(weights) != set(LOSSES):
         raise UserError(
             f"the loss weights are of {', '.join(sorted(weights))}",
@@ -146,5 +180,8 @@ def check_weights(weights: dict[str, float], *, has_pyramid_loss: bool) -> None:
         )
     if negative := [name for name, weight in weights.items() if weight < 0]:
         raise UserError(f"the loss weight of {', '.join(negative)} is negative", remedy="use 0 to switch a loss off")
-    if has_pyramid_loss != bool(weights["feature"]):
-        raise UserError("a feature loss and its weight do not go together", remedy="give both or none")
+    if phase.teacher_parts and not weights["semantic_cls"]:
+        raise UserError(
+            "MODEL.MHKD.TEACHER.TRAINABLE needs MODEL.MHKD.LOSS_WEIGHTS.SEMANTIC_CLS",
+            remedy="mutual learning exchanges class scores: give that a weight, or set TRAINABLE to []",
+        )

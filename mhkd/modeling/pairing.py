@@ -7,25 +7,30 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from detectron2.config import CfgNode
+from detectron2.modeling import build_model
 from detectron2.structures import Boxes, ImageList, Instances
 from torch import Tensor, nn
 
+from mhkd.config import read_config
 from mhkd.losses.build import build_feature_loss
 from mhkd.losses.pyramid import PyramidLoss, build_adapter
 from mhkd.modeling.detectors import Upsampled
+from mhkd.modeling.ignored import GroundTruth, ignored_boxes
 from mhkd.modeling.teacher import Teacher
+from mhkd.weights import export_config, load_strictly, read_checkpoint, read_export
 from preprocess.base.errors import UserError
 
 Scales = Sequence[tuple[float, float]]
 """Per image, teacher pixels per pixel of the up-sampled student image, in x and in y."""
-Terms = dict[str, Tensor]
+LossTerms = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
-class View:
-    """A batch as both detectors see it; ground truth and the student's images are in the up-sampled frame.
+class DistillationBatch:
+    """What both detectors have of a batch; ground truth and the student's images are in the up-sampled frame.
 
-    features: the pyramid that the student's head reads. teacher_pyramid: f_H.
+    features: f_L or, behind a BFA, f_L', the pyramid that the student's head reads, by level (N, C, H, W).
+    teacher_pyramid: f_H, likewise.
     """
 
     images: ImageList
@@ -42,16 +47,17 @@ class View:
 
     @property
     def scales(self) -> Scales:
+        """Teacher pixels per pixel of the up-sampled student image."""
         sizes = zip(self.images.image_sizes, self.teacher_images.image_sizes, strict=True)
         return [(tw / w, th / h) for (h, w), (th, tw) in sizes]
 
     def teacher_ground_truth(self) -> list[Instances]:
-        """The ground truth in teacher pixels."""
-        moved = []
+        """The ground truth, objects and ignored boxes, in teacher pixels."""
+        moved: list[Instances] = []
         sizes = self.teacher_images.image_sizes
         for given, scale, size in zip(self.ground_truth, self.scales, sizes, strict=True):
-            boxes: Boxes = to_teacher(given.gt_boxes, scale)
-            moved.append(Instances(size, gt_classes=given.gt_classes, gt_boxes=boxes))
+            boxes, ignored = (to_teacher(x, scale) for x in (given.gt_boxes, ignored_boxes(given)))
+            moved.append(GroundTruth(size, ignored=ignored, gt_classes=given.gt_classes, gt_boxes=boxes))
         return moved
 
 
@@ -61,17 +67,33 @@ class Outputs(nn.Module):
     Sub-classes know more. They hold no detector, only what is trained or fixed for the comparison.
     """
 
-    reads: ClassVar[tuple[str, ...]] = ()
+    loss_names: ClassVar[tuple[str, ...]] = ()
     """The loss weights that have a meaning for the pair, beside "feature"."""
+    weights: Mapping[str, float]
+    """Those in force: what has none is not computed. When a detector pair is built, the largest of the whole run."""
+    adapter: nn.Module
+    """From the student's channels to the teacher's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights = {}
+        self.adapter = nn.Identity()
+
+    @property
+    def reads_adapter(self) -> bool:
+        """Whether a loss with a weight reads ``adapter``."""
+        return False
 
     def student_pass(
         self, student: Upsampled, images: ImageList, features: dict[str, Tensor], ground_truth: list[Instances]
-    ) -> tuple[Terms, Any]:
+    ) -> tuple[LossTerms, Any]:
         """The student's detection losses, and its outputs as :meth:`compare` wants them."""
         return student.task_losses(images, features, ground_truth), None
 
-    def compare(self, student: Any, teacher: Teacher, answer: Any, view: View) -> tuple[Terms, Terms]:
-        """Distillation losses by their names in ``reads``, and the detection losses of a teacher that learns."""
+    def compare(
+        self, student: Any, teacher: Teacher, outputs: Any, batch: DistillationBatch
+    ) -> tuple[LossTerms, LossTerms]:
+        """Distillation losses by their names in ``loss_names``, and the detection losses of a teacher that learns."""
         return {}, {}
 
 
@@ -187,6 +209,30 @@ def as_teacher(detector: Any, trainable: tuple[str, ...] = ()) -> Teacher:
     return PAIRS[family][0](detector, trainable)
 
 
+def build_teacher(cfg: CfgNode, trainable: tuple[str, ...] = ()) -> Teacher:
+    """The teacher of MODEL.MHKD.TEACHER on the configured device, of which at most the parts ``trainable`` learn.
+
+    Raises:
+        UserError: no weights named, missing, or not those of its configuration.
+    """
+    settings = cfg.MODEL.MHKD.TEACHER
+    if not settings.WEIGHTS:
+        raise UserError(
+            "MODEL.MHKD.TEACHER.WEIGHTS is empty", remedy="run make train-teacher and name its detector.pth"
+        )
+    if settings.CONFIG_FILE:
+        teacher_cfg = read_config(settings.CONFIG_FILE)
+        content = read_checkpoint(settings.WEIGHTS)
+        weights = content.get("model", content)
+    else:
+        content = read_export(settings.WEIGHTS)
+        teacher_cfg, weights = export_config(content, settings.WEIGHTS), content["model"]
+    teacher_cfg.MODEL.DEVICE, teacher_cfg.MODEL.TIMM.PRETRAINED = cfg.MODEL.DEVICE, "none"
+    detector = build_model(teacher_cfg)
+    load_strictly(detector, weights, settings.WEIGHTS)
+    return as_teacher(detector, trainable)
+
+
 def build_outputs(
     settings: CfgNode, student: Any, teacher: Teacher, weights: dict[str, float], scale_ratio: int
 ) -> Outputs:
@@ -200,12 +246,12 @@ def build_outputs(
     families = [family_of(detector) for detector in (student, teacher.detector)]
     same = families[0] if families[0] is families[1] else None
     kind: Any = PAIRS[same][1] if same else Outputs
-    reads = ("feature", *kind.reads)
-    if unread := [name.upper() for name, weight in weights.items() if weight and name not in reads]:
+    known = ("feature", *kind.loss_names)
+    if unread := [name.upper() for name, weight in weights.items() if weight and name not in known]:
         names = [getattr(family, "__name__", "?") for family in families]
         raise UserError(
             f"MODEL.MHKD.LOSS_WEIGHTS.{unread[0]} has no meaning for a {names[0]} student of a {names[1]} teacher",
-            remedy=f"set it to 0; what is distilled between these two is {', '.join(reads).upper()}",
+            remedy=f"set it to 0; what is distilled between these two is {', '.join(known).upper()}",
         )
     return Outputs() if kind is Outputs else kind.from_settings(settings, student, teacher, weights, scale_ratio)
 

@@ -11,12 +11,13 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from mhkd.modeling.box_stages import Stage, predict, run_stages, stage_losses
-from mhkd.modeling.dense_head import Maps, predict_maps
+from mhkd.modeling.detectors_dense import Maps, predict_maps
+from mhkd.modeling.ignored import leave_ignored_out
 from preprocess.base.errors import UserError
 
 
 class Teacher(nn.Module):
-    """A detector that answers, and of which at most the parts in ``can_learn`` learn.
+    """A detector whose features and outputs a student imitates, and of which at most the parts in ``can_learn`` learn.
 
     It is never in training mode: ``train()`` is overridden, because a trainer's ``model.train()`` reaches every
     sub-module.
@@ -30,17 +31,25 @@ class Teacher(nn.Module):
             trainable: parts that learn. The feature extractor and the proposal network never do.
         """
         super().__init__()
-        if unknown := [part for part in trainable if part not in self.can_learn]:
+        self.detector = detector
+        self.set_trainable(trainable)
+        super().train(False)
+
+    def set_trainable(self, parts: tuple[str, ...]) -> None:
+        """Let ``parts`` learn from now on, and nothing else.
+
+        Raises:
+            UserError: a part of this teacher that cannot learn.
+        """
+        if unknown := [part for part in parts if part not in self.can_learn]:
             choices = " or ".join(["[]", *(f"[{part}]" for part in self.can_learn)])
             raise UserError(
                 f"MODEL.MHKD.TEACHER.TRAINABLE names {', '.join(unknown)}, and the teacher is a "
-                f"{type(detector).__name__}",
+                f"{type(self.detector).__name__}",
                 remedy=f"use {choices}: the teacher's feature extractor always stays frozen",
             )
-        self.detector = detector
-        self.trainable = bool(trainable)
+        self.trainable = bool(parts)
         self.requires_grad_(False)
-        super().train(False)
 
     def train(self, mode: bool = True) -> Teacher:
         return super().train(False)
@@ -57,11 +66,11 @@ class DenseTeacher(Teacher):
 
     @torch.no_grad()
     def predict(self, pyramid: dict[str, Tensor]) -> Maps:
-        """O_H: what the head says about f_H."""
-        return self.judge(pyramid)
+        """O_H: the head's float32 maps on ``pyramid``, f_H by level (N, C, H, W), without a gradient."""
+        return self.apply_head(pyramid)
 
-    def judge(self, pyramid: dict[str, Tensor]) -> Maps:
-        """What :meth:`predict` gives, with a gradient towards ``pyramid`` and none towards the teacher."""
+    def apply_head(self, pyramid: dict[str, Tensor]) -> Maps:
+        """The maps of :meth:`predict`, with a gradient towards ``pyramid`` and none towards the teacher."""
         return predict_maps(self.detector, pyramid)
 
 
@@ -72,9 +81,12 @@ class RoITeacher(Teacher):
 
     def __init__(self, detector: Any, trainable: tuple[str, ...] = ()) -> None:
         super().__init__(detector, trainable)
-        if self.trainable:
-            for branch in (self.roi_heads.box_head, self.roi_heads.box_predictor):
-                branch.requires_grad_(True)
+        leave_ignored_out(detector)
+
+    def set_trainable(self, parts: tuple[str, ...]) -> None:
+        super().set_trainable(parts)
+        for branch in (self.roi_heads.box_head, self.roi_heads.box_predictor):
+            branch.requires_grad_(self.trainable)
 
     @property
     def roi_heads(self) -> StandardROIHeads:
@@ -96,13 +108,13 @@ class RoITeacher(Teacher):
         with torch.set_grad_enabled(self.trainable and torch.is_grad_enabled()):
             return predict(self.roi_heads, pooled, stage)
 
-    def judge(self, pooled: Tensor, stage: int = 0) -> tuple[Tensor, Tensor]:
-        """What :meth:`predict` gives, with a gradient towards ``pooled`` and none towards the teacher."""
+    def apply_head(self, pooled: Tensor, stage: int = 0) -> tuple[Tensor, Tensor]:
+        """The outputs of :meth:`predict`, with a gradient towards ``pooled`` and none towards the teacher."""
         if not self.trainable:  # nothing to hold back: no parameter of it wants a gradient
             return predict(self.roi_heads, pooled, stage)
-        judge = _Judge(self.roi_heads)
-        fixed = {name: parameter.detach() for name, parameter in judge.named_parameters()}
-        return functional_call(judge, fixed, (pooled, stage))
+        branch = _BoxBranch(self.roi_heads)
+        fixed = {name: parameter.detach() for name, parameter in branch.named_parameters()}
+        return functional_call(branch, fixed, (pooled, stage))
 
     def detect(
         self, images: ImageList, pyramid: dict[str, Tensor], targets: list[Instances] | None = None
@@ -113,11 +125,11 @@ class RoITeacher(Teacher):
 
     def losses(self, stages: list[Stage]) -> dict[str, Tensor]:
         """Its own detection losses, called ``loss_teacher_*``."""
-        found = stage_losses(self.roi_heads, stages)
-        return {name.replace("loss_", "loss_teacher_", 1): loss for name, loss in found.items()}
+        losses = stage_losses(self.roi_heads, stages)
+        return {name.replace("loss_", "loss_teacher_", 1): loss for name, loss in losses.items()}
 
 
-class _Judge(nn.Module):
+class _BoxBranch(nn.Module):
     """The call that ``functional_call`` makes with other parameters."""
 
     def __init__(self, heads: StandardROIHeads) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import subprocess
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +23,28 @@ def software() -> dict[str, Any]:
         "versions": {
             "python": platform.python_version(),
             "numpy": np.__version__,
-            "opencv": cv2.__version__,
-            "openslide": openslide.__library_version__,
             "openslide-python": openslide.__version__,
             "pandas": pd.__version__,
-            "pillow": PIL.__version__,
             "shapely": shapely.__version__,
+            **codecs(),
         },
+    }
+
+
+def codecs() -> dict[str, str]:
+    """The versions of what decodes, reduces and encodes pixels: with another one a slide may give other tiles."""
+    return {
+        "imagecodecs": version("imagecodecs"),
+        "opencv": cv2.__version__,
+        "openslide": openslide.__library_version__,
+        "pillow": PIL.__version__,
+        "tifffile": version("tifffile"),
     }
 
 
 def git_commit() -> str | None:
     """The commit that the code runs from; None for an installed package, or without git."""
-    project = Path(__file__).resolve().parent.parent
+    project = Path(__file__).resolve().parents[2]
     try:
         top, commit = (
             subprocess.run(

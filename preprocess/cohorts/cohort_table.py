@@ -15,9 +15,8 @@ from preprocess.base.files import write_csv
 from preprocess.base.geometry import Size
 from preprocess.slides.slide import Slide
 from preprocess.slides.table import SPLITS, check_patients
-from preprocess.tiles.splits import assign_splits
+from preprocess.tiles.splits import Fractions, balance_splits
 
-Fractions = tuple[float, float, float]
 DOWNLOAD_AGAIN = "the download is not complete: download it again"
 
 
@@ -73,8 +72,8 @@ def files_below(folder: Path, *patterns: str) -> list[Path]:
     return sorted(path for path in found if path.is_file() and not path.name.startswith("._"))
 
 
-def read_told(path: Path, columns: Sequence[str]) -> pd.DataFrame:
-    """The cohort's own table at ``path`` as text, empty where nothing is told; UserError without one of ``columns``."""
+def read_cohort_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """The table ``path`` of a cohort as text, empty where a value is missing; UserError without ``columns``."""
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except (ValueError, pd.errors.ParserError) as error:
@@ -94,7 +93,7 @@ def by_name(files: Iterable[Path]) -> dict[str, Path]:
 
 
 @dataclass(frozen=True)
-class Seen:
+class SlideInfo:
     """A slide that was looked at: its name and size, the ``mpp`` to give it (None: it says so itself), who says so."""
 
     name: str
@@ -103,27 +102,28 @@ class Seen:
     mpp_source: str
 
 
-def look(path: Path, mpp: float | None) -> Seen:
+def inspect_slide(path: Path, mpp: float | None) -> SlideInfo:
     """Open the slide at ``path``; UserError where that fails or no mpp is known. mpp: of a slide that does not say."""
     if path.stat().st_size == 0:
         raise UserError("the file is empty", path=path, remedy=DOWNLOAD_AGAIN)
     with Slide.open(path, fallback_mpp=mpp) as slide:
         if mpp is not None and slide.mpp_source.startswith("--mpp"):
-            return Seen(slide.name, slide.size, mpp, "given")
-        return Seen(slide.name, slide.size, None, slide.mpp_source)
+            return SlideInfo(slide.name, slide.size, mpp, "given")
+        return SlideInfo(slide.name, slide.size, None, slide.mpp_source)
 
 
-def dealt(rows: Sequence[dict[str, Any]], fractions: Fractions, stratum: str | None = None) -> pd.DataFrame:
-    """``rows`` as a table whose column ``split`` deals whole patients to train, val and test, always the same way.
+def with_splits(rows: Sequence[dict[str, Any]], fractions: Fractions, stratum: str | None = None) -> pd.DataFrame:
+    """``rows`` as a table whose column ``split`` gives whole patients to train, val and test, always the same way.
 
-    stratum: the column that each split gets its share of.
+    A published cohort does not grow, so its few patients are shared out exactly, and by chance nowhere. stratum: the
+    column that each split gets its share of.
     """
     table = pd.DataFrame(list(rows))
     strata = table[stratum].tolist() if stratum else None
-    return table.assign(split=assign_splits(table["patient"].tolist(), fractions, 0, strata))
+    return table.assign(split=balance_splits(table["patient"].tolist(), fractions, 0, strata))
 
 
-def named_few(names: Iterable[str], most: int = 5) -> str:
+def short_list(names: Iterable[str], most: int = 5) -> str:
     """``a, b, c and 12 more``."""
     names = list(names)
     more = f" and {len(names) - most} more" if len(names) > most else ""

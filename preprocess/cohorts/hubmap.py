@@ -18,11 +18,11 @@ from preprocess.cohorts.cohort_table import (
     CohortTable,
     Fractions,
     by_name,
-    dealt,
     files_below,
-    look,
-    named_few,
-    read_told,
+    inspect_slide,
+    read_cohort_csv,
+    short_list,
+    with_splits,
 )
 
 RUN_LENGTHS, INFORMATION = "train.csv", "HuBMAP-20-dataset_information.csv"
@@ -59,7 +59,7 @@ def build(folder: Path, extras: Path, *, mpp: float | None = None, fractions: Fr
     annotations = _annotations(folder)
     if absent := sorted(set(annotations) - set(images)):
         raise UserError(
-            f"{len(absent)} annotated images are missing: {named_few(f'{name}.tiff' for name in absent)}",
+            f"{len(absent)} annotated images are missing: {short_list(f'{name}.tiff' for name in absent)}",
             path=folder,
             remedy=DOWNLOAD_AGAIN,
         )
@@ -68,15 +68,15 @@ def build(folder: Path, extras: Path, *, mpp: float | None = None, fractions: Fr
     rows: list[dict[str, Any]] = []
     notes = _leaks(images, patients)
     for name in progress(sorted(set(images) & set(annotations)), description="looking at slides", unit="slide"):
-        seen = look(images[name], NOMINAL_MPP if mpp is None else mpp)
-        nominal = seen.mpp is not None and mpp is None
-        notes += _check_size(images[name], seen.size, information.get(name, {}), nominal)
+        info = inspect_slide(images[name], NOMINAL_MPP if mpp is None else mpp)
+        nominal = info.mpp is not None and mpp is None
+        notes += _check_size(images[name], info.size, information.get(name, {}), nominal)
         rows.append(
             {
                 "slide": images[name],
                 "annotation": annotations[name],
-                "mpp": seen.mpp,
-                "mpp_source": "nominal" if nominal else seen.mpp_source,
+                "mpp": info.mpp,
+                "mpp_source": "nominal" if nominal else info.mpp_source,
                 "patient": patients[name],
                 "stain": "PAS",
                 "preservation": PRESERVATION.get(name, "unknown"),
@@ -85,15 +85,15 @@ def build(folder: Path, extras: Path, *, mpp: float | None = None, fractions: Fr
     if not rows:
         raise UserError(f"none of the {len(images)} images is annotated", path=folder, remedy=DOWNLOAD_AGAIN)
     if bare := sorted(set(images) - set(annotations)):
-        notes.append(f"{len(bare)} slides without outlines are left out: {named_few(bare, 30)}")
-    return CohortTable(dealt(rows, fractions or FRACTIONS, "preservation"), tuple(notes))
+        notes.append(f"{len(bare)} slides without outlines are left out: {short_list(bare, 30)}")
+    return CohortTable(with_splits(rows, fractions or FRACTIONS, "preservation"), tuple(notes))
 
 
 def _annotations(folder: Path) -> dict[str, Path]:
     """The annotation of each image that has one: its own outlines, else the table of run lengths."""
     found: dict[str, Path] = {}
     for path in files_below(folder, RUN_LENGTHS):
-        for name in read_told(path, ["id", "encoding"])["id"]:
+        for name in read_cohort_csv(path, ["id", "encoding"])["id"]:
             found[name] = path
     outlines = [path for path in files_below(folder, "*.json") if not path.stem.endswith(_STRUCTURES)]
     return found | by_name(outlines)
@@ -103,7 +103,7 @@ def _information(folder: Path) -> dict[str, Mapping[str, str]]:
     """The rows of the information file by image, none without the file."""
     rows: dict[str, Mapping[str, str]] = {}
     for path in files_below(folder, INFORMATION)[:1]:
-        table = read_told(path, ["image_file", "patient_number"])
+        table = read_cohort_csv(path, ["image_file", "patient_number"])
         rows = {row["image_file"].removesuffix(".tiff"): row for row in table.to_dict("records")}
     return rows
 
@@ -137,9 +137,11 @@ def _leaks(images: Mapping[str, Path], patients: Mapping[str, str]) -> list[str]
 
 def _check_size(path: Path, size: Size, row: Mapping[str, str], nominal: bool) -> list[str]:
     """UserError for a reduced copy, whose pixels are not of the nominal size; a note where one side differs."""
-    told = tuple(row.get(column, "") for column in ("width_pixels", "height_pixels"))
-    differ = [side for side, value in zip((size.width, size.height), told, strict=True) if value not in ("", str(side))]
-    text = f"{size.width} x {size.height} px, but {INFORMATION} says {' x '.join(told)}"
+    stated = tuple(row.get(column, "") for column in ("width_pixels", "height_pixels"))
+    differ = [
+        side for side, value in zip((size.width, size.height), stated, strict=True) if value not in ("", str(side))
+    ]
+    text = f"{size.width} x {size.height} px, but {INFORMATION} says {' x '.join(stated)}"
     if len(differ) == 2 and nominal:
         raise UserError(text, path=path, remedy="a reduced copy needs its own --mpp; else download it again")
     return [f"{path.name}: {text}"] if differ else []

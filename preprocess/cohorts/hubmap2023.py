@@ -1,7 +1,7 @@
 """HuBMAP, "Hacking the Human Vasculature" (2023): tiles of 512 px, PAS, with glomeruli among other outlines.
 
 Folder: ``train/ID.tif``, ``polygons.jsonl`` (a line per annotated tile), ``tile_meta.csv`` (id, source_wsi, dataset, i,
-j) and ``wsi_meta.csv`` (source_wsi and what is told of the donor).
+j) and ``wsi_meta.csv`` (source_wsi and what is stated of the donor).
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from preprocess.cohorts.cohort_table import (
     CohortTable,
     Fractions,
     by_name,
-    dealt,
     files_below,
-    look,
-    named_few,
-    read_told,
+    inspect_slide,
+    read_cohort_csv,
+    short_list,
+    with_splits,
 )
 
 POLYGONS, TILES, SLIDES = "polygons.jsonl", "tile_meta.csv", "wsi_meta.csv"
@@ -35,12 +35,12 @@ _EXPERT = "1"
 def build(folder: Path, extras: Path, *, mpp: float | None = None, fractions: Fractions | None = None) -> CohortTable:
     """The annotated tiles below ``folder``, dealt by donor; a :class:`preprocess.cohorts.cohort_table.Builder`.
 
-    Slides of which the same is told (age, sex, height, ...) count as one donor's. Each tile's line is written to a file
+    Slides with the same data (age, sex, height, ...) count as one donor's. Each tile's line is written to a file
     of its own in ``extras``, since reading all of them for each tile takes hours.
     """
-    lines = _lines(_the(folder, POLYGONS))
-    meta = read_told(_the(folder, TILES), ["id", "source_wsi", "dataset"]).set_index("id")
-    donors = _donors(read_told(_the(folder, SLIDES), ["source_wsi"]))
+    lines = _lines(_find_file(folder, POLYGONS))
+    meta = read_cohort_csv(_find_file(folder, TILES), ["id", "source_wsi", "dataset"]).set_index("id")
+    donors = _donors(read_cohort_csv(_find_file(folder, SLIDES), ["source_wsi"]))
     # The download's test/ holds a copy of a training tile, to show the form of the hidden ones.
     images = by_name(path for path in files_below(folder, "*.tif", "*.tiff") if path.parent.name != "test")
     for what, missing in (
@@ -49,21 +49,21 @@ def build(folder: Path, extras: Path, *, mpp: float | None = None, fractions: Fr
         (f"slides of {TILES} have no row in {SLIDES}", set(meta["source_wsi"]) - set(donors)),
     ):
         if missing:
-            raise UserError(f"{len(missing)} {what}: {named_few(sorted(missing))}", path=folder, remedy=DOWNLOAD_AGAIN)
+            raise UserError(f"{len(missing)} {what}: {short_list(sorted(missing))}", path=folder, remedy=DOWNLOAD_AGAIN)
     rows = []
     for name in progress(sorted(lines), description="looking at tiles", unit="tile"):
-        seen = look(images[name], mpp)
+        info = inspect_slide(images[name], mpp)
         write_text(extras / f"{name}.json", lines[name])
-        told = meta.loc[name]
+        stated = meta.loc[name]
         rows.append(
             {
                 "slide": images[name],
                 "annotation": extras / f"{name}.json",
-                "mpp": seen.mpp,
-                "mpp_source": seen.mpp_source,
-                "patient": donors[told["source_wsi"]],
+                "mpp": info.mpp,
+                "mpp_source": info.mpp_source,
+                "patient": donors[stated["source_wsi"]],
                 "stain": "PAS",
-                "reviewed": "yes" if told["dataset"] == _EXPERT else "no",
+                "reviewed": "yes" if stated["dataset"] == _EXPERT else "no",
             }
         )
     notes = []
@@ -73,10 +73,10 @@ def build(folder: Path, extras: Path, *, mpp: float | None = None, fractions: Fr
         notes.append(
             f"{sparse} of {len(rows)} tiles were annotated sparsely and not reviewed: not every object is there"
         )
-    return CohortTable(dealt(rows, fractions or FRACTIONS), tuple(notes))
+    return CohortTable(with_splits(rows, fractions or FRACTIONS), tuple(notes))
 
 
-def _the(folder: Path, name: str) -> Path:
+def _find_file(folder: Path, name: str) -> Path:
     found = files_below(folder, name)
     if not found:
         raise UserError(f"no {name}", path=folder, remedy=DOWNLOAD_AGAIN)
@@ -95,7 +95,7 @@ def _lines(path: Path) -> dict[str, str]:
 
 
 def _donors(slides: pd.DataFrame) -> Mapping[str, str]:
-    """A name for the donor of each slide: the slides that are told alike, joined by ``+``."""
-    told = [column for column in slides if column != "source_wsi"]
-    groups = slides.groupby(told)["source_wsi"] if told else [((), slides["source_wsi"])]
+    """A name for the donor of each slide: the slides of which the same is stated, joined by ``+``."""
+    stated = [column for column in slides if column != "source_wsi"]
+    groups = slides.groupby(stated)["source_wsi"] if stated else [((), slides["source_wsi"])]
     return {slide: "wsi" + "+".join(sorted(group)) for _, group in groups for slide in group}

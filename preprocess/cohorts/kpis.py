@@ -25,12 +25,12 @@ from preprocess.cohorts.cohort_table import (
     DOWNLOAD_AGAIN,
     CohortTable,
     Fractions,
-    Seen,
+    SlideInfo,
     by_name,
-    dealt,
     files_below,
-    look,
-    named_few,
+    inspect_slide,
+    short_list,
+    with_splits,
 )
 from preprocess.slides.table import SPLITS
 
@@ -73,7 +73,7 @@ def build_patches(
     images = [path for path in pictures if path.parent.name == "img"]
     masks = {_patch(path): path for path in pictures if path.parent.name == "mask"}
 
-    def converted(mask: Path, slide: Seen) -> Path:
+    def converted(mask: Path, slide: SlideInfo) -> Path:
         return _as_png(mask, extras / f"{_patch(mask)[1]}.png", slide.size)
 
     return _build(
@@ -92,7 +92,7 @@ def _build(
     masks: Mapping[Path, Path | None],
     orphans: Iterable[Path],
     fractions: Fractions | None,
-    prepared: Callable[[Path, Seen], Path],
+    prepared: Callable[[Path, SlideInfo], Path],
     mpp_of: Callable[[str], float | None],
     *,
     expected: str,
@@ -110,13 +110,13 @@ def _build(
         if mask is None:
             continue
         split, group, mouse = where[image]
-        seen = look(image, mpp_of(group))
+        info = inspect_slide(image, mpp_of(group))
         rows.append(
             {
                 "slide": image,
-                "annotation": prepared(mask, seen),
-                "mpp": seen.mpp,
-                "mpp_source": seen.mpp_source,
+                "annotation": prepared(mask, info),
+                "mpp": info.mpp,
+                "mpp_source": info.mpp_source,
                 "patient": mouse,
                 "split": split,
                 "stain": "PAS",
@@ -125,8 +125,10 @@ def _build(
         )
     if not rows:
         raise UserError(f"none of the {len(masks)} slides has a mask", path=folder, remedy=DOWNLOAD_AGAIN)
-    notes = [f"{len(bare)} slides without a mask are left out: {named_few((i.stem for i in bare), 30)}"] if bare else []
-    table = dealt(rows, fractions, "group") if fractions else pd.DataFrame(rows)
+    notes = (
+        [f"{len(bare)} slides without a mask are left out: {short_list((i.stem for i in bare), 30)}"] if bare else []
+    )
+    table = with_splits(rows, fractions, "group") if fractions else pd.DataFrame(rows)
     if absent := [name for name in SPLITS if name not in set(table["split"])]:
         notes.append(f"there is no split {' and no split '.join(absent)} here")
     return CohortTable(table, tuple(notes))
@@ -165,7 +167,7 @@ def _without_mask(masks: Mapping[Path, Path | None], where: Mapping[Path, tuple[
     return bare
 
 
-def _check_mask(mask: Path, slide: Seen) -> Path:
+def _check_mask(mask: Path, slide: SlideInfo) -> Path:
     """``mask``, if it is whole and of the slide's size; pixels are not decoded, which takes gigabytes."""
     try:
         with tifffile.TiffFile(mask) as tiff:

@@ -20,7 +20,7 @@ MAX_ATTEMPTS = 2
 
 
 @dataclass(frozen=True)
-class Outcome(Generic[Item, Value]):
+class JobResult(Generic[Item, Value]):
     """What became of one item: its ``value``, or the ``error`` in one line."""
 
     item: Item
@@ -28,42 +28,42 @@ class Outcome(Generic[Item, Value]):
     error: str | None = None
 
 
-Result = tuple[Outcome[Any, Any], OSError | None]
-"""The outcome of one item, and the error that must end the whole run, if it is one."""
+Attempt = tuple[JobResult[Any, Any], OSError | None]
+"""The result of one item, and the error that must end the whole run, if it is one."""
 
 
-def attempt(function: Callable[[Any], Any], item: Any) -> Result:
+def attempt(function: Callable[[Any], Any], item: Any) -> Attempt:
     """``function`` of one item; whatever it raises becomes the item's error."""
     try:
-        return Outcome(item, value=function(item)), None
+        return JobResult(item, value=function(item)), None
     except (UserError, OSError) as error:
         # A full disk fails every slide alike, so the first one ends the run.
         fatal = error if isinstance(error, OSError) and error.errno in DISK_FULL else None
-        return Outcome(item, error=describe_error(error)), fatal
+        return JobResult(item, error=describe_error(error)), fatal
     except Exception as error:
         if os.environ.get("MHKD_TRACEBACK"):
             traceback.print_exc()
         advice = "(an error of the program: run it with MHKD_TRACEBACK=1 and report what it prints)"
-        return Outcome(item, error=f"{type(error).__name__}: {describe_error(error)} {advice}"), None
+        return JobResult(item, error=f"{type(error).__name__}: {describe_error(error)} {advice}"), None
 
 
-def unless_fatal(result: Result) -> Outcome[Any, Any]:
-    """The outcome; raises the error that must end the whole run."""
-    outcome, fatal = result
+def raise_if_fatal(attempted: Attempt) -> JobResult[Any, Any]:
+    """The result; raises the error that must end the whole run."""
+    result, fatal = attempted
     if fatal is not None:
         raise fatal
-    return outcome
+    return result
 
 
-def lost(item: Any, cause: str) -> Outcome[Any, Any]:
-    """The outcome of an item whose process died at every attempt."""
-    return Outcome(
+def job_died(item: Any, cause: str) -> JobResult[Any, Any]:
+    """The result of an item whose process died at every attempt."""
+    return JobResult(
         item,
         error=f"its process died {MAX_ATTEMPTS} times, {cause} "
         "(-9 is mostly a lack of memory: use fewer workers, then run the same command again)",
     )
 
 
-def failures(outcomes: Iterable[Outcome[Any, Any]]) -> list[str]:
+def failures(results: Iterable[JobResult[Any, Any]]) -> list[str]:
     """One line for each item that failed: its name and why."""
-    return [f"{outcome.item.name}: {outcome.error}" for outcome in outcomes if outcome.error is not None]
+    return [f"{result.item.name}: {result.error}" for result in results if result.error is not None]

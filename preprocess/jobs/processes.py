@@ -14,15 +14,15 @@ from typing import Any
 
 import cv2
 
-from preprocess.jobs.job_result import MAX_ATTEMPTS, Outcome, attempt, lost, unless_fatal
+from preprocess.jobs.job_result import MAX_ATTEMPTS, JobResult, attempt, job_died, raise_if_fatal
 
 _STOP_SECONDS = 20.0
 
 
 def run_in_processes(
     function: Callable[[Any], Any], items: Sequence[Any], workers: int
-) -> Iterator[tuple[int, Outcome[Any, Any]]]:
-    """Yield (index, outcome) as they come; every worker has one item at a time, so a death is that item's.
+) -> Iterator[tuple[int, JobResult[Any, Any]]]:
+    """Yield (index, result) as they come; every worker has one item at a time, so a death is that item's.
 
     An item whose process dies is tried once more, after all others. ``function`` is at the top level of a
     module; items and values can be pickled. A full disk raises its OSError, after the workers have cleaned up.
@@ -38,16 +38,16 @@ def run_in_processes(
             for connection in wait(list(running)):
                 worker = running[connection]  # type: ignore[index]
                 try:
-                    result = worker.connection.recv()
+                    attempted = worker.connection.recv()
                 except (EOFError, OSError):
                     del running[worker.connection]
                     attempts[worker.index] += 1
                     if attempts[worker.index] < MAX_ATTEMPTS:
                         pending.append(worker.index)
                     else:
-                        yield worker.index, lost(items[worker.index], f"with exit code {worker.exit_code()}")
+                        yield worker.index, job_died(items[worker.index], f"with exit code {worker.exit_code()}")
                     continue
-                yield worker.index, unless_fatal(result)
+                yield worker.index, raise_if_fatal(attempted)
                 if pending:
                     worker.submit(pending.popleft(), items)
                 else:
@@ -75,7 +75,7 @@ class _Worker:
         self.index = -1
 
     def submit(self, index: int, items: Sequence[Any]) -> None:
-        """Send an item; that the process is gone shows when its outcome is asked for."""
+        """Send an item; that the process is gone shows when its result is asked for."""
         self.index = index
         try:
             self.connection.send(items[index])
@@ -88,7 +88,7 @@ class _Worker:
 
 
 def _serve(connection: Connection, function: Callable[[Any], Any], threads: int) -> None:
-    """A worker's life: take an item, send its outcome, until the line is closed or SIGTERM comes."""
+    """A worker's life: take an item, send its result, until the line is closed or SIGTERM comes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     signal.signal(signal.SIGTERM, _leave)
     threading.Thread(target=_die_with_the_parent, daemon=True).start()

@@ -1,4 +1,4 @@
-"""Items on a Ray cluster, an optional extra; the same outcomes as in processes of this machine."""
+"""Items on a Ray cluster, an optional extra; the same results as in processes of this machine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import cv2
 
 from preprocess.base.errors import UserError
-from preprocess.jobs.job_result import MAX_ATTEMPTS, Outcome, Result, attempt, lost, unless_fatal
+from preprocess.jobs.job_result import MAX_ATTEMPTS, Attempt, JobResult, attempt, job_died, raise_if_fatal
 
 
 def run_on_ray(
@@ -21,8 +21,8 @@ def run_on_ray(
     workers: int | None,
     address: str | None,
     num_gpus: float = 0,
-) -> Iterator[tuple[int, Outcome[Any, Any]]]:
-    """Yield (index, outcome) as they come, from the cluster at ``address`` (None: one is started on this machine).
+) -> Iterator[tuple[int, JobResult[Any, Any]]]:
+    """Yield (index, result) as they come, from the cluster at ``address`` (None: one is started on this machine).
 
     At most ``workers`` items run at a time (None: one for each CPU of the cluster, as it grows and shrinks), each with
     ``num_gpus`` of the cluster's GPUs; without any, Ray hides them from it.
@@ -44,15 +44,15 @@ def run_on_ray(
             (reference,), _ = ray.wait(list(running))
             index = running.pop(reference)
             try:
-                result: Result = ray.get(reference)
+                attempted: Attempt = ray.get(reference)
             except ray.exceptions.RayError as error:
                 attempts[index] += 1
                 if attempts[index] < MAX_ATTEMPTS:
                     pending.append(index)
                 else:
-                    yield index, lost(items[index], f"on the Ray cluster: {type(error).__name__}")
+                    yield index, job_died(items[index], f"on the Ray cluster: {type(error).__name__}")
                 continue
-            yield index, unless_fatal(result)
+            yield index, raise_if_fatal(attempted)
     finally:
         _stop(ray, list(running))
 
@@ -92,6 +92,6 @@ def _stop(ray: Any, references: Sequence[Any]) -> None:
     ray.shutdown()
 
 
-def _attempt_alone(function: Callable[[Any], Any], item: Any) -> Result:
+def _attempt_alone(function: Callable[[Any], Any], item: Any) -> Attempt:
     cv2.setNumThreads(1)
     return attempt(function, item)

@@ -7,7 +7,7 @@ from contextlib import closing
 from typing import Any, Literal, get_args
 
 from preprocess.base.console import progress
-from preprocess.jobs.job_result import Item, Outcome, Value, attempt, unless_fatal
+from preprocess.jobs.job_result import Item, JobResult, Value, attempt, raise_if_fatal
 from preprocess.jobs.processes import run_in_processes
 from preprocess.jobs.ray_cluster import run_on_ray
 
@@ -25,8 +25,8 @@ def run_cohort(
     address: str | None = None,
     unit: str = "slide",
     num_gpus: float = 0,
-) -> list[Outcome[Item, Value]]:
-    """``function`` of every item; the outcomes are in the order of the items, whatever ran where and when.
+) -> list[JobResult[Item, Value]]:
+    """``function`` of every item; the results are in the order of the items, whatever ran where and when.
 
     ``workers`` are processes; 0 is none but this one, which an item that crashes takes with it. The engine
     ``ray`` uses the cluster at ``address``, takes None for all its CPUs, and gives each item ``num_gpus``. But
@@ -34,15 +34,15 @@ def run_cohort(
     a worker that is killed twice over one item, is the error of its item alone. A full disk raises its
     OSError, and Ctrl-C raises KeyboardInterrupt, both after the workers have cleaned up.
     """
-    outcomes: dict[int, Outcome[Item, Value]] = {}
+    results: dict[int, JobResult[Item, Value]] = {}
     with (
         progress((), total=len(items), description=description, unit=unit) as bar,
         closing(_finished(function, items, workers, engine, address, num_gpus)) as finished,
     ):
-        for index, outcome in finished:
-            outcomes[index] = outcome
+        for index, result in finished:
+            results[index] = result
             bar.update()
-    return [outcomes[index] for index in range(len(items))]
+    return [results[index] for index in range(len(items))]
 
 
 def _finished(
@@ -52,8 +52,8 @@ def _finished(
     engine: EngineName,
     address: str | None,
     num_gpus: float,
-) -> Generator[tuple[int, Outcome[Any, Any]], None, None]:
-    """The outcomes with their places, as they come."""
+) -> Generator[tuple[int, JobResult[Any, Any]], None, None]:
+    """The results with their places, as they come."""
     if not items:
         return
     if engine == "ray":
@@ -62,4 +62,4 @@ def _finished(
         yield from run_in_processes(function, items, min(workers, len(items)))
     else:
         for index, item in enumerate(items):
-            yield index, unless_fatal(attempt(function, item))
+            yield index, raise_if_fatal(attempt(function, item))

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from preprocess.base.console import note
 from preprocess.base.errors import UserError
+from preprocess.slides.files import slide_files
 
-# Slides that are more than their one file, and whose other files have no name that can be told from it.
+# Slides of several files which need not all lie beside the one that is named.
 _MANY_FILES = {".dcm", ".vms", ".vmu"}
 _NO_SPACE = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
@@ -52,10 +53,7 @@ def _copy(slide: Path, folder: Path) -> Path | None:
     if slide.suffix.lower() in _MANY_FILES:
         note(f"{slide.name}: read in place, its format has several files")
         return None
-    files = [slide]
-    companion = slide.with_suffix("")
-    if slide.suffix.lower() == ".mrxs" and companion.is_dir():
-        files += sorted(path for path in companion.rglob("*") if path.is_file())
+    files = slide_files(slide)
     try:
         if sum(file.stat().st_size for file in files) > shutil.disk_usage(folder).free:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))

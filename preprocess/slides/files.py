@@ -2,28 +2,81 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import openslide
+
+from preprocess.base.files import sha256_of
+
 # Formats whose slide is one file and others beside it that begin with its name.
 _NAMED_ALIKE = {".vms", ".vmu"}
+_DICOM_SUFFIXES = {".dcm", ""}
+_DICOM_HEADER_BYTES = 1 << 16  # the series is named in the first kilobyte or two
 _END_BYTES, _SAMPLE_BYTES, _NUM_SAMPLES = 1 << 16, 1 << 12, 30
 
 
 def slide_files(path: str | Path) -> list[Path]:
-    """``path`` and the files that belong to it by their names: MRXS has a folder, VMS and VMU have neighbours.
+    """``path`` and all files that the slide consists of beside it, these sorted.
 
-    The other files of a DICOM series cannot be told by their names and are not among them.
+    MRXS has a folder, VMS and VMU have neighbours of their name, and a DICOM slide is a series: the files in the
+    folder whose header names it. A slide that cannot be opened is its one file.
     """
     path = Path(path)
+    suffix = path.suffix.lower()
     companions: list[Path] = []
-    if path.suffix.lower() == ".mrxs" and path.with_suffix("").is_dir():
+    if suffix == ".mrxs" and path.with_suffix("").is_dir():
         companions = [file for file in path.with_suffix("").rglob("*") if file.is_file()]
-    elif path.suffix.lower() in _NAMED_ALIKE:
-        companions = [file for file in path.parent.glob(f"{path.stem}*") if file.is_file() and file != path]
-    return [path, *sorted(companions)]
+    elif suffix in _NAMED_ALIKE:
+        companions = [file for file in path.parent.glob(f"{glob.escape(path.stem)}*") if file.is_file()]
+    elif suffix in _DICOM_SUFFIXES and _dicom_header(path):
+        series = series_of(path).encode()
+        companions = [file for file in path.parent.iterdir() if series in _dicom_header(file)]
+    return [path, *sorted(file for file in companions if file != path)]
+
+
+def series_of(path: Path) -> str:
+    """What the files of one DICOM slide have in common; its path where it cannot be opened, which will say why."""
+    try:
+        with openslide.OpenSlide(path) as slide:
+            return str(slide.properties.get("dicom.SeriesInstanceUID") or slide.properties["openslide.quickhash-1"])
+    except (openslide.OpenSlideError, KeyError):
+        return str(path)
+
+
+def _dicom_header(path: Path) -> bytes:
+    """The beginning of a DICOM file; empty where it is none."""
+    try:
+        with path.open("rb") as stream:
+            header = stream.read(_DICOM_HEADER_BYTES)
+    except OSError:
+        return b""
+    return header if header[128:132] == b"DICM" else b""
+
+
+def file_states(path: str | Path) -> list[tuple[str, int, int]] | None:
+    """Name, size and time of change (ns) of each file of the slide ``path``; None where it is missing.
+
+    They tell whether a slide changed without reading it. Names are relative to its folder.
+    """
+    path = Path(path)
+    try:
+        files = [(file, file.stat()) for file in slide_files(path)]
+    except OSError:
+        return None
+    return [(file.relative_to(path.parent).as_posix(), s.st_size, s.st_mtime_ns) for file, s in files]
+
+
+def slide_sha256(path: str | Path) -> str:
+    """The SHA-256 of the slide's file; of several files, that of the list of theirs as ``sha256sum`` writes it."""
+    path = Path(path)
+    hashes = [(sha256_of(file), file.relative_to(path.parent).as_posix()) for file in slide_files(path)]
+    if len(hashes) == 1:
+        return hashes[0][0]
+    return hashlib.sha256("".join(f"{digest}  {name}\n" for digest, name in hashes).encode()).hexdigest()
 
 
 def neutral_name(content: str) -> str:

@@ -114,14 +114,14 @@ def _given(slide: Slide, scan: Slide, matrix: Matrix) -> Registration:
 
 
 @dataclass(frozen=True)
-class _View:
+class _Thumbnail:
     """Darkness against the glass on a thumbnail, and the map from its pixels to level 0."""
 
     darkness: Gray
     to_l0: Matrix
 
     @classmethod
-    def of(cls, slide: Slide, mpp: float) -> _View:
+    def of(cls, slide: Slide, mpp: float) -> _Thumbnail:
         region = slide.region
         size = size_at(region, mpp, slide.mpp_xy)
         green = slide.read(region, size)[..., 1].astype(np.float32)
@@ -146,21 +146,21 @@ class _View:
 def _coarse(slide: Slide, scan: Slide) -> Matrix:
     """The map (2, 3) from level 0 to level 0, good to about a pixel of a thumbnail."""
     longest_um = max(*slide.size_um, *scan.size_um)
-    slide_view, scan_view = (_View.of(one, longest_um / _COARSE_PX) for one in (slide, scan))
+    thumb, scan_thumb = (_Thumbnail.of(one, longest_um / _COARSE_PX) for one in (slide, scan))
     tries = [
-        max((_shifted(slide_view.darkness, scan_view.darkness, quarter + tilt) for tilt in _TILTS), key=lambda t: t[0])
+        max((_shifted(thumb.darkness, scan_thumb.darkness, quarter + tilt) for tilt in _TILTS), key=lambda t: t[0])
         for quarter in _QUARTERS
     ]
-    turned = [_ecc(slide_view.darkness, scan_view.darkness, start, cv2.MOTION_AFFINE) for _, start in tries]
+    turned = [_ecc(thumb.darkness, scan_thumb.darkness, start, cv2.MOTION_AFFINE) for _, start in tries]
     _, best = max(turned, key=lambda one: one[0])
     if not np.isfinite(best).all():
         raise cv2.error("no rotation fits")
-    to_l0 = scan_view.to_l0 @ best @ np.linalg.inv(slide_view.to_l0)
+    to_l0 = scan_thumb.to_l0 @ best @ np.linalg.inv(thumb.to_l0)
     finer = max(longest_um / _FINER_PX, slide.mpp, scan.mpp)
-    slide_view, scan_view = (_View.of(one, finer) for one in (slide, scan))
-    start = np.linalg.inv(scan_view.to_l0) @ to_l0 @ slide_view.to_l0
-    _, best = _ecc(slide_view.darkness, scan_view.darkness, start, cv2.MOTION_AFFINE)
-    return np.asarray(scan_view.to_l0 @ best @ np.linalg.inv(slide_view.to_l0))[:2]
+    thumb, scan_thumb = (_Thumbnail.of(one, finer) for one in (slide, scan))
+    start = np.linalg.inv(scan_thumb.to_l0) @ to_l0 @ thumb.to_l0
+    _, best = _ecc(thumb.darkness, scan_thumb.darkness, start, cv2.MOTION_AFFINE)
+    return np.asarray(scan_thumb.to_l0 @ best @ np.linalg.inv(thumb.to_l0))[:2]
 
 
 def _shifted(fixed: Gray, moving: Gray, degrees: float) -> tuple[float, Matrix]:
@@ -194,8 +194,8 @@ def _windows(slide: Slide, placed: StudentScan) -> list[Region]:
     side = next((side for side in _WINDOW_SIDES if side <= room), _WINDOW_SIDES[-1])
     grid = Grid(slide.region, slide.wh_l0(Size(side, side), scan_mpp), last="drop")
     seen = [region for region in grid if placed.covers(region, slide.region)]
-    view = _View.of(slide, max(max(slide.size_um) / _FINER_PX, slide.mpp))
-    structure = [view.structure(region) for region in seen]
+    thumbnail = _Thumbnail.of(slide, max(max(slide.size_um) / _FINER_PX, slide.mpp))
+    structure = [thumbnail.structure(region) for region in seen]
     wanted = [
         region for region, value in zip(seen, structure, strict=True) if value > _LEAST_STRUCTURE * max(structure)
     ]

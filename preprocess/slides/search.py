@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
-import openslide
 import pandas as pd
 
 from preprocess.base.console import note
 from preprocess.base.errors import UserError
 from preprocess.base.files import safe_name
+from preprocess.slides.files import series_of
 from preprocess.slides.readers.ome_tiff import PlainTiffReader
 from preprocess.slides.readers.openslide import OpenSlideReader
 from preprocess.slides.table import read_slides_csv
@@ -112,7 +112,7 @@ def _search(folder: Path, leave_out: Path | None) -> list[Path]:
     for path in _files_below(folder, leave_out):
         kind = _kind(path)
         if kind == "dicom":
-            number = _series_of(path)
+            number = series_of(path)
             if number in series:
                 continue
             series.add(number)
@@ -157,12 +157,3 @@ def _kind(path: Path) -> str | None:
         return "image" if cv2.haveImageReader(str(path)) else None
     except OSError:  # whoever opens it can say why
         return "slide"
-
-
-def _series_of(path: Path) -> str:
-    """What the files of one DICOM slide have in common."""
-    try:
-        with openslide.OpenSlide(path) as slide:
-            return str(slide.properties.get("dicom.SeriesInstanceUID") or slide.properties["openslide.quickhash-1"])
-    except (openslide.OpenSlideError, KeyError):
-        return str(path)  # one that cannot be opened counts for itself, and will say why

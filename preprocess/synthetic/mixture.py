@@ -14,7 +14,7 @@ from preprocess.base.files import write_csv, write_text
 from preprocess.base.images import write_image
 from preprocess.slides.table import read_slides_csv
 from preprocess.synthetic.restain import read_rgb, restain
-from preprocess.tiles.splits import assign_splits
+from preprocess.tiles.splits import balance_splits
 
 _COLUMNS = ["slide", "annotation", "mpp", "patient", "split", "stain", "source"]
 _STAINS = ("PAS", "HE", "TRICHROME_BLUE", "PAS", "SILVER", "HE", "TRICHROME_GREEN")
@@ -36,8 +36,9 @@ def read_real(path: Path, source: str | None, fractions: tuple[float, float, flo
     if table["annotation"].isna().any():
         raise UserError("an image has no annotation", path=path, remedy="give every real image its outlines")
     if table["split"].isna().all():
+        # A published set, which does not grow: exact shares of its few patients.
         patients = table["patient"].fillna(table["slide"]).tolist()
-        table["split"] = assign_splits(patients, fractions, seed=0)
+        table["split"] = balance_splits(patients, fractions, seed=0)
     return table
 
 

@@ -90,7 +90,7 @@ class BoxIndex:
         return Box(annotation.label, x0, y0, x1, y1, fraction, ignore)
 
 
-def without_doubles(annotations: Sequence[Annotation], same_iou: float = SAME_IOU) -> list[Annotation]:
+def remove_duplicates(annotations: Sequence[Annotation], same_iou: float = SAME_IOU) -> list[Annotation]:
     """``annotations`` without those that outline an object again, in their order.
 
     Two outlines of one class whose polygons have an IoU of ``same_iou`` or more are one object: drawn

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from preprocess.annotations import Annotation
-from preprocess.jobs.job_result import Outcome
+from preprocess.jobs.job_result import JobResult
 from preprocess.slides.slide import Slide
 from preprocess.slides.student_scan import StudentScan
-from preprocess.tiles.pairs import FATES, KEPT, PairSpec, TilePlan, iter_tile_pairs, plan_tiles
+from preprocess.tiles.pairs import KEPT_KINDS, TILE_KINDS, PairSpec, TilePlan, iter_tile_pairs, plan_tiles
 from preprocess.tiles.writer import SlideJob, encode_pair, finished_record, open_job, read_job_annotations
 
 # So many tiles of each slide are encoded to estimate the bytes of all.
@@ -17,33 +17,33 @@ _SAMPLES = 4
 
 
 @dataclass(frozen=True)
-class Forecast:
+class DryRun:
     """One slide: its mpp (um/px) and where that comes from, its tissue, what becomes of its tiles, boxes and bytes.
 
-    ``fates`` counts tiles as :meth:`preprocess.tiles.pairs.TilePlan.counts` does; ``num_bytes`` is estimated
+    ``kinds`` counts tiles as :meth:`preprocess.tiles.pairs.TilePlan.counts` does; ``num_bytes`` is estimated
     from a few tiles. ``is_finished``: it was cut like this before, and would be skipped.
     """
 
     mpp: float
     mpp_source: str
     tissue_mm2: float
-    fates: dict[str, int]
+    kinds: dict[str, int]
     num_objects: int
     num_boxes: int
     num_bytes: int
     is_finished: bool
 
 
-def forecast_slide(job: SlideJob) -> Forecast:
-    """The forecast for one job. Raises UserError as :func:`preprocess.tiles.writer.write_slide` would."""
+def dry_run_slide(job: SlideJob) -> DryRun:
+    """What cutting one slide would give. Raises UserError as :func:`preprocess.tiles.writer.write_slide` would."""
     with open_job(job) as (slide, scan):
         annotations, _ = read_job_annotations(job, slide)
         plan = plan_tiles(slide, annotations, job.spec, scan)
-        return Forecast(
+        return DryRun(
             mpp=slide.mpp,
             mpp_source=slide.mpp_source,
             tissue_mm2=plan.tissue.area_um2() / 1e6,
-            fates=plan.counts(),
+            kinds=plan.counts(),
             num_objects=len(annotations),
             num_boxes=sum(not box.ignore for tile in plan.kept for box in tile.boxes),
             num_bytes=_estimated_bytes(slide, annotations, job.spec, plan, scan),
@@ -51,35 +51,35 @@ def forecast_slide(job: SlideJob) -> Forecast:
         )
 
 
-def forecast_lines(outcomes: Sequence[Outcome[SlideJob, Forecast]]) -> list[str]:
+def dry_run_lines(results: Sequence[JobResult[SlideJob, DryRun]]) -> list[str]:
     """One line for each slide that can be cut, and one for all."""
-    lines, forecasts = [], []
-    for outcome in outcomes:
-        forecast, job = outcome.value, outcome.item
-        if forecast is None:
+    lines, dry_runs = [], []
+    for result in results:
+        dry_run, job = result.value, result.item
+        if dry_run is None:
             continue
-        forecasts.append(forecast)
+        dry_runs.append(dry_run)
         lines.append(
-            f"{job.name} ({job.split}{', finished' if forecast.is_finished else ''}): "
-            f"{forecast.mpp:.4g} um/px from {forecast.mpp_source}; tissue {forecast.tissue_mm2:.2f} mm2; "
-            f"tiles: {_fates(forecast.fates)}; {forecast.num_objects} objects in {forecast.num_boxes} boxes; "
-            f"about {forecast.num_bytes / 1e6:.3g} MB"
+            f"{job.name} ({job.split}{', finished' if dry_run.is_finished else ''}): "
+            f"{dry_run.mpp:.4g} um/px from {dry_run.mpp_source}; tissue {dry_run.tissue_mm2:.2f} mm2; "
+            f"tiles: {_kinds(dry_run.kinds)}; {dry_run.num_objects} objects in {dry_run.num_boxes} boxes; "
+            f"about {dry_run.num_bytes / 1e6:.3g} MB"
         )
-    pending = [forecast for forecast in forecasts if not forecast.is_finished]
-    fates: dict[str, int] = {fate: sum(forecast.fates[fate] for forecast in forecasts) for fate in FATES}
+    pending = [dry_run for dry_run in dry_runs if not dry_run.is_finished]
+    kinds: dict[str, int] = {kind: sum(dry_run.kinds[kind] for dry_run in dry_runs) for kind in TILE_KINDS}
     lines.append(
-        f"{len(pending)} slides to cut, {len(forecasts) - len(pending)} finished, "
-        f"{len(outcomes) - len(forecasts)} bad; "
-        f"{sum(fates[fate] for fate in KEPT)} tile pairs to have ({_fates(fates)}), "
-        f"{sum(forecast.num_boxes for forecast in forecasts)} boxes; "
-        f"about {sum(forecast.num_bytes for forecast in pending) / 1e9:.3g} GB to write"
+        f"{len(pending)} slides to cut, {len(dry_runs) - len(pending)} finished, "
+        f"{len(results) - len(dry_runs)} bad; "
+        f"{sum(kinds[kind] for kind in KEPT_KINDS)} tile pairs to have ({_kinds(kinds)}), "
+        f"{sum(dry_run.num_boxes for dry_run in dry_runs)} boxes; "
+        f"about {sum(dry_run.num_bytes for dry_run in pending) / 1e9:.3g} GB to write"
     )
     return lines
 
 
-def _fates(counts: dict[str, int]) -> str:
+def _kinds(counts: dict[str, int]) -> str:
     words = {"object": "with objects", "empty": "empty", "left out": "empty and left out", "glass": "without tissue"}
-    return ", ".join(f"{counts[fate]} {words[fate]}" for fate in FATES)
+    return ", ".join(f"{counts[kind]} {words[kind]}" for kind in TILE_KINDS)
 
 
 def _estimated_bytes(

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from preprocess.base.geometry import Region, Size
 from preprocess.slides.readers.reader import Image
 from preprocess.slides.slide import Slide
-from preprocess.tiles.pairs import FATES, Fate, TilePlan
+from preprocess.tiles.pairs import TILE_KINDS, TileKind, TilePlan
 
 _MAX_SIDE_PX, _MIN_WIDTH_PX, _CAPTION_PX = 1024, 560, 24
 _TISSUE_RGB, _BOX_RGB = (0, 150, 0), (255, 0, 0)
-_FATE_RGB: dict[Fate, tuple[int, int, int]] = {
+_KIND_RGB: dict[TileKind, tuple[int, int, int]] = {
     "object": (20, 60, 220),
     "empty": (0, 170, 190),
     "left out": (240, 150, 0),
@@ -28,7 +28,7 @@ def mask_picture(slide: Slide, plan: TilePlan) -> Image:
     """``slide`` as a thumbnail of at most 1024 px, uint8 RGB, with a caption below.
 
     The tissue is outlined in green, boxes of objects in red. Tiles are drawn smaller than they are, in
-    the colour of their fate: blue with an object, turquoise empty and kept, orange empty and left out,
+    the colour of their kind: blue with an object, turquoise empty and kept, orange empty and left out,
     grey with too little tissue.
     """
     picture = slide.thumbnail(_MAX_SIDE_PX)
@@ -46,11 +46,11 @@ def mask_picture(slide: Slide, plan: TilePlan) -> Image:
 def _draw_tiles(picture: Image, plan: TilePlan, whole: Region, size: Size) -> None:
     tint, edges = picture.copy(), []
     for tile in plan.tiles:
-        region, colour = tile.region, _FATE_RGB[tile.fate]
+        region, colour = tile.region, _KIND_RGB[tile.kind]
         dx, dy = region.width * (1 - _SHRINK) / 2, region.height * (1 - _SHRINK) / 2
         edge = whole.to_px((region.x + dx, region.y + dy, region.x1 - dx, region.y1 - dy), size)[0]
         edges.append((edge, colour))
-        if tile.fate != "glass":
+        if tile.kind != "glass":
             _rectangle(tint, edge, colour, cv2.FILLED)
     cv2.addWeighted(tint, _TINT, picture, 1 - _TINT, 0, dst=picture)
     for edge, colour in edges:
@@ -67,7 +67,7 @@ def _captioned(picture: Image, plan: TilePlan) -> Image:
     canvas = np.full((height + _CAPTION_PX, max(width, _MIN_WIDTH_PX), 3), 255, np.uint8)
     canvas[:height, :width] = picture
     counts, x = plan.counts(), 4
-    entries = [(f"{fate} {counts[fate]}", _FATE_RGB[fate]) for fate in FATES]
+    entries = [(f"{kind} {counts[kind]}", _KIND_RGB[kind]) for kind in TILE_KINDS]
     for text, colour in [*entries, (f"tissue {plan.tissue.area_um2() / 1e6:.2f} mm2", _TISSUE_RGB)]:
         cv2.rectangle(canvas, (x, height + 7), (x + 10, height + 17), colour, cv2.FILLED)
         cv2.putText(canvas, text, (x + 14, height + 17), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 1, cv2.LINE_AA)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -14,16 +13,17 @@ from preprocess.annotations.annotation import Annotation
 from preprocess.base.errors import UserError
 from preprocess.base.geometry import Region, Size, is_plausible_mpp, px_to_l0
 from preprocess.base.grid import Grid
+from preprocess.base.hashing import unit_hash
 from preprocess.slides.readers.reader import Image
 from preprocess.slides.slide import Slide
 from preprocess.slides.student_scan import StudentScan
 from preprocess.tiles.boxes import SAME_IOU, Box, BoxIndex, BoxRule
 from preprocess.tissue.mask import TissueMask
 
-Fate = Literal["object", "empty", "left out", "glass"]
-FATES: tuple[Fate, ...] = get_args(Fate)
+TileKind = Literal["object", "empty", "left out", "glass"]
+TILE_KINDS: tuple[TileKind, ...] = get_args(TileKind)
 """What becomes of a tile: it has a box; or tissue alone, and is kept or one too many; or too little tissue."""
-KEPT: tuple[Fate, ...] = ("object", "empty")
+KEPT_KINDS: tuple[TileKind, ...] = ("object", "empty")
 
 # Fewer tiles with a box than this count as this many where empty tiles are chosen.
 _FEW_OBJECTS = 8
@@ -48,7 +48,7 @@ class PairSpec:
     drown the rest. A slide with few or no objects counts as one with 8 tiles with a box: its empty tiles
     are worth having too. Which are kept depends on a hash of ``seed`` and the tile's id alone.
     ``min_visible``, ``min_ignored`` and ``min_box_px`` (a side in the student's pixels) are the rule of
-    :class:`preprocess.tiles.boxes.BoxRule`, ``same_iou`` that of :func:`preprocess.tiles.boxes.without_doubles`.
+    :class:`preprocess.tiles.boxes.BoxRule`, ``same_iou`` that of :func:`preprocess.tiles.boxes.remove_duplicates`.
     """
 
     teacher_mpp: float = option(1.0, "um/px of the teacher's tiles")
@@ -128,13 +128,13 @@ class TilePair:
 
 @dataclass(frozen=True)
 class PlannedTile:
-    """One place of a slide's grid, with its tissue fraction, its boxes and its fate."""
+    """One place of a slide's grid, with its tissue fraction, its boxes and its kind."""
 
     tile_id: str
     region: Region
     tissue: float
     boxes: list[Box]
-    fate: Fate
+    kind: TileKind
 
     def read(self, slide: Slide, spec: PairSpec, scan: StudentScan | None = None) -> TilePair:
         """Read both images, each from the level that suits it, the student's from ``scan`` where there is one.
@@ -160,12 +160,12 @@ class TilePlan:
     @property
     def kept(self) -> list[PlannedTile]:
         """The tiles to cut."""
-        return [tile for tile in self.tiles if tile.fate in KEPT]
+        return [tile for tile in self.tiles if tile.kind in KEPT_KINDS]
 
     def counts(self) -> dict[str, int]:
-        """How many tiles have which fate, for each of ``FATES``."""
-        found = Counter(tile.fate for tile in self.tiles)
-        return {fate: found[fate] for fate in FATES}
+        """How many tiles have which kind, for each of ``TILE_KINDS``."""
+        found = Counter(tile.kind for tile in self.tiles)
+        return {kind: found[kind] for kind in TILE_KINDS}
 
 
 def plan_tiles(
@@ -188,8 +188,8 @@ def plan_tiles(
         if scan is not None and not scan.covers(region, slide.region):
             continue
         boxes, tissue = index.boxes(region), mask.coverage(region)
-        fate: Fate = "object" if boxes else "empty" if tissue >= spec.min_tissue else "glass"
-        tiles.append(PlannedTile(f"{slide.name}_{_xy_name(region)}", region, tissue, boxes, fate))
+        kind: TileKind = "object" if boxes else "empty" if tissue >= spec.min_tissue else "glass"
+        tiles.append(PlannedTile(f"{slide.name}_{_xy_name(region)}", region, tissue, boxes, kind))
     return TilePlan(mask, _thin_out(tiles, spec))
 
 
@@ -207,13 +207,13 @@ def iter_tile_pairs(
 
 def _thin_out(tiles: list[PlannedTile], spec: PairSpec) -> list[PlannedTile]:
     """``tiles`` with all empty ones but the chosen marked as left out."""
-    draws = {tile.tile_id: _draw(f"{spec.seed}:{tile.tile_id}") for tile in tiles if tile.fate == "empty"}
+    draws = {tile.tile_id: unit_hash(f"{spec.seed}:{tile.tile_id}") for tile in tiles if tile.kind == "empty"}
     chosen = [tile_id for tile_id, draw in sorted(draws.items(), key=itemgetter(1)) if draw < spec.keep_empty]
     if spec.empty_ratio is not None:
-        num_objects = sum(tile.fate == "object" for tile in tiles)
+        num_objects = sum(tile.kind == "object" for tile in tiles)
         chosen = chosen[: math.ceil(spec.empty_ratio * max(num_objects, _FEW_OBJECTS))]
     left_out = set(draws) - set(chosen)
-    return [replace(tile, fate="left out") if tile.tile_id in left_out else tile for tile in tiles]
+    return [replace(tile, kind="left out") if tile.tile_id in left_out else tile for tile in tiles]
 
 
 def _check_frame(slide: Slide, annotations: Sequence[Annotation]) -> None:
@@ -236,8 +236,3 @@ def _check_scan(scan: StudentScan | None, spec: PairSpec) -> None:
 
 def _xy_name(region: Region) -> str:
     return f"{int(region.x)}_{int(region.y)}"
-
-
-def _draw(key: str) -> float:
-    """A number in [0, 1) that depends on ``key`` alone."""
-    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") / 2**64

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 
 import pandas as pd
 
 from preprocess.base.errors import UserError
+from preprocess.base.hashing import unit_hash
 from preprocess.slides.table import SPLITS
+
+Fractions = tuple[float, float, float]
+"""The shares of train, val and test; they sum to 1."""
 
 # More numbers than these are amounts, not names of classes.
 _FEW_VALUES = 6
 
 
-def parse_fractions(text: str) -> tuple[float, float, float]:
+def parse_fractions(text: str) -> Fractions:
     """``0.7/0.15/0.15`` -> the fractions of train, val and test; they sum to 1. Raises UserError otherwise."""
     remedy = "write train/val/test fractions that sum to 1, such as 0.7/0.15/0.15"
     try:
@@ -26,13 +32,38 @@ def parse_fractions(text: str) -> tuple[float, float, float]:
     return train, val, test
 
 
-def assign_splits(
+def assign_splits(patients: Sequence[str], fractions: Fractions, seed: int) -> list[str]:
+    """A split for each entry of ``patients``; all entries of a patient get the same, whoever else there is.
+
+    A hash of the seed and the patient's name is a number in [0, 1); the split is the one whose part of the
+    cumulated ``fractions`` (train, val, test) it falls into. So the splits depend neither on the order of the table
+    nor on the machine, and patients that are added later move nobody. The price is that the shares are met by
+    chance, as if every patient threw dice. Raises UserError where a fraction above 0 gets no patient.
+    """
+    wanted = _above_zero(fractions)
+    limits = list(accumulate(wanted.values()))
+    limits[-1] = 1.0  # what rounding left of the sum
+    names = list(wanted)
+    split_of = {name: names[bisect_right(limits, unit_hash(f"{seed}:{name}"))] for name in set(patients)}
+    for name in names:
+        if name not in split_of.values():
+            raise UserError(
+                f"none of the {len(split_of)} patients falls into the split {name!r}, whose share is {wanted[name]:g}",
+                remedy="use another seed, give the column split, add patients, or give the split a share of 0",
+            )
+    return [split_of[name] for name in patients]
+
+
+def balance_splits(
     patients: Sequence[str],
-    fractions: tuple[float, float, float],
+    fractions: Fractions,
     seed: int,
     strata: Sequence[object] | None = None,
 ) -> list[str]:
-    """A split for each entry of ``patients``; all entries of a patient get the same.
+    """A split for each entry of ``patients``, with the number of patients of each as near to its share as can be.
+
+    For tables that do not grow: a patient that is added may move others, which :func:`assign_splits` rules out. Both
+    at once cannot be had, since an exact share of a stratum depends on all who are in it.
 
     ``strata`` has a value for each entry, such as its stain or its number of objects, and every split gets
     its share of each: patients are dealt out stratum by stratum, in each to the split that lacks most. The
@@ -41,7 +72,7 @@ def assign_splits(
     seed and their name, so the result depends neither on the order of the table nor on the machine. Every
     fraction above 0 gets at least one patient; UserError if there are too few for that.
     """
-    wanted = [name for name, fraction in zip(SPLITS, fractions, strict=True) if fraction > 0]
+    wanted = _above_zero(fractions)
     names = sorted(set(patients), key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).hexdigest())
     if len(names) < len(wanted):
         raise UserError(
@@ -51,7 +82,7 @@ def assign_splits(
     if strata is not None:
         stratum_of = _strata(patients, strata)
         names.sort(key=lambda name: stratum_of[name])
-    counts = _counts({name: f for name, f in zip(SPLITS, fractions, strict=True) if f > 0}, len(names))
+    counts = _counts(wanted, len(names))
     dealt = dict.fromkeys(counts, 0)
     split_of = {}
     for place, patient in enumerate(names, start=1):
@@ -59,6 +90,10 @@ def assign_splits(
         dealt[lacking] += 1
         split_of[patient] = lacking
     return [split_of[name] for name in patients]
+
+
+def _above_zero(fractions: Fractions) -> dict[str, float]:
+    return {name: fraction for name, fraction in zip(SPLITS, fractions, strict=True) if fraction > 0}
 
 
 def _counts(fractions: Mapping[str, float], total: int) -> dict[str, int]:

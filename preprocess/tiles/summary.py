@@ -15,12 +15,12 @@ import pandas as pd
 from preprocess.base.files import write_csv, write_text
 from preprocess.base.html import jpeg_uri, render
 from preprocess.base.images import encode_thumbnail
-from preprocess.jobs.job_result import Outcome
+from preprocess.jobs.job_result import JobResult
 from preprocess.slides.table import SPLITS
-from preprocess.tiles.pairs import FATES, KEPT
+from preprocess.tiles.pairs import KEPT_KINDS, TILE_KINDS
 from preprocess.tiles.writer import SlideJob
 
-SlideOutcome = Outcome[SlideJob, dict[str, Any]]
+TilingResult = JobResult[SlideJob, dict[str, Any]]
 
 COLUMNS = (
     "slide",
@@ -32,7 +32,7 @@ COLUMNS = (
     "mpp_source",
     "tissue_mm2",
     "tiles",
-    *(f"tiles_{fate.replace(' ', '_')}" for fate in FATES),
+    *(f"tiles_{kind.replace(' ', '_')}" for kind in TILE_KINDS),
     "boxes",
     "boxes_to_ignore",
     "labels",
@@ -50,24 +50,25 @@ _COARSE = 1.1
 _LONG = ("reason", "mpp_source", "labels", "labels_left_out")
 
 
-def summary_table(outcomes: Sequence[SlideOutcome]) -> pd.DataFrame:
+def summary_table(results: Sequence[TilingResult]) -> pd.DataFrame:
     """One row per slide with the ``COLUMNS``, in the order of the slides table; what a failed slide lacks is empty."""
-    return pd.DataFrame([_row(outcome) for outcome in outcomes], columns=list(COLUMNS))
+    return pd.DataFrame([_row(result) for result in results], columns=list(COLUMNS))
 
 
-def summary_lines(outcomes: Sequence[SlideOutcome]) -> list[str]:
+def summary_lines(results: Sequence[TilingResult]) -> list[str]:
     """Totals of the slides that were cut: one line per split, then origins of mpp and labels."""
-    records = [(outcome.item, outcome.value) for outcome in outcomes if outcome.value is not None]
+    records = [(result.item, result.value) for result in results if result.value is not None]
     lines = []
     for split in SPLITS:
         part = [(job, record) for job, record in records if job.split == split]
         if not part:
             continue
         boxes = Counter(box["label"] for _, record in part for box in record["boxes"] if not box["ignore"])
-        fates = {fate: sum(record["fates"][fate] for _, record in part) for fate in FATES}
+        kinds = {kind: sum(record["kinds"][kind] for _, record in part) for kind in TILE_KINDS}
         lines.append(
             f"{split}: {len({job.patient for job, _ in part})} patients, {len(part)} slides, "
-            f"{sum(fates[fate] for fate in KEPT)} tiles ({', '.join(f'{fate} {fates[fate]}' for fate in FATES)}), "
+            f"{sum(kinds[kind] for kind in KEPT_KINDS)} tiles "
+            f"({', '.join(f'{kind} {kinds[kind]}' for kind in TILE_KINDS)}), "
             f"boxes: {_counted(boxes) or 'none'}"
         )
     origins = Counter(record["mpp_source"] for _, record in records)
@@ -83,27 +84,27 @@ def summary_lines(outcomes: Sequence[SlideOutcome]) -> list[str]:
     return lines
 
 
-def write_summary(outcomes: Sequence[SlideOutcome], root: Path) -> None:
+def write_summary(results: Sequence[TilingResult], root: Path) -> None:
     """Write ``summary.csv`` and the self-contained ``summary.html``.
 
     The pictures are thumbnails of the mask pictures, failed slides come first, and of very large data sets
     only the first 200 have theirs in the page. Nothing of a slide's label, macro picture or header is in it.
     """
-    table = summary_table(outcomes)
+    table = summary_table(results)
     write_csv(root / "summary.csv", table)
-    order = sorted(range(len(outcomes)), key=lambda index: outcomes[index].error is None)
+    order = sorted(range(len(results)), key=lambda index: results[index].error is None)
     rows = [
-        (table.iloc[index].to_dict(), *(_picture(outcomes[index].item) if place < _MAX_THUMBNAILS else ("", "")))
+        (table.iloc[index].to_dict(), *(_picture(results[index].item) if place < _MAX_THUMBNAILS else ("", "")))
         for place, index in enumerate(order)
     ]
-    text = "\n".join(summary_lines(outcomes))
+    text = "\n".join(summary_lines(results))
     page = render("preprocess.tiles", "summary.html", text=text, columns=COLUMNS, long=_LONG, rows=rows)
     write_text(root / "summary.html", page)
 
 
-def _row(outcome: SlideOutcome) -> dict[str, Any]:
-    job, record = outcome.item, outcome.value
-    place = {"slide": job.name, "reason": outcome.error or "", "split": job.split, "patient": job.patient}
+def _row(result: TilingResult) -> dict[str, Any]:
+    job, record = result.item, result.value
+    place = {"slide": job.name, "reason": result.error or "", "split": job.split, "patient": job.patient}
     if record is None:
         return {**dict.fromkeys(COLUMNS, ""), **place, "status": "failed"}
     ignored = sum(box["ignore"] for box in record["boxes"])
@@ -114,7 +115,7 @@ def _row(outcome: SlideOutcome) -> dict[str, Any]:
         "mpp_source": record["mpp_source"],
         "tissue_mm2": record["tissue_mm2"],
         "tiles": len(record["tiles"]),
-        **{f"tiles_{fate.replace(' ', '_')}": record["fates"][fate] for fate in FATES},
+        **{f"tiles_{kind.replace(' ', '_')}": record["kinds"][kind] for kind in TILE_KINDS},
         "boxes": len(record["boxes"]) - ignored,
         "boxes_to_ignore": ignored,
         "labels": _counted(record["labels"]),

@@ -16,16 +16,17 @@ from preprocess.annotations.class_map import AS_ANNOTATED, ClassMap, spread_igno
 from preprocess.annotations.origin import check_origin
 from preprocess.base.console import note
 from preprocess.base.errors import UserError
-from preprocess.base.files import remove_temporaries, safe_name
+from preprocess.base.files import remove_temporaries, safe_name, write_csv
 from preprocess.base.provenance import software
-from preprocess.jobs.job_result import Outcome
+from preprocess.jobs.job_result import JobResult
 from preprocess.jobs.run import EngineName, run_cohort
+from preprocess.slides.readers.tiff import READER_VARIABLE
 from preprocess.slides.student_scan import ScanFile, parse_transform
 from preprocess.tiles.coco import write_coco
-from preprocess.tiles.manifest import BOXES_COLUMNS, TILES_COLUMNS, Manifest
+from preprocess.tiles.manifest import BOXES_COLUMNS, TILES_COLUMNS, Manifest, remove_manifest
 from preprocess.tiles.pairs import PairSpec
-from preprocess.tiles.splits import assign_splits
-from preprocess.tiles.summary import SlideOutcome
+from preprocess.tiles.splits import Fractions, assign_splits, balance_splits
+from preprocess.tiles.summary import TilingResult
 from preprocess.tiles.writer import SlideJob, finished_record, remove_leftovers, write_slide
 
 
@@ -34,7 +35,7 @@ def plan_jobs(
     root: Path,
     spec: PairSpec,
     *,
-    fractions: tuple[float, float, float],
+    fractions: Fractions,
     classes: ClassMap = AS_ANNOTATED,
     cache_dir: Path | None = None,
     fallback_mpp: float | None = None,
@@ -44,7 +45,8 @@ def plan_jobs(
     """A job for each row of ``table``, as :func:`preprocess.slides.table.read_slides_csv` returns it.
 
     A slide without a patient is a patient of its own. Where the table gives no split, patients are
-    divided by ``fractions`` (train, val, test) and ``spec.seed``, evenly over the column ``stratify``.
+    divided by ``fractions`` (train, val, test) and ``spec.seed``: each by a hash of its own, so that patients who are
+    added move nobody, or, with a column to ``stratify`` by, in exact shares of each stratum.
     ``fallback_mpp`` and ``origin`` are for the rows that state none of their own. Overlap and the thinning of empty
     tiles are for training only: val and test get the plain grid and every tile with tissue. Raises
     UserError if only some rows have a split.
@@ -52,7 +54,7 @@ def plan_jobs(
     patients = table["patient"].where(table["patient"].notna(), table["slide"].map(safe_name)).tolist()
     splits = table["split"]
     if splits.isna().all():
-        splits = pd.Series(assign_splits(patients, fractions, spec.seed, _strata(table, stratify)))
+        splits = pd.Series(_assigned(table, patients, fractions, spec.seed, stratify))
     elif splits.isna().any():
         raise UserError(
             f"no split is given for {table['slide'][splits.isna()].iloc[0]}",
@@ -73,6 +75,7 @@ def plan_jobs(
             fallback_mpp=fallback_mpp,
             origin=check_origin(origin if pd.isna(row["origin"]) else row["origin"]),
             scan=_scan_file(row),
+            reader=os.environ.get(READER_VARIABLE) or "auto",
         )
         for row, patient, split in zip(table.to_dict("records"), patients, splits, strict=True)
     ]
@@ -80,8 +83,8 @@ def plan_jobs(
 
 def tile_slides(
     jobs: Sequence[SlideJob], workers: int | None, *, engine: EngineName = "local", address: str | None = None
-) -> tuple[list[SlideOutcome], int]:
-    """Cut all slides that are not finished yet; the outcomes in the order of ``jobs``, and how many were skipped.
+) -> tuple[list[TilingResult], int]:
+    """Cut all slides that are not finished yet; the results in the order of ``jobs``, and how many were skipped.
 
     ``workers``, ``engine`` and ``address`` as in :func:`preprocess.jobs.run.run_cohort`. Slides that were cut
     with other options or from other files are cut again; until all are, there is no manifest.
@@ -93,15 +96,15 @@ def tile_slides(
     if outdated := [job for job in pending if job.record_file.exists()]:
         note(f"{len(outdated)} slides were cut with other options or from other files: they are cut again")
         # The manifest of an earlier run lists tiles that are about to be replaced.
-        (outdated[0].root / "manifest.json").unlink(missing_ok=True)
+        remove_manifest(outdated[0].root)
     # Fewer slides than workers: the others help on the slides there are. On a cluster a slide has one CPU.
     spare = (workers or 1) // max(1, len(pending)) if engine == "local" else 1
     cut = partial(write_slide, threads=max(1, spare))
-    outcomes = run_cohort(cut, pending, workers, "cutting slides", engine=engine, address=address)
-    made = {outcome.item: outcome for outcome in outcomes}
-    for job in (outcome.item for outcome in outcomes if outcome.error):
+    results = run_cohort(cut, pending, workers, "cutting slides", engine=engine, address=address)
+    made = {result.item: result for result in results}
+    for job in (result.item for result in results if result.error):
         remove_leftovers(job)
-    return [made.get(job) or Outcome(job, value=records[job]) for job in jobs], len(records)
+    return [made.get(job) or JobResult(job, value=records[job]) for job in jobs], len(records)
 
 
 def parse_shard(text: str) -> tuple[int, int]:
@@ -115,7 +118,7 @@ def parse_shard(text: str) -> tuple[int, int]:
     return part, parts
 
 
-def notice_strays(jobs: Sequence[SlideJob], root: Path, *, prune: bool) -> list[str]:
+def report_removed_slides(jobs: Sequence[SlideJob], root: Path, *, prune: bool) -> list[str]:
     """Say which slides were cut into ``root`` and left the table since; with ``prune``, remove what is there of them.
 
     Their tiles are in no manifest that is written from now on. Returns their names.
@@ -127,6 +130,8 @@ def notice_strays(jobs: Sequence[SlideJob], root: Path, *, prune: bool) -> list[
     if names:
         what = "removed" if prune else "their tiles are not in the manifest, --prune removes them"
         note(f"{len(names)} slides of an earlier run are not in the table: {', '.join(names[:5])} ({what})")
+    if names and prune:
+        remove_manifest(root)  # it may list what is about to go
     for name in names if prune else []:
         (root / "slides" / f"{name}.json").unlink(missing_ok=True)
         (root / "masks" / f"{name}.jpg").unlink(missing_ok=True)
@@ -135,16 +140,16 @@ def notice_strays(jobs: Sequence[SlideJob], root: Path, *, prune: bool) -> list[
     return names
 
 
-def write_manifest(outcomes: Sequence[SlideOutcome], root: Path) -> Manifest:
-    """Write the manifest and the COCO files of all slides that succeeded.
+def write_manifest(results: Sequence[TilingResult], root: Path) -> Manifest:
+    """Write the manifest of all slides that succeeded, the COCO files, and ``splits.csv`` of all slides of the table.
 
-    Raises UserError, and writes nothing, if a split that the jobs name has no tiles, or if there is no
-    object to train on.
+    A manifest that is as it was is left alone (:meth:`preprocess.tiles.manifest.Manifest.write`). Raises UserError,
+    and writes nothing, if a split that the jobs name has no tiles, or if there is no object to train on.
     """
     tiles, boxes, inputs = [], [], []
     labels: set[str] = set()
-    for outcome in outcomes:
-        job, record = outcome.item, outcome.value
+    for result in results:
+        job, record = result.item, result.value
         if record is None:
             continue
         place = {"slide_path": _relative(job.slide, root), "patient": job.patient, "split": job.split}
@@ -153,7 +158,7 @@ def write_manifest(outcomes: Sequence[SlideOutcome], root: Path) -> Manifest:
         labels |= set(record["labels"])
         inputs.append({"slide": job.name, **{key: record[key] for key in _INPUT_KEYS}})
     boxes = [{**box, "label": label} for box in boxes for label in spread_ignored(box["label"], labels)]
-    spec = next(job.spec for job in _training_first(outcomes))
+    spec = next(job.spec for job in _training_first(results))
     manifest = Manifest(
         root=root,
         tiles=pd.DataFrame(tiles, columns=list(TILES_COLUMNS)).astype(TILES_COLUMNS),
@@ -163,23 +168,38 @@ def write_manifest(outcomes: Sequence[SlideOutcome], root: Path) -> Manifest:
         student_mpp=spec.student_mpp,
         provenance={
             **software(),
-            "parameters": {**asdict(spec), "classes": dict(outcomes[0].item.classes.entries)},
+            "parameters": {**asdict(spec), "classes": dict(results[0].item.classes.entries)},
             "inputs": inputs,
-            "failed": [outcome.item.name for outcome in outcomes if outcome.error],
         },
+        failed_slides=tuple(result.item.name for result in results if result.error),
     )
-    _check_splits(manifest, {outcome.item.split for outcome in outcomes})
-    write_coco(manifest)
-    manifest.write(root)
+    _check_splits(manifest, {result.item.split for result in results})
+    splits = splits_table([result.item for result in results])
+
+    def write_others(manifest: Manifest) -> None:
+        write_csv(root / "splits.csv", splits)
+        write_coco(manifest)
+
+    manifest.write(root, write_others)
     return manifest
 
 
-def _strata(table: pd.DataFrame, column: str | None) -> list[Any] | None:
-    if column is not None and column not in table.columns:
+def splits_table(jobs: Sequence[SlideJob]) -> pd.DataFrame:
+    """Which patient is in which split: columns patient, split and num_slides, in the order of the slides table."""
+    table = pd.DataFrame({"patient": [job.patient for job in jobs], "split": [job.split for job in jobs]})
+    return table.groupby(["patient", "split"], sort=False).size().rename("num_slides").reset_index()
+
+
+def _assigned(
+    table: pd.DataFrame, patients: Sequence[str], fractions: Fractions, seed: int, stratify: str | None
+) -> list[str]:
+    if stratify is None:
+        return assign_splits(patients, fractions, seed)
+    if stratify not in table.columns:
         raise UserError(
-            f"the slides table has no column {column!r} to stratify by", remedy=f"it has {', '.join(table.columns)}"
+            f"the slides table has no column {stratify!r} to stratify by", remedy=f"it has {', '.join(table.columns)}"
         )
-    return None if column is None else table[column].tolist()
+    return balance_splits(patients, fractions, seed, table[stratify].tolist())
 
 
 def _scan_file(row: Mapping[str, Any]) -> ScanFile | None:
@@ -194,8 +214,8 @@ def _scan_file(row: Mapping[str, Any]) -> ScanFile | None:
 _INPUT_KEYS = ("slide_sha256", "annotation_sha256", "mpp", "mpp_xy", "mpp_source", "annotation_origin", "student_scan")
 
 
-def _training_first(outcomes: Sequence[SlideOutcome]) -> list[SlideJob]:
-    return sorted((outcome.item for outcome in outcomes), key=lambda job: job.split != "train")
+def _training_first(results: Sequence[TilingResult]) -> list[SlideJob]:
+    return sorted((result.item for result in results), key=lambda job: job.split != "train")
 
 
 def _check_splits(manifest: Manifest, wanted: set[str]) -> None:

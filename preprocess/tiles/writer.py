@@ -21,17 +21,19 @@ from preprocess.base.errors import UserError
 from preprocess.base.files import safe_name, sha256_of, sync_folder, write_json
 from preprocess.base.images import encode_image, encode_preview
 from preprocess.base.parallel import map_in_order
+from preprocess.base.provenance import codecs
 from preprocess.slides.cache import local_copy
+from preprocess.slides.files import file_states, slide_sha256
 from preprocess.slides.registration import open_scan
 from preprocess.slides.slide import Slide
 from preprocess.slides.student_scan import ScanFile, StudentScan
-from preprocess.tiles.boxes import without_doubles
+from preprocess.tiles.boxes import remove_duplicates
 from preprocess.tiles.manifest import SCHEMA_VERSION
 from preprocess.tiles.mask_picture import mask_picture
 from preprocess.tiles.pairs import PairSpec, PlannedTile, TilePair, TilePlan, plan_tiles
 
 # One more whenever the same files and options give other tiles, or the record other fields.
-_RECIPE = 2
+_RECIPE = 3
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,8 @@ class SlideJob:
 
     ``cache_dir`` is a local folder that the slide is copied to while it is read (None: read it where it is).
     ``fallback_mpp`` is for a slide that states none; ``origin`` is where its annotations count from
-    (:func:`preprocess.annotations.origin.to_slide_frame`); ``scan`` is the slide's own low-resolution scan.
+    (:func:`preprocess.annotations.origin.to_slide_frame`); ``scan`` is the slide's own low-resolution scan;
+    ``reader`` is what the environment says of how to get pixels (:mod:`preprocess.slides.readers.tiff`).
     """
 
     slide: Path
@@ -55,6 +58,7 @@ class SlideJob:
     fallback_mpp: float | None = None
     origin: str | None = None
     scan: ScanFile | None = None
+    reader: str = "auto"
 
     @property
     def name(self) -> str:
@@ -106,9 +110,10 @@ def write_slide(job: SlideJob, threads: int = 1) -> dict[str, Any]:
 
     All is made in a hidden folder, and moved when it is complete on disk: the tiles, the mask picture and,
     last, the record. All bytes are the same for any number of threads. Raises UserError for a bad slide or
-    annotation, OSError for a full disk.
+    annotation, or where one of their files changes meanwhile, OSError for a full disk.
     """
     remove_leftovers(job)
+    key = _key(job)
     try:
         with open_job(job) as (slide, scan):
             annotations, notes = read_job_annotations(job, slide)
@@ -121,8 +126,8 @@ def write_slide(job: SlideJob, threads: int = 1) -> dict[str, Any]:
             tiles, boxes = _write_tiles(slide, scan, plan, job, part / "tiles", threads)
             _write_bytes(part / "mask.jpg", encode_preview(mask_picture(slide, plan)))
             record = {
-                "key": _key(job),
-                "slide_sha256": sha256_of(slide.path),
+                "key": key,
+                "slide_sha256": slide_sha256(slide.path),
                 "annotation_sha256": sha256_of(_annotation_file(job)),
                 "mpp": round(slide.mpp, 6),
                 "mpp_xy": [round(value, 6) for value in slide.mpp_xy],
@@ -132,12 +137,16 @@ def write_slide(job: SlideJob, threads: int = 1) -> dict[str, Any]:
                 "labels": dict(sorted(Counter(a.label for a in annotations if a.label != ALL).items())),
                 **notes,
                 "tissue_mm2": round(plan.tissue.area_um2() / 1e6, 4),
-                "fates": plan.counts(),
+                "kinds": plan.counts(),
                 "tiles": tiles,
                 "boxes": boxes,
             }
         write_json(part / "record.json", record)
         sync_folder(part)
+        if _key(job) != key:
+            raise UserError(
+                "changed while it was read", path=job.slide, remedy="run the same command again when it is complete"
+            )
         _move(part / "tiles", job.tiles_folder)
         _move(part / "mask.jpg", job.mask_file)
         _move(part / "record.json", job.record_file)
@@ -166,7 +175,7 @@ def read_job_annotations(job: SlideJob, slide: Slide) -> tuple[list[Annotation],
     """The annotations to use, under our names, and for the record: what was left out, not known or mended."""
     read = read_annotations(_annotation_file(job), slide)
     mapped = job.classes.apply(read)
-    annotations = without_doubles(to_slide_frame(mapped.annotations, slide, job.origin), job.spec.same_iou)
+    annotations = remove_duplicates(to_slide_frame(mapped.annotations, slide, job.origin), job.spec.same_iou)
     outlines = {
         "repaired": read.num_repaired,
         "dropped without area": read.num_dropped,
@@ -258,18 +267,19 @@ def _write_bytes(path: Path, data: bytes) -> None:
 
 
 def _key(job: SlideJob) -> str:
-    """What a slide's tiles depend on. The slide counts by its size and time, since hashing it takes long."""
-    status = job.slide.stat()
+    """What a slide's tiles depend on. The slide counts by sizes and times of its files, since hashing it takes long."""
     parts = {
         "schema_version": SCHEMA_VERSION,
         "recipe": _RECIPE,
+        "codecs": codecs(),
+        "reader": job.reader,
         "spec": asdict(job.spec),
         "mpp": job.mpp,
         "classes": job.classes.entries,
-        "slide": [job.name, status.st_size, status.st_mtime_ns],
+        "slide": [job.name, file_states(job.slide)],
         "fallback_mpp": job.fallback_mpp,
         "origin": job.origin,
-        "scan": job.scan and [job.scan.path.name, job.scan.path.stat().st_mtime_ns, job.scan.mpp, job.scan.transform],
-        "annotation": sha256_of(job.annotation) if job.annotation else None,
+        "scan": job.scan and [file_states(job.scan.path), job.scan.mpp, job.scan.transform],
+        "annotation": sha256_of(job.annotation) if job.annotation and job.annotation.is_file() else None,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Tissue told from glass, ink, dust, dark borders and blank fill on a thumbnail.
+"""Tissue separated from glass, ink, dust, dark borders and blank fill on a thumbnail.
 
 One idea carries it: tissue absorbs light, unevenly. The glass is found first (bright, grey, smooth), absorption is
 measured against it, so pale and faded tissue counts as long as it differs from *this* slide's glass. What absorbs but

@@ -86,7 +86,7 @@ def make_tiny(tiles: Path, folder: Path) -> Callable[..., CfgNode]:
 
 @pytest.fixture
 def tiny_cfg(tile_pairs: Path, tmp_path: Path) -> Callable[..., CfgNode]:
-    """``tiny_cfg("step1", "KEY", value, ...)``: a demo config, or "fcos/step1", made small, on ``tile_pairs``."""
+    """``tiny_cfg("distill", "KEY", value, ...)``: a demo config, or "fcos/distill", made small, on ``tile_pairs``."""
     return make_tiny(tile_pairs, tmp_path)
 
 

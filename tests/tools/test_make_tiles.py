@@ -107,7 +107,7 @@ def test_a_bad_slide_is_reported_and_the_others_are_done(cohort, tmp_path, capsy
     assert "failed: broken: " in captured.err
     assert "3 slides done, 0 skipped, 1 failed" in captured.out
     manifest = Manifest.read(tmp_path / "tiles")
-    assert manifest.provenance["failed"] == ["broken"]
+    assert manifest.failed_slides == ("broken",)
     assert set(manifest.tiles["slide"]) == {"a", "b", "c"}
 
 

@@ -17,12 +17,11 @@ from detectron2.utils.events import EventStorage
 from mhkd.ablation.report import STRICT
 from mhkd.ablation.table import CONTROLS, Recipe
 from mhkd.deploy.detector import quiet_torch
-from mhkd.engine.phases import phase_configs
-from mhkd.engine.train import fit_to_data
+from mhkd.engine.run_config import fit_to_data
 from mhkd.engine.trainer import Trainer
 from preprocess.base.errors import UserError
 from preprocess.tiles.manifest import Manifest
-from tools.benchmarks.speed import BATCHES, quartiles, take_turns
+from tools.benchmarks.speed import BATCHES, phases_apart, quartiles, take_turns
 
 
 def measure_costs(recipe: Recipe, names: Sequence[str], teacher: Path, rounds: int) -> pd.DataFrame:
@@ -64,7 +63,7 @@ def markdown(frame: pd.DataFrame) -> str:
 
 def _phases(recipe: Recipe, name: str, teacher: Path, manifest: Manifest) -> list[CfgNode]:
     cfg = recipe.config(CONTROLS[name], seed=1, output_dir=Path("unused"), teacher=teacher)
-    return phase_configs(fit_to_data(cfg, manifest))
+    return phases_apart(fit_to_data(cfg, manifest))
 
 
 def _step(cfg: CfgNode, batches: Sequence[Any]) -> Callable[[], None]:

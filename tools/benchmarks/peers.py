@@ -9,7 +9,7 @@ from pathlib import Path
 from mhkd.ablation.runner import run_folder
 from mhkd.ablation.table import TEACHER, Recipe
 from mhkd.deploy.detector_file import resolve_device
-from mhkd.engine.train import DETECTOR_FILE
+from mhkd.engine.student_export import DETECTOR_FILE
 from preprocess.base.console import HelpFormatter, describe_error, report, run_main
 from preprocess.base.errors import UserError
 from preprocess.base.files import write_text

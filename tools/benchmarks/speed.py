@@ -22,10 +22,11 @@ from detectron2.engine import AMPTrainer, SimpleTrainer
 from detectron2.utils.events import EventStorage
 from torch import Tensor, nn
 
+from mhkd.config import mhkd_cfg
 from mhkd.deploy.detector import quiet_torch
-from mhkd.engine.phases import phase_configs
 from mhkd.engine.trainer import Trainer
 from mhkd.modeling.meta_arch import MHKD
+from mhkd.phases import PhaseSchedule
 
 WARM_UP, MEMORY_TURNS = 3, 3
 """Turns that do not count, as kernels are chosen at the first call; and turns whose peak memory is taken."""
@@ -69,8 +70,23 @@ def named_phases(cfg: CfgNode, names: Iterable[str]) -> Iterator[tuple[str, CfgN
         phase = cfg.clone()
         phase.defrost()
         phase.MODEL.META_ARCHITECTURE = "MHKD"
-        phase.MODEL.MHKD.PHASES = [{"NAME": name, **PHASES[name]}]
-        yield name, phase_configs(phase)[0]
+        phase.MODEL.MHKD.PHASES = []
+        phase.MODEL.MHKD.LOSS_WEIGHTS = mhkd_cfg().MODEL.MHKD.LOSS_WEIGHTS
+        phase.merge_from_list([x for pair in PHASES[name].items() for x in pair])
+        yield name, phase
+
+
+def phases_apart(cfg: CfgNode) -> list[CfgNode]:
+    """The phases of the run ``cfg``, each as a run of its own as long as the phase."""
+    found = []
+    entries = cfg.MODEL.MHKD.PHASES or [{"NAME": "train"}]
+    for phase, entry in zip(PhaseSchedule.from_config(cfg).phases, entries, strict=True):
+        alone = cfg.clone()
+        alone.defrost()
+        alone.MODEL.MHKD.PHASES = [entry]
+        alone.SOLVER.MAX_ITER = phase.stop - phase.start
+        found.append(alone)
+    return found
 
 
 def measure_phase(cfg: CfgNode, iterations: int) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from detectron2.config import CfgNode
 
 from mhkd.config import read_config
 from mhkd.deploy.detector_file import resolve_device
-from mhkd.engine.train import fit_to_data
+from mhkd.engine.run_config import fit_to_data
 from preprocess.base.console import EXIT_OK, HelpFormatter, progress, run_main
 from preprocess.base.files import write_json, write_text
 from preprocess.tiles.manifest import Manifest
@@ -35,10 +35,10 @@ Examples:
   python -m tools.benchmarks.training --phases adaptive adaptive-cwd adaptive-fgd --upsample 4 --threads 1
   python -m tools.benchmarks.training --tiles output/demo/tiles \\
       --teacher output/demo/teacher/detector.pth --data 0 1 2
-  python -m tools.benchmarks.training --config-file configs/native/step3.yaml --upsample 1 \\
+  python -m tools.benchmarks.training --config-file configs/native/distill.yaml --upsample 1 \\
       --tiles output/native/tiles --teacher output/native/teacher/detector.pth \\
-      MODEL.WEIGHTS output/native/step3/detector.pth
-  python -m tools.benchmarks.training --config-file configs/resnet50/step3.yaml --tile-px 1024 --batch-size 8 \\
+      MODEL.WEIGHTS output/native/distill/detector.pth
+  python -m tools.benchmarks.training --config-file configs/resnet50/distill.yaml --tile-px 1024 --batch-size 8 \\
       --device cuda --precision fp16 --output-json speed.json --output-md speed.md
 """
 METHOD = ["basic", "adaptive", "local", "semantic", "joint", "mutual"]
@@ -50,7 +50,7 @@ PRECISIONS["fp16"] = ["MODEL.MHKD.BF16", "off", "SOLVER.AMP.ENABLED", True]
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=HelpFormatter)
-    parser.add_argument("--config-file", default="configs/demo/step3.yaml", help="of a distillation step")
+    parser.add_argument("--config-file", default="configs/demo/distill.yaml", help="of a distillation")
     parser.add_argument("--teacher-config", help="(default: teacher.yaml beside the config file)")
     parser.add_argument("--teacher", help="detector.pth of a teacher; student and teacher start from it")
     parser.add_argument("--tiles", help="folder written by make_tiles.py (default: random tile pairs)")

@@ -88,15 +88,20 @@ def check_mirror(root: Path) -> Iterator[Finding]:
 
 def check_configs(root: Path) -> Iterator[Finding]:
     for path in (root / "configs").rglob("*.yaml"):
-        depth, current = 0, path
-        while match := re.search(r"^_BASE_:\s*[\"']?([^\"'\s#]+)", current.read_text(encoding="utf-8"), re.MULTILINE):
-            depth, current = depth + 1, current.parent / match[1]
-            if not current.is_file() or depth > MAX_BASE_DEPTH:
-                fault = (
-                    f"is more than {MAX_BASE_DEPTH} files deep" if current.is_file() else f"leads nowhere: {match[1]}"
-                )
-                yield f"{path.relative_to(root)}:1", f"_BASE_ {fault}"
-                break
+        yield from ((f"{path.relative_to(root)}:1", f"_BASE_ {fault}") for fault in _base_faults(path, 0))
+
+
+def _base_faults(path: Path, depth: int) -> Iterator[str]:
+    """What is wrong with the files that ``path``, ``depth`` files below the one that is checked, begins with."""
+    match = re.search(r"^_BASE_:\s*\[?([^\]#\n]+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+    for name in re.findall(r"[^\s,\"']+", match[1]) if match else []:
+        base = path.parent / name
+        if not base.is_file():
+            yield f"leads nowhere: {name}"
+        elif depth + 1 > MAX_BASE_DEPTH:
+            yield f"is more than {MAX_BASE_DEPTH} files deep"
+        else:
+            yield from _base_faults(base, depth + 1)
 
 
 def check_repeats(root: Path) -> Iterator[Finding]:

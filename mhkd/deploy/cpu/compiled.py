@@ -18,23 +18,19 @@ from functools import partial
 from typing import Any, cast
 
 import torch
-from detectron2.layers import FrozenBatchNorm2d
 from detectron2.modeling import Backbone
 from detectron2.modeling.meta_arch.dense_detector import DenseDetector
 from detectron2.modeling.proposal_generator import RPN
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from mhkd.deploy.cpu.frozen_norm import FoldedConv
 from mhkd.deploy.cpu.proposals import predict_proposals
 from mhkd.deploy.cpu.same_padding import pad_evenly
+from mhkd.deploy.fold import fold_batch_norms
 from mhkd.modeling.detectors_dense import Float32Conv2d
 
 # The executor watches a graph once and fuses it then; the next call is the first of the fused graph.
 _WARM_UP_CALLS = 3
 _MAX_SHAPES = 4
-_NORMS = (_BatchNorm, FrozenBatchNorm2d)
 _FREEZING = threading.Lock()  # whether graphs are fused is decided for the process
 
 
@@ -169,54 +165,3 @@ def freeze_convolutions(model: Any, *, bf16: bool) -> Any:
     if isinstance(model, DenseDetector):
         model.head = FrozenHead(model.head, dtype)
     return model
-
-
-def fold_batch_norms(network: nn.Module) -> int:
-    """Fold every BatchNorm of ``network`` whose input is a convolution's output into it, in place; how many.
-
-    Those of timm's backbones are folded already, anew for each image while they learn; they are settled here, before
-    the precision changes. What else follows what is found by running it once. An activation that a BatchNorm holds
-    stays.
-    """
-    for module in network.modules():
-        if isinstance(module, FoldedConv):
-            module.settle()
-    produced: dict[int, tuple[Tensor, nn.Conv2d]] = {}
-    pairs: list[tuple[str, nn.Conv2d]] = []
-    hooks = []
-    for name, module in network.named_modules():
-        if isinstance(module, nn.Conv2d) and getattr(module, "norm", None) is None:
-            hooks.append(module.register_forward_hook(lambda m, _, y: produced.__setitem__(id(y), (y, m))))
-        elif isinstance(module, _BatchNorm):
-            hooks.append(
-                module.register_forward_pre_hook(
-                    lambda _, x, name=name: (
-                        pairs.append((name, produced[id(x[0])][1])) if id(x[0]) in produced else None
-                    )
-                )
-            )
-    parameter = next(network.parameters())
-    with torch.no_grad():
-        network(torch.zeros(1, 3, 64, 64, device=parameter.device, dtype=parameter.dtype))
-    for hook in hooks:
-        hook.remove()
-    for name, convolution in pairs:
-        norm = network.get_submodule(name)
-        _fold(convolution, norm)
-        parent, _, child = name.rpartition(".")
-        rest = [getattr(norm, part) for part in ("drop", "act") if hasattr(norm, part)]
-        setattr(network.get_submodule(parent), child, nn.Sequential(*rest))
-    # Detectron2's own convolutions hold the norm that follows them.
-    held = [m for m in network.modules() if isinstance(m, nn.Conv2d) and isinstance(getattr(m, "norm", None), _NORMS)]
-    for convolution in held:
-        _fold(convolution, convolution.norm)
-        cast(Any, convolution).norm = None
-    return len(pairs) + len(held)
-
-
-def _fold(convolution: nn.Conv2d, norm: Any) -> None:
-    weight, bias = fuse_conv_bn_weights(
-        convolution.weight, convolution.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
-    )
-    convolution.weight = nn.Parameter(weight.detach(), requires_grad=False)
-    convolution.bias = nn.Parameter(bias.detach(), requires_grad=False)

@@ -70,7 +70,7 @@ class FoldedConv(nn.Conv2d):
         scale, shift = self._norm[0].scale_and_shift()
         return self.weight * scale[:, None, None, None], shift
 
-    def settle(self) -> None:
+    def freeze_kernel(self) -> None:
         """Keep the kernel as it is now, for a network that learns no more and may change its precision."""
         weight, bias = (None if x is None else nn.Parameter(x.detach(), requires_grad=False) for x in self.kernel())
         self.weight, self.bias, self._norm = weight, bias, None  # type: ignore[assignment]

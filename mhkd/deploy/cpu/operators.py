@@ -16,7 +16,7 @@ SWITCH = "MHKD_CPU_OPERATORS"
 
 def are_wanted(device: str) -> bool:
     """Whether a model on ``device`` ("cpu", "cuda:0", ...) is to get the operators of this room."""
-    return device == "cpu" and os.environ.get(SWITCH) != "off"
+    return device.partition(":")[0] == "cpu" and os.environ.get(SWITCH) != "off"
 
 
 def use_cpu_operators(model: nn.Module, device: str) -> None:

@@ -16,7 +16,9 @@ from mhkd.deploy.cpu.frozen_norm import FoldedConv
 
 
 class EvenlyPaddedConv(nn.Module):
-    """``conv``, a settled convolution of stride 2 that pads as TensorFlow does: features (N, C, H, W) -> (N, C', ...).
+    """``conv``, a convolution of stride 2 with a frozen kernel, that pads as TensorFlow does.
+
+    Features (N, C, H, W) -> (N, C', H', W').
 
     What a side of odd length needs is even already, and goes through ``conv`` itself.
     """
@@ -29,7 +31,7 @@ class EvenlyPaddedConv(nn.Module):
 
     @staticmethod
     def fits(module: nn.Module) -> bool:
-        """Whether ``module`` can be put in this form; one that is not settled cannot."""
+        """Whether ``module`` can be put in this form; one whose kernel is not frozen cannot."""
         if not isinstance(module, FoldedConv) or not module.same or module.bias is None:
             return False
         odd = all(side % 2 and side > 1 for side in module.kernel_size)
@@ -43,7 +45,7 @@ class EvenlyPaddedConv(nn.Module):
 
 
 def pad_evenly(network: Any) -> int:
-    """Put every convolution of ``network`` that can be into that form, in place; how many. Its norms are settled."""
+    """Put every convolution of ``network`` that can be into that form, in place; how many. Its kernels are frozen."""
     paths = [path for path, module in network.named_modules() if EvenlyPaddedConv.fits(module)]
     for path in paths:
         parent, _, child = path.rpartition(".")

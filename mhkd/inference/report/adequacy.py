@@ -23,7 +23,7 @@ MEANINGS = {
 }
 
 
-def judge_count(glomeruli: int) -> dict[str, Any]:
+def rate_adequacy(glomeruli: int) -> dict[str, Any]:
     """The verdict on a number of ``glomeruli``, with its thresholds, source, meaning and limits, as plain JSON."""
     verdict = "adequate" if glomeruli >= ADEQUATE else "marginal" if glomeruli >= MARGINAL else "inadequate"
     return {

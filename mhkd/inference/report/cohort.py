@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from mhkd.inference.report.adequacy import LIMITS, SOURCE, judge_count
+from mhkd.inference.report.adequacy import LIMITS, SOURCE, rate_adequacy
 from preprocess.base.files import atomic_path, write_text
 from preprocess.base.html import jpeg_uri, render
 from preprocess.base.images import encode_thumbnail
@@ -70,7 +70,7 @@ def cohort_table(summaries: Sequence[Mapping[str, Any]], failures: Sequence[tupl
         found = summary["detections"]
         facts = {
             **{name: summary[name] for name in _FACTS if name in summary},
-            "adequacy": judge_count(found["total"])["verdict"],
+            "adequacy": rate_adequacy(found["total"])["verdict"],
             "warnings": "; ".join(summary["warnings"]),
         }
         of_class = {f"count_{name}": found["by_class"].get(name, 0) for name in classes}
@@ -84,7 +84,7 @@ def cohort_table(summaries: Sequence[Mapping[str, Any]], failures: Sequence[tupl
 def _totals(summaries: Sequence[Mapping[str, Any]], failed: int) -> list[tuple[str, str]]:
     found = sum(summary["detections"]["total"] for summary in summaries)
     tissue = sum(summary["tissue_mm2"] - summary["unreadable_tissue_mm2"] for summary in summaries)
-    verdicts = Counter(judge_count(summary["detections"]["total"])["verdict"] for summary in summaries)
+    verdicts = Counter(rate_adequacy(summary["detections"]["total"])["verdict"] for summary in summaries)
     return [
         (str(len(summaries)), "slides searched" + (f", {failed} failed" if failed else "")),
         (str(found), "found on all of them"),

@@ -8,7 +8,7 @@ import numpy as np
 
 from mhkd.inference.export.features import detection_ids, sizes_um
 from mhkd.inference.export.record import SlideRecord
-from mhkd.inference.report.adequacy import judge_count
+from mhkd.inference.report.adequacy import rate_adequacy
 from mhkd.inference.report.histogram import DIAMETER_EDGES_UM, SCORE_EDGES, count_bins
 
 SCHEMA = "mhkd-report/1"
@@ -27,7 +27,7 @@ def describe_slide(record: SlideRecord) -> dict[str, Any]:
         "schema": SCHEMA,
         "name": record.name,
         "classes": _classes(record, diameters, summary["tissue_mm2"] - summary["unreadable_tissue_mm2"]),
-        "adequacy": judge_count(len(found)),
+        "adequacy": rate_adequacy(len(found)),
         "diameter_um": count_bins(diameters, found, DIAMETER_EDGES_UM),
         "score": count_bins(found.scores, found, SCORE_EDGES),
         "detections": _detections(record, diameters),

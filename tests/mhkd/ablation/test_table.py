@@ -3,9 +3,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from mhkd.engine.phases import phase_configs
 
 from mhkd.ablation.table import CONTROLS, Recipe
-from mhkd.engine.phases import phase_configs
 from preprocess.base.errors import UserError
 from tests.mhkd.conftest import DEMO
 

@@ -16,7 +16,7 @@ def annotation(*box: float, iscrowd: int = 0) -> dict[str, object]:
     return {"bbox": list(box), "bbox_mode": BoxMode.XYXY_ABS, "category_id": 0, "iscrowd": iscrowd}
 
 
-def test_boxes_follow_a_zoom_and_mostly_cut_ones_are_left_out() -> None:
+def test_boxes_follow_a_zoom_and_mostly_cut_ones_are_to_be_ignored() -> None:
     # The middle half of 100 px, enlarged to 100 px: 25..75 becomes 0..100.
     zoom = TransformList([ZoomTransform(25, 25, 0.5)])
     boxes = [
@@ -26,8 +26,20 @@ def test_boxes_follow_a_zoom_and_mostly_cut_ones_are_left_out() -> None:
         annotation(0, 0, 20, 20),  # nothing
         annotation(40, 40, 50, 50, iscrowd=1),
     ]
-    found = ground_truth(boxes, zoom, (100, 100))
+    found, ignored = ground_truth(boxes, zoom, (100, 100))
     np.testing.assert_allclose(found.gt_boxes.tensor.numpy(), [[10, 30, 50, 70], [0, 30, 40, 70]])
+    np.testing.assert_allclose(ignored.tensor.numpy(), [[0, 30, 20, 70], [30, 30, 50, 50]])
+
+
+def test_a_tile_brings_its_ignored_boxes_in_pixels_of_the_image(tile_pairs) -> None:
+    tile = tile_dicts(Manifest.read(tile_pairs), "train", "student")[0]
+    (marked,) = (item | {"iscrowd": 1} for item in tile["annotations"])
+    mapper = TilePairMapper(with_teacher=False, color_jitter=0.0)
+    as_object = mapper(tile, np.random.default_rng(2))
+    as_ignored = mapper(tile | {"annotations": [marked]}, np.random.default_rng(2))
+    assert (len(as_object["instances"]), len(as_object["ignored_boxes"])) == (1, 0)
+    assert len(as_ignored["instances"]) == 0
+    assert as_ignored["ignored_boxes"].tensor.tolist() == as_object["instances"].gt_boxes.tensor.tolist()
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import warnings
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
@@ -9,10 +10,11 @@ import pytest
 import torch
 from detectron2.structures import Boxes, Instances
 
-from mhkd.deploy.detector import describe_detector, detect, quiet_torch
+from mhkd.deploy.batch import send_images
+from mhkd.deploy.detector import BatchTooLargeError, describe_detector, detect, quiet_torch
 from preprocess.base.errors import UserError
 from preprocess.base.geometry import Region
-from tests.blobs import BlobDetector
+from tests.blobs import BlobDetector, draw
 
 
 class Says(BlobDetector):
@@ -58,6 +60,30 @@ def test_a_batch_that_does_not_fit_the_memory_is_explained():
     detector.model = model
     with pytest.raises(UserError, match=r"batch of 1 tiles.*--tile-px"):
         detect(detector, [IMAGE], [Region(0, 0, 20, 10)])
+
+
+def test_what_a_failed_batch_computed_is_let_go_before_a_smaller_one_is_tried():
+    """The traceback of torch's error would hold every feature map of the failed pass."""
+    detector, features = BlobDetector(), []
+
+    def model(inputs):
+        feature_map = torch.zeros(8)
+        features.append(weakref.ref(feature_map))
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    detector.model = model
+    with pytest.raises(BatchTooLargeError) as raised:
+        detect(detector, [IMAGE], [Region(0, 0, 20, 10)])
+    assert raised.value.__context__ is None
+    assert features[0]() is None
+
+
+def test_images_that_were_sent_ahead_are_detected_in_as_arrays_are():
+    image = draw()[400:500, 440:560]
+    frame = [Region(0, 0, 120, 100)]
+    arrays, sent = (detect(BlobDetector(), images, frame)[0] for images in ([image], send_images([image], "cpu")))
+    assert len(arrays) == 1
+    np.testing.assert_array_equal(arrays.boxes_l0, sent.boxes_l0)
 
 
 def test_a_result_names_its_model_by_file_and_hash(tmp_path):

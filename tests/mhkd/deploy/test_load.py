@@ -6,7 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from mhkd.deploy import load
 from mhkd.deploy.cpu.compiled import FrozenBackbone
+from mhkd.deploy.cpu.operators import SWITCH
+from mhkd.deploy.detector_file import load_detector
 from mhkd.deploy.export import export_graph
 from mhkd.deploy.exported import ExportedDetector
 from mhkd.deploy.load import MIN_SIDE_PX, TILE_FACTOR, load_model, widen_tiles
@@ -14,6 +17,13 @@ from preprocess.base.errors import UserError
 from tests.detectors import write_detector
 
 
+@pytest.fixture
+def cpu_operators(monkeypatch):
+    """The operators that make a CPU fast are on, whatever the switch says outside."""
+    monkeypatch.delenv(SWITCH, raising=False)
+
+
+@pytest.mark.usefixtures("cpu_operators")
 def test_a_checkpoint_becomes_frozen_graphs_on_the_cpu_and_stays_itself_on_request(checkpoint):
     fast, plain = load_model(checkpoint, device="cpu"), load_model(checkpoint, device="cpu", backend="eager")
     assert isinstance(fast.model.backbone, FrozenBackbone)
@@ -61,6 +71,7 @@ def test_a_wider_tile_may_hold_more():
     assert (one_stage.test_topk_candidates, one_stage.max_detections_per_image) == (4000, 400)
 
 
+@pytest.mark.usefixtures("cpu_operators")
 def test_precision_can_be_chosen(checkpoint):
     assert load_model(checkpoint, device="cpu", bf16="on").computed_by == "frozen graphs, cpu, bfloat16"
     detector = load_model(checkpoint, device="cpu", bf16="off")
@@ -69,3 +80,23 @@ def test_precision_can_be_chosen(checkpoint):
     with torch.inference_mode():
         features = exact.backbone(torch.zeros(1, 3, 64, 64))
     assert {f.dtype for f in features.values()} == {torch.float32}
+
+
+@pytest.mark.parametrize("config", ["demo/baseline_strict", "retinanet/baseline_strict", "fcos/baseline_strict"])
+def test_the_switch_leaves_nothing_that_is_only_there_for_cpus(config, tmp_path, monkeypatch):
+    monkeypatch.setenv(SWITCH, "off")
+    monkeypatch.setattr(load, "prepare_heap", lambda: pytest.fail("the allocator of the C library is set"))
+    path = write_detector(tmp_path / "detector.pth", config=config)
+    for backend, way in (("torch", "folded Detectron2"), ("eager", "Detectron2")):
+        detector = load_model(path, device="cpu", backend=backend, bf16="on")
+        rooms = {type(module).__module__ for module in detector.model.modules()}
+        assert not [room for room in rooms if room.startswith("mhkd.deploy.cpu")]
+        assert detector.computed_by == f"{way}, cpu, bfloat16"
+        assert not detector.is_thread_safe
+
+
+def test_what_computed_a_slide_does_not_say_which_of_several_gpus(checkpoint, monkeypatch):
+    """Slides that workers searched on different GPUs were computed in one way."""
+    monkeypatch.setattr(load, "load_detector", lambda path, device: load_detector(path, "cpu"))
+    ways = {load_model(checkpoint, device=device, bf16="off").computed_by for device in ("cuda", "cuda:0", "cuda:1")}
+    assert ways == {"folded Detectron2, cuda, float32"}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -13,11 +14,13 @@ from detectron2.config import CfgNode
 from detectron2.engine import HookBase
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from mhkd.config import read_config
 from mhkd.deploy.detector_file import Detector, load_detector
-from mhkd.engine.selection import BEST_FILE
-from mhkd.engine.train import launch_training, run_training
+from mhkd.engine.checkpoint import BEST_FILE, TAG_FILE
+from mhkd.engine.launch import launch_training
+from mhkd.engine.train import run_training
 from mhkd.engine.trainer import Trainer
-from mhkd.weights import read_checkpoint
+from mhkd.weights import read_checkpoint, write_checkpoint
 from preprocess.base.errors import UserError
 from preprocess.base.files import exclusive_use
 from tests.mhkd.modeling.pairs import CASCADE
@@ -28,12 +31,11 @@ MakeCfg = Callable[..., CfgNode]
 class Stop(HookBase):
     """Ctrl-C at the end of each iteration, once; ``stops`` are those of all attempts."""
 
-    stops: ClassVar[list[tuple[str, int]]] = []
+    stops: ClassVar[list[int]] = []
 
     def after_step(self) -> None:
-        here = Path(self.trainer.cfg.OUTPUT_DIR).name, self.trainer.iter
-        if here not in self.stops:
-            self.stops.append(here)
+        if self.trainer.iter not in self.stops:
+            self.stops.append(self.trainer.iter)
             raise KeyboardInterrupt
 
 
@@ -41,17 +43,35 @@ def weights_of(path: Path) -> dict[str, torch.Tensor]:
     return read_checkpoint(path)["model"]
 
 
-def distil(tiny_cfg: MakeCfg, step: str, teacher: Path, start: Path, *overrides: object) -> Path:
-    return run_training(
-        tiny_cfg(step, "MODEL.WEIGHTS", str(start), "MODEL.MHKD.TEACHER.WEIGHTS", str(teacher), *overrides)
-    )
+PHASES = {
+    "basic": {"LOSSES": ["FEATURE"]},
+    "local": {"LOSSES": ["LOCAL"], "MODEL.MHKD.BFA.ENABLED": True},
+    "semantic": {"LOSSES": ["LOCAL", "SEMANTIC_CLS", "SEMANTIC_BOX"], "MODEL.MHKD.BFA.ENABLED": True},
+}
+
+
+def only(name: str, **more: object) -> tuple[str, list[dict[str, object]]]:
+    """Overrides for a run of the one phase ``name``."""
+    return "MODEL.MHKD.PHASES", [{"NAME": name, **PHASES[name], **more}]
+
+
+def distil(
+    tiny_cfg: MakeCfg, teacher: Path, *overrides: object, start: Path | None = None, until_step: int | None = None
+) -> Path:
+    """The demo's distillation, of an iteration a phase."""
+    weights = ("MODEL.WEIGHTS", str(start or teacher), "MODEL.MHKD.TEACHER.WEIGHTS", str(teacher))
+    return run_training(tiny_cfg("distill", *weights, *overrides), until_step)
+
+
+def checkpoint_of(detector: Path) -> dict[str, Any]:
+    """The last checkpoint of the run that ended with ``detector``."""
+    return read_checkpoint(detector.parent / "model_final.pth")
 
 
 def test_the_steps_follow_one_another_and_leave_plain_students(tiny_cfg: MakeCfg, teacher: Path) -> None:
     before = {k: v.clone() for k, v in weights_of(teacher).items()}
-    step1 = distil(tiny_cfg, "step1", teacher, teacher)
-    step2 = distil(tiny_cfg, "step2", teacher, step1)
-    step3 = distil(tiny_cfg, "step3", teacher, step2)
+    step1, step2, step3 = (distil(tiny_cfg, teacher, until_step=step) for step in (1, 2, 3))
+    assert [path.parent.name for path in (step1, step2)] == ["step1", "step2"]
 
     students = [weights_of(p) for p in (step1, step2, step3)]
     assert all(not k.startswith(("teacher", "student")) for student in students for k in student)
@@ -59,9 +79,9 @@ def test_the_steps_follow_one_another_and_leave_plain_students(tiny_cfg: MakeCfg
     for earlier, later in ((before, students[0]), (students[0], students[1]), (students[1], students[2])):
         assert any(not torch.equal(earlier[k], later[k]) for k in earlier)
 
-    # The teacher inside the distiller's last checkpoint is the teacher that went in, to the bit.
-    inside = read_checkpoint(step3.parent / "semantic" / "model_final.pth")["model"]
-    assert all(torch.equal(inside[f"teacher.detector.{k}"], v) for k, v in before.items())
+    # The distiller's checkpoint has none of the teacher, which never changes.
+    assert not any(key.startswith("teacher.") for key in checkpoint_of(step3)["model"])
+    assert_same(weights_of(step3), weights_of(step3.parent / "step3" / "detector.pth"))
 
     detector = load_detector(step3)
     assert (detector.input_mpp, detector.tile_px, detector.class_names) == (8.0, 32, ("Glomerulus",))
@@ -73,27 +93,26 @@ def test_the_steps_follow_one_another_and_leave_plain_students(tiny_cfg: MakeCfg
 MUTUAL = ("MODEL.MHKD.TEACHER.TRAINABLE", ["roi_heads"])
 EMA = ("MODEL.MHKD.EMA_DECAY", 0.9)
 EVERYTHING = (
-    *MUTUAL,
     *EMA,
-    *("TEST.EVAL_PERIOD", 1, "MODEL.MHKD.SELECT", "best", "SOLVER.OPTIMIZER", "sgd"),
-    *("MODEL.MHKD.LOSS_WEIGHTS.FEATURE", 1.0, "MODEL.MHKD.FEATURE_LOSS", "mgd"),
+    *("TEST.EVAL_PERIOD", 1, "MODEL.MHKD.SELECT", "best", "SOLVER.OPTIMIZER", "sgd", "MODEL.MHKD.FEATURE_LOSS", "mgd"),
+    "MODEL.MHKD.PHASES",
+    [
+        {"NAME": "basic", "STEP": 1, **PHASES["basic"], "MODEL.MHKD.FROZEN": ["roi_heads."]},
+        {"NAME": "semantic", "STEP": 2, **PHASES["semantic"], "MODEL.MHKD.TEACHER.TRAINABLE": ["roi_heads"]},
+    ],
 )
-# Two phases of two iterations, the first of which is lost each time, loaded by a process of its own.
+# Of four phases of an iteration every other checkpoint is lost, loaded by a process of its own.
 RARELY = ("SOLVER.CHECKPOINT_PERIOD", 2, "DATALOADER.NUM_WORKERS", 1)
 
 
 @pytest.mark.parametrize(
-    ("name", "overrides"),
-    [
-        ("baseline_strict", (*EMA, "SOLVER.MAX_ITER", 2)),
-        ("step1", (*EMA, *RARELY)),
-        ("step3", EVERYTHING),
-    ],
-    ids=["baseline", "two-phases", "everything"],
+    ("overrides", "steps"),
+    [((*EMA, *RARELY), (1, 2, 3)), (RARELY, (None,)), (EVERYTHING, (1, 2)), (EVERYTHING, (None,))],
+    ids=["steps", "phases", "everything-in-steps", "everything"],
 )
-def test_stopped_at_every_iteration_and_resumed_is_the_same_run(
-    name: str,
+def test_stopped_at_every_iteration_and_across_steps_is_the_same_run(
     overrides: tuple[object, ...],
+    steps: tuple[int | None, ...],
     tiny_cfg: MakeCfg,
     teacher: Path,
     tmp_path: Path,
@@ -101,27 +120,84 @@ def test_stopped_at_every_iteration_and_resumed_is_the_same_run(
 ) -> None:
     """To the bit, with AdamW and the demo's augmentation; also stopped between the last iteration and the export."""
     alone = ("DATALOADER.NUM_WORKERS", 0, "OUTPUT_DIR", str(tmp_path / "whole"))
-    whole = distil(tiny_cfg, name, teacher, teacher, *overrides, *alone)
+    whole = distil(tiny_cfg, teacher, *overrides, *alone)
+    monkeypatch.setattr(Stop, "stops", [])
+    build_hooks = Trainer.build_hooks
+    monkeypatch.setattr(Trainer, "build_hooks", lambda self: [*build_hooks(self), Stop()])
+    for step in steps:
+        parts = None
+        while parts is None:
+            with suppress(KeyboardInterrupt):
+                parts = distil(tiny_cfg, teacher, *overrides, "OUTPUT_DIR", str(tmp_path / "parts"), until_step=step)
+    assert sorted(Stop.stops) == [0, 1, 2, 3]
+    exported = sorted(path.relative_to(whole.parent) for path in whole.parent.rglob("detector.pth"))
+    assert len(exported) > 1
+    for path in exported:
+        assert_same(weights_of(whole.parent / path), weights_of(tmp_path / "parts" / path))
+    last, resumed = checkpoint_of(whole), read_checkpoint(tmp_path / "parts" / "model_final.pth")
+    for state in ("model", *(["ema"] if "MODEL.MHKD.EMA_DECAY" in overrides else [])):
+        assert_same(last[state], resumed[state])
+    assert str(last["trainer"]) == str(resumed["trainer"])  # the optimiser's state, its rate and the iteration
+    others = [path.name for path in (tmp_path / "parts").glob("model_*.pth") if path.name != BEST_FILE]
+    assert others == ["model_final.pth"]
+
+
+def test_a_baseline_stopped_at_every_iteration_is_the_same_run(
+    tiny_cfg: MakeCfg, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = ("MODEL.WEIGHTS", str(teacher), *EMA, "SOLVER.MAX_ITER", 2)
+    whole = run_training(tiny_cfg("baseline_strict", *start, "OUTPUT_DIR", str(tmp_path / "whole")))
     monkeypatch.setattr(Stop, "stops", [])
     build_hooks = Trainer.build_hooks
     monkeypatch.setattr(Trainer, "build_hooks", lambda self: [*build_hooks(self), Stop()])
     parts = None
     while parts is None:
-        assert not (tmp_path / "parts" / "detector.pth").exists()
         with suppress(KeyboardInterrupt):
-            parts = distil(tiny_cfg, name, teacher, teacher, *overrides, "OUTPUT_DIR", str(tmp_path / "parts"))
-    folders = sorted(path.parent for path in whole.parent.glob("*/detector.pth"))
-    per_phase = tiny_cfg(name, *overrides).SOLVER.MAX_ITER // len(folders)
-    assert sorted(Stop.stops) == [(folder.name, i) for folder in folders for i in range(per_phase)]
-    for folder in folders:
-        other = parts.parent / folder.name
-        assert_same(weights_of(folder / "detector.pth"), weights_of(other / "detector.pth"))
-        last, resumed = (read_checkpoint(path / "model_final.pth") for path in (folder, other))
-        assert_same(last["model"], resumed["model"])
-        if "MODEL.MHKD.EMA_DECAY" in overrides:
-            assert_same(last["ema"], resumed["ema"])
-        assert [path.name for path in other.glob("model_*.pth") if path.name != BEST_FILE] == ["model_final.pth"]
+            parts = run_training(tiny_cfg("baseline_strict", *start, "OUTPUT_DIR", str(tmp_path / "parts")))
+    assert sorted(Stop.stops) == [0, 1]
     assert_same(weights_of(whole), weights_of(parts))
+
+
+@pytest.mark.parametrize("name", ["baseline_strict", "distill"])
+def test_a_run_cut_into_phases_that_distil_nothing_is_the_run_in_one_phase(
+    tiny_cfg: MakeCfg, teacher: Path, tmp_path: Path, name: str
+) -> None:
+    """A phase border costs nothing: one optimiser, one schedule, one average and one stream of data, to the bit."""
+    given = ("MODEL.WEIGHTS", str(teacher), "SOLVER.MAX_ITER", 8, *EMA, "SOLVER.CHECKPOINT_PERIOD", 3)
+    given += ("MODEL.MHKD.TEACHER.WEIGHTS", str(teacher)) if name == "distill" else ()
+    nothing: dict[str, object] = {"LOSSES": []}
+    phases: list[dict[str, object]] = [{"NAME": part, "STEP": i, **nothing} for i, part in enumerate("abcd", 1)]
+    one = ("MODEL.MHKD.PHASES", [{"NAME": "one", **nothing}], "OUTPUT_DIR", str(tmp_path / "one"))
+    four = ("MODEL.MHKD.PHASES", phases, "OUTPUT_DIR", str(tmp_path / "four"))
+    whole = run_training(tiny_cfg(name, *given, *one))
+    for step in (1, 2, 3, 4):
+        cut = run_training(tiny_cfg(name, *given, *four), step)
+    assert_same(weights_of(whole), weights_of(cut))
+    for state in ("model", "ema"):
+        assert_same(checkpoint_of(whole)[state], checkpoint_of(cut)[state])
+
+
+def test_what_a_phase_adds_begins_to_learn_with_it(tiny_cfg: MakeCfg, teacher: Path) -> None:
+    """BFA and the teacher's head: untouched before, and the optimiser knows them no longer than their phase lasts."""
+    phases = [
+        {"NAME": "basic", "STEP": 1, "SHARE": 3, **PHASES["basic"]},
+        {"NAME": "semantic", "STEP": 2, "SHARE": 2, **PHASES["semantic"], MUTUAL[0]: MUTUAL[1]},
+    ]
+    overrides = ("MODEL.MHKD.PHASES", phases, "SOLVER.MAX_ITER", 5)
+    first = distil(tiny_cfg, teacher, *overrides, until_step=1)
+    before = read_checkpoint(first.parents[1] / "model_final.pth")
+    assert not any(k.startswith("bfa.") for k in weights_of(first))
+    last = distil(tiny_cfg, teacher, *overrides)
+    after = checkpoint_of(last)
+    added = [key for key in after["model"] if key.startswith(("student.bfa.", "teacher."))]
+    assert any(key.startswith("teacher.detector.roi_heads.box_head") for key in added)
+    assert any(not torch.equal(before["model"][key], after["model"][key]) for key in added)
+    steps = [{int(state["step"]) for state in _optimizer(x)["state"].values()} for x in (before, after)]
+    assert steps == [{3}, {5, 2}]
+
+
+def _optimizer(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    return checkpoint["trainer"]["_trainer"]["optimizer"]
 
 
 def assert_same(expected: dict[str, torch.Tensor], found: dict[str, torch.Tensor]) -> None:
@@ -132,12 +208,13 @@ def assert_same(expected: dict[str, torch.Tensor], found: dict[str, torch.Tensor
 @pytest.mark.parametrize("trainable", [False, True])
 def test_only_what_may_learn_changes_in_the_teacher(tiny_cfg: MakeCfg, teacher: Path, trainable: bool) -> None:
     before = weights_of(teacher)
-    step3 = distil(tiny_cfg, "step3", teacher, teacher, *(MUTUAL if trainable else ()), "MODEL.MHKD.EMA_DECAY", 0.5)
-    after = weights_of(step3.parent / "semantic" / "model_final.pth")
-    changed = {k for k, v in before.items() if not torch.equal(after[f"teacher.detector.{k}"], v)}
-    assert bool(changed) == trainable
-    assert all(k.startswith(("roi_heads.box_head", "roi_heads.box_predictor")) for k in changed)
-    assert not any("teacher" in k or "ema" in k for k in weights_of(step3))
+    student = distil(tiny_cfg, teacher, *only("semantic"), *(MUTUAL if trainable else ()), "MODEL.MHKD.EMA_DECAY", 0.5)
+    state = checkpoint_of(student)["model"]
+    kept = {k.removeprefix("teacher.detector."): v for k, v in state.items() if "teacher" in k}
+    assert bool(kept) == trainable
+    assert all(k.startswith(("roi_heads.box_head", "roi_heads.box_predictor")) for k in kept)
+    assert not trainable or any(not torch.equal(v, before[k]) for k, v in kept.items())
+    assert not any("teacher" in k or "ema" in k for k in weights_of(student))
 
 
 @pytest.mark.parametrize("ema", [0.0, 0.9])
@@ -148,14 +225,14 @@ def test_the_exported_student_detects_what_the_trained_one_does(
     export = Trainer.detector_to_export
     monkeypatch.setattr(Trainer, "detector_to_export", lambda self: trained.append(export(self)) or trained[-1])
     overrides = ("MODEL.MHKD.EMA_DECAY", ema, "MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.0)
-    step3 = distil(tiny_cfg, "step3", teacher, teacher, *overrides)
+    step3 = distil(tiny_cfg, teacher, *only("semantic"), *overrides)
     image = {"image": torch.randint(0, 255, (3, 32, 40), dtype=torch.uint8)}
     with torch.no_grad():
         expected, found = (m([image])[0]["instances"] for m in (trained[-1].eval(), load_detector(step3).model))
     assert len(found) > 0
     assert torch.equal(found.pred_boxes.tensor, expected.pred_boxes.tensor)
     assert torch.equal(found.scores, expected.scores)
-    final = weights_of(step3.parent / "semantic" / "model_final.pth")
+    final = checkpoint_of(step3)["model"]
     same = all(torch.equal(v, final[f"student.{k}"]) for k, v in weights_of(step3).items())
     assert same == (ema == 0.0)
 
@@ -171,44 +248,98 @@ def test_the_best_student_on_the_validation_tiles_is_exported(
 
     monkeypatch.setattr("mhkd.engine.trainer.evaluate_tiles", evaluate)
     overrides = ("TEST.EVAL_PERIOD", 1, "MODEL.MHKD.SELECT", "best")
-    best = distil(tiny_cfg, "step2", teacher, teacher, *overrides)
+    best = distil(tiny_cfg, teacher, *only("local"), *overrides)
     assert_same(seen[1], weights_of(best))
     assert read_checkpoint(best)["provenance"]["iterations"] == 2
     with pytest.raises(UserError, match=r"SELECT is best.*EVAL_PERIOD"):
-        distil(tiny_cfg, "step2", teacher, teacher, "MODEL.MHKD.SELECT", "best")
+        distil(tiny_cfg, teacher, "MODEL.MHKD.SELECT", "best")
 
 
 def test_losses_and_their_shares_are_logged(tiny_cfg: MakeCfg, teacher: Path) -> None:
-    pictures = ("VIS_PERIOD", 1, "MODEL.MHKD.LOSS_WEIGHTS.FEATURE", 1.0)
-    step3 = distil(tiny_cfg, "step3", teacher, teacher, "TEST.EVAL_PERIOD", 4, *pictures)
-    lines = (step3.parent / "semantic" / "metrics.json").read_text().splitlines()
+    losses = ["FEATURE", "LOCAL", "SEMANTIC_CLS", "SEMANTIC_BOX"]
+    pictures = ("VIS_PERIOD", 1, *only("semantic", LOSSES=losses))
+    step3 = distil(tiny_cfg, teacher, "TEST.EVAL_PERIOD", 4, *pictures)
+    lines = (step3.parent / "metrics.json").read_text().splitlines()
     logged = {key: value for line in lines for key, value in json.loads(line).items()}
     for name in ("feature", "local", "semantic_cls", "semantic_box"):
         task = sum(v for k, v in logged.items() if k.startswith("loss_") and not k.startswith("loss_kd_"))
         assert logged[f"kd_ratio/{name}"] == pytest.approx(logged[f"loss_kd_{name}"] / task, rel=0.5)
     assert 0 <= logged["val/AP"] <= 100
-    board = EventAccumulator(str(step3.parent / "semantic")).Reload()
+    board = EventAccumulator(str(step3.parent)).Reload()
     assert {"loss_kd_feature", "kd_ratio/feature", "kd_ratio/local", "total_loss", "lr"} <= {*board.Tags()["scalars"]}
     assert {f"features/{p}: f_H, f_L, f_L'" for p in ("p3", "p4", "p5")} <= {*board.Tags()["images"]}
 
 
 def test_a_weight_that_no_loss_reads_is_refused(tiny_cfg: MakeCfg, teacher: Path) -> None:
     with pytest.raises(UserError, match=r"LOSS_WEIGHTS\.LOCAL is set, and nothing is distilled"):
-        distil(tiny_cfg, "baseline_strict", teacher, teacher, "MODEL.MHKD.LOSS_WEIGHTS.LOCAL", 1.0)
+        run_training(tiny_cfg("baseline_strict", "MODEL.MHKD.LOSS_WEIGHTS.LOCAL", 1.0))
 
 
 def test_a_student_sees_no_other_magnification(tiny_cfg: MakeCfg, teacher: Path) -> None:
     with pytest.raises(UserError, match=r"INPUT\.LOW_SHARE is set, and a student is trained"):
-        distil(tiny_cfg, "baseline_strict", teacher, teacher, "INPUT.LOW_SHARE", 0.5)
+        run_training(tiny_cfg("baseline_strict", "INPUT.LOW_SHARE", 0.5))
 
 
 def test_a_finished_run_is_not_repeated_and_another_is_not_mixed_in(tiny_cfg: MakeCfg) -> None:
     teacher = run_training(tiny_cfg("teacher", "SOLVER.MAX_ITER", 1))
-    first = (teacher.parent / "train" / "detector.pth").stat().st_mtime_ns
+    first = teacher.stat().st_mtime_ns
     run_training(tiny_cfg("teacher", "SOLVER.MAX_ITER", 1))
-    assert (teacher.parent / "train" / "detector.pth").stat().st_mtime_ns == first
-    with pytest.raises(UserError, match="other config"):
+    assert teacher.stat().st_mtime_ns == first
+    with pytest.raises(
+        UserError, match=r"holds a run with SOLVER\.BASE_LR 0\.001 \(now 0\.5\), SOLVER\.MAX_ITER 1 \(now 4\)"
+    ):
         run_training(tiny_cfg("teacher", "SOLVER.BASE_LR", 0.5))
+    other = "off" if json.loads((teacher.parent / "run.json").read_text())["precision"] == "bfloat16" else "on"
+    with pytest.raises(UserError, match=r"MODEL\.MHKD\.BF16 auto \(now \w+\), precision \w+ \(now \w+\)"):
+        run_training(tiny_cfg("teacher", "SOLVER.MAX_ITER", 1, "MODEL.MHKD.BF16", other))
+
+
+def test_a_run_leaves_what_detectron2_leaves(tiny_cfg: MakeCfg) -> None:
+    folder = run_training(tiny_cfg("teacher", "SOLVER.MAX_ITER", 1)).parent
+    assert read_config(folder / "config.yaml").SOLVER.BASE_LR == 0.001
+    assert "Starting training from iteration 0" in (folder / "log.txt").read_text()
+    record = json.loads((folder / "run.json").read_text())
+    assert (record["num_processes"], record["precision"] in {"float32", "bfloat16"}) == (1, True)
+
+
+def test_a_step_that_is_over_does_not_come_back(tiny_cfg: MakeCfg, teacher: Path) -> None:
+    distil(tiny_cfg, teacher)
+    step1 = distil(tiny_cfg, teacher, until_step=1)
+    step1.unlink()
+    with pytest.raises(UserError, match="has gone on to iteration 4, and what it was at 2 is gone"):
+        distil(tiny_cfg, teacher, until_step=1)
+    with pytest.raises(UserError, match=r"no training step 4.*1, 2, 3"):
+        distil(tiny_cfg, teacher, until_step=4)
+
+
+def test_an_exported_detector_that_was_removed_is_written_again(tiny_cfg: MakeCfg, teacher: Path) -> None:
+    last = distil(tiny_cfg, teacher)
+    before = last.read_bytes()
+    last.unlink()
+    assert distil(tiny_cfg, teacher).read_bytes() == before
+
+
+@pytest.mark.parametrize("tag", ["", "model_0000009.pth"], ids=["empty", "of a file that is gone"])
+def test_a_tag_that_leads_nowhere_does_not_end_a_run(
+    tiny_cfg: MakeCfg, teacher: Path, tmp_path: Path, tag: str
+) -> None:
+    where = ("OUTPUT_DIR", str(tmp_path / "run"))
+    distil(tiny_cfg, teacher, *where, until_step=1)
+    (tmp_path / "run" / TAG_FILE).write_text(tag)
+    (tmp_path / "run" / "model_0000000.pth").write_bytes(b"half a checkpoint")
+    found = distil(tiny_cfg, teacher, *where)
+    assert_same(weights_of(distil(tiny_cfg, teacher, "OUTPUT_DIR", str(tmp_path / "whole"))), weights_of(found))
+
+
+def test_a_checkpoint_of_another_model_is_refused(tiny_cfg: MakeCfg, teacher: Path) -> None:
+    step1 = distil(tiny_cfg, teacher, until_step=1)
+    path = step1.parents[1] / "model_final.pth"
+    content = read_checkpoint(path)
+    removed = next(iter(content["model"]))
+    del content["model"][removed]
+    write_checkpoint(path, content)
+    with pytest.raises(UserError, match=f"does not fit the model: {re.escape(removed)}"):
+        distil(tiny_cfg, teacher)
 
 
 def test_two_runs_do_not_share_a_folder(tiny_cfg: MakeCfg) -> None:
@@ -219,50 +350,36 @@ def test_two_runs_do_not_share_a_folder(tiny_cfg: MakeCfg) -> None:
 
 
 def test_where_a_student_starts_can_stand_in_the_config(tiny_cfg: MakeCfg, teacher: Path, tmp_path: Path) -> None:
-    named = distil(tiny_cfg, "step2", teacher, teacher, "SOLVER.MAX_ITER", 1)
+    named = distil(tiny_cfg, teacher, *only("local"), "SOLVER.MAX_ITER", 1)
     overrides = ("MODEL.MHKD.INIT", "teacher", "OUTPUT_DIR", str(tmp_path / "other"), "SOLVER.MAX_ITER", 1)
-    chosen = run_training(tiny_cfg("step2", "MODEL.MHKD.TEACHER.WEIGHTS", str(teacher), *overrides))
-    assert all(torch.equal(v, weights_of(named)[k]) for k, v in weights_of(chosen).items())
+    given = ("MODEL.MHKD.TEACHER.WEIGHTS", str(teacher), *only("local"))
+    chosen = run_training(tiny_cfg("distill", *given, *overrides))
+    assert_same(weights_of(named), weights_of(chosen))
 
 
 def test_phases_can_be_left_out_put_in_another_order_and_merged(tiny_cfg: MakeCfg, teacher: Path) -> None:
     """The last phase of the method without its local loss, first; then features and RoI features at once."""
-    weight = "MODEL.MHKD.LOSS_WEIGHTS."
     phases = [
-        {"NAME": "scores", f"{weight}SEMANTIC_CLS": 1.0},
-        {"NAME": "merged", "SHARE": 3, f"{weight}FEATURE": 1.0, f"{weight}LOCAL": 1.0, "MODEL.BACKBONE.FREEZE_AT": 5},
+        {"NAME": "scores", "STEP": 1, "LOSSES": ["SEMANTIC_CLS"]},
+        {"NAME": "merged", "STEP": 2, "SHARE": 3, "LOSSES": ["FEATURE", "LOCAL"], "MODEL.MHKD.FROZEN": ["backbone."]},
     ]
-    short = ("MODEL.MHKD.BFA.ENABLED", False, "MODEL.MHKD.PHASES", phases)
-    student = distil(tiny_cfg, "step1", teacher, teacher, *short)
-    logged = {}
-    for phase in student.parent.glob("*/metrics.json"):
-        last = json.loads(phase.read_text().splitlines()[-1])
-        logged[phase.parent.name] = (last["iteration"], {key for key in last if key.startswith("loss_kd_")})
-    assert logged == {
-        "scores": (0, {"loss_kd_semantic_cls"}),
-        "merged": (2, {"loss_kd_feature", "loss_kd_local"}),
-    }
+    logged, folder = [], Path(tiny_cfg("distill").OUTPUT_DIR)
+    for step in (1, 2):
+        distil(tiny_cfg, teacher, "MODEL.MHKD.PHASES", phases, until_step=step)
+        lines = [json.loads(line) for line in (folder / "metrics.json").read_text().splitlines()]
+        last = [line for line in lines if "total_loss" in line][-1]
+        logged.append((last["iteration"], {key for key in last if key.startswith("loss_kd_")}))
+    assert logged == [(0, {"loss_kd_semantic_cls"}), (3, {"loss_kd_feature", "loss_kd_local"})]
     # What is trainable is part of a phase: the second one froze the backbone.
-    first, last = (weights_of(student.parent / name / "detector.pth") for name in ("scores", "merged"))
-    changed = {key for key, value in last.items() if not torch.equal(value, first[key])}
+    first, second = (weights_of(folder / name / "detector.pth") for name in ("step1", "step2"))
+    changed = {key for key, value in second.items() if not torch.equal(value, first[key])}
     assert any(key.startswith("roi_heads.") for key in changed)
-    assert not any(key.startswith("backbone.bottom_up.") for key in changed)
+    assert not any(key.startswith("backbone.") for key in changed)
 
 
 def test_a_cascade_goes_through_all_phases(tiny_cfg: MakeCfg) -> None:
-    """One step with every phase: the list is data."""
-    short = (*CASCADE, "MODEL.MHKD.BFA.ENABLED", False)
-    teacher = run_training(tiny_cfg("teacher", *short, "SOLVER.MAX_ITER", 1))
-    weight = "MODEL.MHKD.LOSS_WEIGHTS."
-    phases = [
-        {"NAME": "basic", f"{weight}FEATURE": 1.0},
-        {"NAME": "adaptive", f"{weight}FEATURE": 1.0, "MODEL.MHKD.BFA.ENABLED": True},
-        {"NAME": "local", f"{weight}LOCAL": 1.0, "MODEL.MHKD.BFA.ENABLED": True},
-        {"NAME": "semantic", f"{weight}LOCAL": 1.0, f"{weight}SEMANTIC_CLS": 1.0, f"{weight}SEMANTIC_BOX": 1.0}
-        | {"MODEL.MHKD.BFA.ENABLED": True, "MODEL.MHKD.TEACHER.TRAINABLE": ["roi_heads"]},
-    ]
-    student = distil(tiny_cfg, "step1", teacher, teacher, *short, "MODEL.MHKD.PHASES", phases)
-    detector = load_detector(student)
+    teacher = run_training(tiny_cfg("teacher", *CASCADE, "SOLVER.MAX_ITER", 1))
+    detector = load_detector(distil(tiny_cfg, teacher, *CASCADE))
     assert type(detector.model.roi_heads).__name__ == "CascadeROIHeads"
     assert any(k.startswith("bfa.") for k in detector.model.state_dict())
 
@@ -279,12 +396,15 @@ def test_two_processes_give_the_result_of_one(tiny_cfg: MakeCfg, teacher: Path, 
         *("MODEL.RPN.BATCH_SIZE_PER_IMAGE", 1000, "MODEL.RPN.POST_NMS_TOPK_TRAIN", 8),
         *("MODEL.ROI_HEADS.PROPOSAL_APPEND_GT", False, "MODEL.MHKD.FEATURE_LOSS", "mse"),
     )
-    phase = {"NAME": "phase", "MODEL.MHKD.LOSS_WEIGHTS.FEATURE": 1.0, "MODEL.MHKD.LOSS_WEIGHTS.SEMANTIC_CLS": 1.0}
+    phases = [
+        {"NAME": "first", "LOSSES": ["FEATURE"]},
+        {"NAME": "second", "LOSSES": ["FEATURE", "SEMANTIC_CLS"], "MODEL.MHKD.BFA.ENABLED": True},
+    ]
     found = []
     for count in (1, 2):
-        where = ("OUTPUT_DIR", str(tmp_path / f"processes{count}"), "MODEL.MHKD.PHASES", [phase])
+        where = ("OUTPUT_DIR", str(tmp_path / f"processes{count}"), "MODEL.MHKD.PHASES", phases)
         weights = ("MODEL.WEIGHTS", str(teacher), "MODEL.MHKD.TEACHER.WEIGHTS", str(teacher))
-        found.append(weights_of(launch_training(tiny_cfg("step3", *overrides, *weights, *where), count)))
+        found.append(weights_of(launch_training(tiny_cfg("distill", *overrides, *weights, *where), count)))
     one, two = found
     start = {**one, **weights_of(teacher)}  # a new BFA begins at its own random weights
     way = torch.cat([(one[k] - start[k]).flatten() for k in one]).norm()
@@ -298,13 +418,13 @@ def test_failures_of_several_processes_are_one_clear_error(tiny_cfg: MakeCfg) ->
         launch_training(tiny_cfg("teacher"), 3)
 
 
-def test_missing_steps_are_named_with_the_remedy(tiny_cfg: MakeCfg, teacher: Path, tmp_path: Path) -> None:
+def test_missing_weights_are_named_with_the_remedy(tiny_cfg: MakeCfg, teacher: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no\.pth.*make train-teacher"):
-        distil(tiny_cfg, "step1", tmp_path / "no.pth", teacher)
-    with pytest.raises(UserError, match=r"no\.pth.*previous step"):
-        distil(tiny_cfg, "step2", teacher, tmp_path / "no.pth")
+        distil(tiny_cfg, tmp_path / "no.pth", start=teacher)
+    with pytest.raises(UserError, match=r"no\.pth: weights not found"):
+        distil(tiny_cfg, teacher, start=tmp_path / "no.pth")
     with pytest.raises(UserError, match=r"TEACHER\.WEIGHTS is empty"):
-        run_training(tiny_cfg("step1"))
+        run_training(tiny_cfg("distill"))
 
 
 def test_divergence_is_one_clear_error(tiny_cfg: MakeCfg) -> None:
@@ -317,7 +437,7 @@ def test_the_loss_that_is_no_number_is_named_at_once(
 ) -> None:
     monkeypatch.setattr("mhkd.modeling.distill_roi.local_loss", lambda ours, *_: ours.sum() * float("nan"))
     with pytest.raises(UserError, match=r"NaN at iteration=0! \(loss_kd_local\)"):
-        distil(tiny_cfg, "step2", teacher, teacher)
+        distil(tiny_cfg, teacher, *only("local"))
 
 
 def test_a_damaged_tile_is_named(tiny_cfg: MakeCfg, monkeypatch: pytest.MonkeyPatch) -> None:

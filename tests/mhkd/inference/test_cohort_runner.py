@@ -7,16 +7,20 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 
 from mhkd.deploy.load import load_model
+from mhkd.inference import cohort_runner
 from mhkd.inference.cohort_runner import check_writable, result_lines, search_slides, total_line
 from mhkd.inference.report.cohort import INDEX, TABLE
 from mhkd.inference.slide_job import ModelFile, OutputSpec, SearchOptions, SearchSpec, SlideJob
 from preprocess.base.errors import UserError
+from preprocess.jobs.job_result import Outcome
 from preprocess.slides.search import SlideFile
 from tests.blobs import DISCS, write_blob_slide
 from tests.jobs import contents, job_of, load_and_tell
 from tests.pages import Page
+from tests.two_gpus import load_and_note_device
 
 VOLATILE = ("seconds", "peak_memory_mb")
 
@@ -143,6 +147,29 @@ def test_each_worker_loads_the_model_once(slides, tmp_path, engine):
     outcomes, _ = search_slides(jobs, 1, engine=engine)
     assert [outcome.error for outcome in outcomes] == [None] * 3
     assert len((tmp_path / "model.loads").read_text().splitlines()) == 1
+
+
+def test_the_workers_of_one_machine_spread_over_its_gpus(slides, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    path = tmp_path / "model.pth"
+    path.write_bytes(b"")
+    spec = SearchSpec(ModelFile.of(load_and_note_device, path, "cuda", 2), SearchOptions())
+    jobs = [SlideJob.of(SlideFile(slide), spec, OutputSpec(tmp_path / "out", ("csv",))) for slide in slides]
+    outcomes, _ = search_slides(jobs, 2)
+    assert [outcome.error for outcome in outcomes] == [None] * 3
+    assert sorted(path.with_suffix(".devices").read_text().split()) == ["cuda:0", "cuda:1"]
+    assert "share" not in capsys.readouterr().err
+
+
+def test_workers_that_share_a_gpu_say_so_once(slides, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(cohort_runner, "run_cohort", lambda run, items, *_, **__: [Outcome(job) for job in items])
+    path = tmp_path / "model.pth"
+    path.write_bytes(b"")
+    spec = SearchSpec(ModelFile.of(load_and_note_device, path, "cuda", 2), SearchOptions())
+    jobs = [SlideJob.of(SlideFile(slide), spec, OutputSpec(tmp_path / "out", ("csv",))) for slide in slides]
+    search_slides(jobs, 2)
+    assert capsys.readouterr().err.count("note: 2 workers share one GPU") == 1
 
 
 def test_on_ray_as_on_one_machine(slides, teacher, tmp_path):

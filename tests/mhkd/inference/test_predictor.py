@@ -4,16 +4,20 @@ import inspect
 import shutil
 import textwrap
 import threading
+from contextlib import suppress
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from mhkd.deploy.batch import send_images
 from mhkd.deploy.detector import detect
 from mhkd.deploy.export import export_graph
 from mhkd.deploy.load import load_model
 from mhkd.deploy.parity import compare
-from mhkd.inference.predictor import LANES, SCORE_FLOOR, SlidePredictor
+from mhkd.inference import predictor
+from mhkd.inference.predictor import LANES, READERS, SCORE_FLOOR, SlidePredictor
 from preprocess.base.errors import UserError
 from preprocess.base.geometry import Size
 from preprocess.slides.slide import Slide
@@ -97,6 +101,7 @@ class SmallMemory(BlobDetector):
         RuntimeError(
             "[enforce fail at alloc_cpu.cpp:98] DefaultCPUAllocator: can't allocate memory: you tried 9 bytes"
         ),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
     ],
 )
 def test_out_of_memory_halves_the_batch_once_and_goes_on(slide, error, capsys):
@@ -147,7 +152,7 @@ def test_lanes_find_what_a_detector_finds_tile_by_tile(checkpoint, slide, two_th
     tiles = predictor.plan(slide).tiles
     assert len(tiles) > LANES
     found = [boxes for batch in predictor.search(slide, tiles) for boxes in batch]
-    torch.set_num_threads(1)  # as each lane has
+    torch.set_num_threads(1 if detector.is_thread_safe else 2)  # as each lane has
     for tile, boxes in zip(tiles, found, strict=True):
         (expected,) = detect(detector, [slide.read(tile, Size(64, 64))], [tile], score_thresh=SCORE_FLOOR)
         assert len(expected)
@@ -190,6 +195,44 @@ def test_a_real_detector_finds_the_same_in_any_batch(checkpoint, slide):
     again = SlidePredictor(detector, tile_px=128, batch_size=1).predict(slide)
     np.testing.assert_array_equal(again.boxes_l0, one.boxes_l0)
     np.testing.assert_array_equal(again.scores, one.scores)
+
+
+def test_a_batch_on_a_gpu_is_as_large_as_keeps_it_busy_and_on_a_cpu_one_tile():
+    assert SlidePredictor(BlobDetector(), tile_px=512).batch_size == 1
+    sizes = {side: SlidePredictor(BlobDetector(device="cuda:1"), tile_px=side).batch_size for side in (64, 1024, 4096)}
+    assert sizes == {64: 16, 1024: 8, 4096: 1}
+    student = BlobDetector(device="cuda")
+    student.model = SimpleNamespace(upsample=4)
+    assert SlidePredictor(student, tile_px=256).batch_size == 8
+    assert SlidePredictor(student, tile_px=256, batch_size=3).batch_size == 3
+
+
+def test_for_a_gpu_several_threads_read_and_send_while_one_is_in_the_model(slide, monkeypatch):
+    """The GPU is a CPU that says otherwise: what is sent to it stays on the host."""
+    monkeypatch.setattr(predictor, "send_images", lambda images, device: send_images(images, "cpu"))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(READERS)
+    meeting = threading.Barrier(READERS)
+    read = slide.read
+
+    def wait_for_others(region, size):
+        with suppress(threading.BrokenBarrierError):  # once they have met, or where the tiles run out
+            meeting.wait(5)
+            meeting.abort()
+            met.append(True)
+        return read(region, size)
+
+    met: list[bool] = []
+    monkeypatch.setattr(slide, "read", wait_for_others)
+    detector = Crowded(is_thread_safe=False)
+    detector.device = "cuda"
+    try:
+        found = SlidePredictor(detector, tile_px=64, overlap=0.3, batch_size=2).predict(slide)
+    finally:
+        torch.set_num_threads(threads)
+    assert met
+    assert detector.most == 1
+    assert_finds_all(found)
 
 
 def test_tiles_overlap_by_256_um_or_a_quarter():

@@ -127,6 +127,6 @@ def test_the_threshold_is_given_or_the_model_s_or_a_half():
     thresh, origin = SearchOptions().threshold(own)
     assert thresh == 0.7
     assert origin == "stored with the model: it does not say how it was chosen"
-    told = BlobDetector(score_thresh=0.7, provenance={"score_thresh_origin": "best F1 on the validation tiles"})
-    assert SearchOptions().threshold(told) == (0.7, "stored with the model: best F1 on the validation tiles")
+    stated = BlobDetector(score_thresh=0.7, provenance={"score_thresh_origin": "best F1 on the validation tiles"})
+    assert SearchOptions().threshold(stated) == (0.7, "stored with the model: best F1 on the validation tiles")
     assert SearchOptions().threshold(BlobDetector()) == (0.5, "default: the model has none")

@@ -15,6 +15,7 @@ from mhkd.modeling.pairing import as_teacher
 
 ALL = ("FEATURE", "LOCAL", "SEMANTIC_CLS", "SEMANTIC_BOX")
 DENSE = ("FEATURE", "SEMANTIC_CLS", "SEMANTIC_BOX")
+EVERY = (*ALL, "SEMANTIC_CENTERNESS")
 LOSSES_OF = {"demo": ALL, "retinanet": DENSE, "fcos": (*DENSE, "SEMANTIC_CENTERNESS")}
 HEADS = ("ROI_HEADS", "RETINANET", "FCOS")
 CASCADE = ("MODEL.ROI_HEADS.NAME", "CascadeROIHeads", "MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG", True)
@@ -30,19 +31,20 @@ def distiller(
     kinds: tuple[str, str] = ("demo", "demo"),
     losses: tuple[str, ...] | None = None,
 ) -> MHKD:
-    """All losses of the pair at weight 1; ``overrides`` are the student's, ``teacher`` the teacher's.
+    """All losses of the pair at weight 1, in one phase; ``overrides`` are the student's, ``teacher`` the teacher's.
 
     kinds: folders in configs/, the student's and the teacher's.
     """
     torch.manual_seed(0)
     if losses is None:
         losses = LOSSES_OF[kinds[0]] if len(set(kinds)) == 1 else ("FEATURE",)
-    weights = [x for name in losses for x in (f"MODEL.MHKD.LOSS_WEIGHTS.{name}", 1.0)]
+    weights = [x for name in EVERY for x in (f"MODEL.MHKD.LOSS_WEIGHTS.{name}", float(name in losses))]
+    alone = ("MODEL.MHKD.PHASES", [], "MODEL.MHKD.BFA.ENABLED", True, "MODEL.MHKD.SCALE_FACTOR", s)
     counts = [x for head in HEADS for x in (f"MODEL.{head}.NUM_CLASSES", classes)]
-    cfg = tiny_cfg(f"{kinds[0]}/step3", *counts, *weights, *overrides)
+    cfg = tiny_cfg(f"{kinds[0]}/distill", *counts, *alone, *weights, *overrides)
     teacher_cfg = tiny_cfg(f"{kinds[1]}/teacher", *counts, *teacher)
     detector = as_teacher(build_model(teacher_cfg), trainable)
-    return MHKD(cfg, teacher=detector, scale_ratio=s // cfg.MODEL.MHKD.UPSAMPLE).train()
+    return MHKD(cfg, teacher=detector).train()
 
 
 def pair(boxes: list[list[float]], side: int | tuple[int, int] = 32, s: int = 4, label: int = 0) -> dict[str, Any]:

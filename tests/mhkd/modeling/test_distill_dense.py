@@ -2,15 +2,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from detectron2.config import CfgNode
+from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
+from detectron2.modeling.box_regression import Box2BoxTransform
 from detectron2.utils.events import EventStorage
 
 from mhkd.losses.dense import quality_focal_loss
-from mhkd.modeling.dense_head import Predictions
+from mhkd.modeling.distill_dense import Cut, Predictions, targets_at
 from mhkd.modeling.meta_arch import MHKD
 from preprocess.base.errors import UserError
 from tests.mhkd.modeling.pairs import LOSSES_OF, distiller, pair
@@ -66,7 +69,7 @@ def test_an_equal_student_has_nothing_to_learn(tiny_cfg: MakeCfg, kind: str, ali
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_score_loss_is_the_sum_over_all_locations(tiny_cfg: MakeCfg, kind: str) -> None:
-    """Equal frames, so that nothing is cut and both are told the same: worked out from the maps themselves."""
+    """Equal frames, so that nothing is cut and both have the same targets: worked out from the maps themselves."""
     model = dense(tiny_cfg, kind, "MODEL.MHKD.UPSAMPLE", 1, *FLOAT32, s=1, classes=2)
     batch = [pair([[30.0, 30, 80, 90]], side=128, s=1), pair([], side=128, s=1)]
     seen: dict[str, Any] = {}
@@ -123,7 +126,7 @@ def test_scales_and_shifts_at_odd_sizes(
     torch.testing.assert_close(*middles)
 
 
-def test_a_location_that_the_two_are_told_apart_about_teaches_nothing(tiny_cfg: MakeCfg) -> None:
+def test_a_location_with_two_targets_teaches_nothing(tiny_cfg: MakeCfg) -> None:
     """u = 1, s = 4: the object is the business of the student's p3 and of the teacher's p3, not of its p5."""
     model = dense(tiny_cfg, "fcos", "MODEL.MHKD.UPSAMPLE", 1, *FLOAT32, s=4)
     losses = losses_of(model, [pair([[16.0, 16, 32, 32]], side=64)])
@@ -184,3 +187,62 @@ def test_other_anchors_are_refused(tiny_cfg: MakeCfg) -> None:
     other = ("MODEL.ANCHOR_GENERATOR.SIZES", [[32], [64], [128]])
     with pytest.raises(UserError, match=r"1 anchors a cell, the teacher 2.*ANCHOR_GENERATOR"):
         dense(tiny_cfg, "retinanet", *other)
+
+
+CLASSES, ANCHORS, SIZES = 3, 2, [(4, 3), (2, 2)]
+DETECTOR: Any = SimpleNamespace(
+    num_classes=CLASSES,
+    box2box_transform=Box2BoxTransform(weights=(1.0, 1.0, 1.0, 1.0)),
+    anchor_generator=DefaultAnchorGenerator(sizes=[[8, 16], [32, 64]], aspect_ratios=[1.0], strides=[8, 16]),
+)
+
+
+def maps(columns: int) -> list[torch.Tensor]:
+    """A number for each (level, image, anchor, column, y, x), so that every value says where it comes from."""
+    made = []
+    for level, (height, width) in enumerate(SIZES):
+        axes = [torch.arange(n) for n in (2, ANCHORS, columns, height, width)]
+        image, anchor, column, y, x = torch.meshgrid(*axes, indexing="ij")
+        value = (((((level * 2 + image) * 10 + anchor) * 10 + column) * 10 + y) * 10 + x).float()
+        made.append(value.flatten(1, 2))
+    return made
+
+
+def test_locations_come_level_by_level_and_only_from_the_cells_in_common() -> None:
+    cuts = [Cut(1, 1, 2), Cut(0, 2, 1)]
+    found = Predictions.at(DETECTOR, [maps(CLASSES), maps(4), maps(1)], cuts, torch.tensor([[1.0] * 4, [2.0] * 4]))
+    expected = [
+        [(((level * 2 + image) * 10 + anchor) * 10 + column) * 100 + y * 10 + x for column in range(CLASSES)]
+        for level, ys, xs in ((1, (0,), (0, 1)), (0, (0, 1), (0,)))
+        for image in range(2)
+        for y in ys
+        for x in xs
+        for anchor in range(ANCHORS)
+    ]
+    assert found.logits.tolist() == expected
+    assert found.deltas[:, 0].tolist() == [row[0] for row in expected]
+    assert found.centerness is not None
+    assert found.centerness.tolist() == [row[0] for row in expected]
+    assert found.factors[:, 0].tolist() == [1.0] * 4 + [2.0] * 4 + [1.0] * 4 + [2.0] * 4
+    # The last location: level 0 (stride 8), y = 1, x = 0, its second anchor of 16 px around the middle of the cell.
+    assert found.anchors[-1].tolist() == [4 - 8, 12 - 8, 4 + 8, 12 + 8]
+
+
+def test_boxes_are_in_the_frame_of_the_student() -> None:
+    flat = Predictions.at(
+        DETECTOR, [maps(CLASSES), [0 * m for m in maps(4)]], [Cut(0, 1, 1)], torch.tensor([[2.0] * 4] * 2)
+    )
+    chosen = torch.tensor([True, False, False, False])
+    assert flat.boxes(DETECTOR, chosen).tolist() == [[0, 0, 4, 4]]  # the anchor (0, 0, 8, 8) in pixels twice as large
+    assert flat.centerness is None
+
+
+def test_targets_are_cut_like_the_predictions() -> None:
+    cuts = [Cut(1, 1, 2), Cut(0, 2, 1)]
+    logits = maps(1)
+    everywhere = torch.cat([m.permute(0, 2, 3, 1).flatten(1) for m in logits], dim=1)
+    found = Predictions.at(DETECTOR, [maps(CLASSES), maps(4), logits], cuts, torch.ones(2, 4))
+    assert found.centerness is not None
+    assert torch.equal(targets_at(cuts, list(everywhere), [logits], ANCHORS), found.centerness)
+    boxes = everywhere[..., None].expand(-1, -1, 4)
+    assert torch.equal(targets_at(cuts, list(boxes), [logits], ANCHORS)[:, 3], found.centerness)

@@ -23,12 +23,12 @@ def test_only_the_box_branch_can_be_freed(tiny_cfg: MakeCfg) -> None:
 
 
 @pytest.mark.parametrize("trainable", [(), ("roi_heads",)])
-def test_judging_passes_a_gradient_through_and_leaves_none(tiny_cfg: MakeCfg, trainable: tuple[str, ...]) -> None:
+def test_its_head_passes_a_gradient_through_and_leaves_none(tiny_cfg: MakeCfg, trainable: tuple[str, ...]) -> None:
     teacher = as_teacher(build_model(tiny_cfg("teacher")), trainable)
     pooled = torch.randn(2, 32, 7, 7, requires_grad=True)
-    judged, predicted = teacher.judge(pooled), teacher.predict(pooled)
-    assert all(torch.equal(a, b) for a, b in zip(judged, predicted, strict=True))
+    crossed, predicted = teacher.apply_head(pooled), teacher.predict(pooled)
+    assert all(torch.equal(a, b) for a, b in zip(crossed, predicted, strict=True))
     assert predicted[0].requires_grad == bool(trainable)
-    judged[0].sum().backward()
+    crossed[0].sum().backward()
     assert pooled.grad is not None
     assert all(p.grad is None for p in teacher.parameters())

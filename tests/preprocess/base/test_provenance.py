@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import subprocess
+from pathlib import Path
 
 from preprocess.base import provenance
 
@@ -26,3 +27,14 @@ def test_no_git_is_no_error(monkeypatch):
 
     monkeypatch.setattr(provenance.subprocess, "run", missing)
     assert provenance.git_commit() is None
+
+
+def test_the_commit_of_our_own_repository_is_found(monkeypatch):
+    root = Path(__file__).parents[3]
+
+    def ours(command, **_):
+        text = str(root) if "--show-toplevel" in command else "0" * 40
+        return subprocess.CompletedProcess(command, 0, stdout=text + "\n")
+
+    monkeypatch.setattr(provenance.subprocess, "run", ours)
+    assert provenance.git_commit() == "0" * 40

@@ -28,10 +28,10 @@ def dies(item):
 def test_outcomes_as_from_processes_and_a_second_attempt_for_a_killed_worker(tmp_path):
     items = ["a", "bad", str(tmp_path / "tried"), "deadly", "e"]
     on_ray = run_cohort(dies, items, 2, engine="ray")
-    assert [outcome.value for outcome in on_ray] == ["a", None, items[2], None, "e"]
+    assert [result.value for result in on_ray] == ["a", None, items[2], None, "e"]
     assert on_ray[1].error == "slide.svs: unreadable"
     assert "its process died 2 times, on the Ray cluster: " in on_ray[3].error
-    assert [outcome.item for outcome in on_ray] == items
+    assert [result.item for result in on_ray] == items
 
 
 def test_the_same_bytes_as_without_ray(slides_csv, tmp_path):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from preprocess.base.errors import UserError
-from preprocess.jobs.job_result import Outcome
+from preprocess.jobs.job_result import JobResult
 from preprocess.jobs.run import run_cohort
 
 # Workers import what they run by name, so it stands in a module of its own, which the tests write.
@@ -57,20 +57,20 @@ def jobs(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_one_failure_does_not_stop_the_others(jobs, workers, capfd):
-    outcomes = run_cohort(jobs.work, [1, "bad", "bug", "gone", 5], workers)
-    assert [outcome.value for outcome in outcomes] == [2, None, None, None, 10]
-    assert outcomes[0] == Outcome(1, value=2)
-    assert outcomes[1].error == "slide.svs: unreadable (copy it again)"
-    assert outcomes[2].error.startswith("KeyError: 'key' (an error of the program")
-    assert outcomes[3].error == "slide.svs: no such file or directory"
+    results = run_cohort(jobs.work, [1, "bad", "bug", "gone", 5], workers)
+    assert [result.value for result in results] == [2, None, None, None, 10]
+    assert results[0] == JobResult(1, value=2)
+    assert results[1].error == "slide.svs: unreadable (copy it again)"
+    assert results[2].error.startswith("KeyError: 'key' (an error of the program")
+    assert results[3].error == "slide.svs: no such file or directory"
     assert "Traceback" not in capfd.readouterr().err
 
 
 def test_a_killed_worker_is_the_failure_of_its_item_alone(jobs, tmp_path, capfd):
     once = f"once:{tmp_path / 'tried'}"
-    outcomes = run_cohort(jobs.work, ["killed", 1, once, 3], 1)
-    assert [outcome.value for outcome in outcomes] == [None, 2, 2 * once, 6]
-    assert outcomes[0].error.startswith("its process died 2 times, with exit code -9 (")
+    results = run_cohort(jobs.work, ["killed", 1, once, 3], 1)
+    assert [result.value for result in results] == [None, 2, 2 * once, 6]
+    assert results[0].error.startswith("its process died 2 times, with exit code -9 (")
     assert "Traceback" not in capfd.readouterr().err
 
 
@@ -119,8 +119,8 @@ def test_ctrl_c_cleans_up_in_every_worker(jobs, tmp_path, workers):
 
 
 def test_errors_in_one_line():
-    (outcome,) = run_cohort(_raise_two_lines, [0])
-    assert outcome.error == "first second"
+    (result,) = run_cohort(_raise_two_lines, [0])
+    assert result.error == "first second"
 
 
 def _raise_two_lines(_: int) -> None:

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import hashlib
+import os
 import shutil
 
 import pytest
 
-from preprocess.slides.files import fingerprint, slide_files
+from preprocess.slides import files as slide_files_module
+from preprocess.slides.files import file_states, fingerprint, slide_files, slide_sha256
 
 SIZE = 3_000_000
 
@@ -49,3 +52,42 @@ def test_the_files_of_formats_with_several(tmp_path):
     before = fingerprint(tmp_path / "a.mrxs")
     (tmp_path / "a" / "Data0001.dat").write_text("2")
     assert fingerprint(tmp_path / "a.mrxs") != before
+
+
+def test_brackets_in_a_name_are_no_pattern(tmp_path):
+    for name in ("a[1].vms", "a[1]-0.jpg", "a1.vms", "a1-0.jpg"):
+        (tmp_path / name).write_text("1")
+    assert [file.name for file in slide_files(tmp_path / "a[1].vms")] == ["a[1].vms", "a[1]-0.jpg"]
+
+
+def test_a_dicom_slide_is_the_series_that_its_headers_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(slide_files_module, "series_of", lambda path: "1.2.3" if path.name < "z" else "9.9")
+    for name, series in (("a.dcm", "1.2.3"), ("b.dcm", "1.2.3"), ("c", "1.2.3"), ("z.dcm", "9.9")):
+        (tmp_path / name).write_bytes(bytes(128) + b"DICM" + series.encode())
+    (tmp_path / "notes.txt").write_text("1.2.3")
+    (tmp_path / "folder").mkdir()
+    assert [file.name for file in slide_files(tmp_path / "b.dcm")] == ["b.dcm", "a.dcm", "c"]
+    assert [file.name for file in slide_files(tmp_path / "z.dcm")] == ["z.dcm"]
+    (tmp_path / "z.dcm").write_text("no DICOM")
+    assert [file.name for file in slide_files(tmp_path / "z.dcm")] == ["z.dcm"]
+
+
+def test_the_states_of_a_slide_s_files_tell_a_change(tmp_path):
+    for name in ("a.mrxs", "a/Data0001.dat"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("1")
+        os.utime(tmp_path / name, ns=(5, 5))
+    assert file_states(tmp_path / "a.mrxs") == [("a.mrxs", 1, 5), ("a/Data0001.dat", 1, 5)]
+    os.utime(tmp_path / "a" / "Data0001.dat", ns=(6, 6))
+    assert file_states(tmp_path / "a.mrxs") == [("a.mrxs", 1, 5), ("a/Data0001.dat", 1, 6)]
+    assert file_states(tmp_path / "b.mrxs") is None
+
+
+def test_the_hash_of_a_slide_is_that_of_all_its_files(tmp_path):
+    for name in ("a.svs", "b.mrxs", "b/Data.dat"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"abc")
+    abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert slide_sha256(tmp_path / "a.svs") == abc
+    listed = hashlib.sha256(f"{abc}  b.mrxs\n{abc}  b/Data.dat\n".encode()).hexdigest()
+    assert slide_sha256(tmp_path / "b.mrxs") == listed

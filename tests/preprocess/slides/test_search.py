@@ -91,7 +91,7 @@ def test_of_a_dicom_series_one_file_is_taken(tmp_path, monkeypatch):
     for name in series:
         (tmp_path / name).write_bytes(b"")
     monkeypatch.setattr(slide_search.OpenSlideReader, "recognises", lambda path: True)
-    monkeypatch.setattr(slide_search, "_series_of", lambda path: series[path.name])
+    monkeypatch.setattr(slide_search, "series_of", lambda path: series[path.name])
     assert names(find_slides([tmp_path]), tmp_path) == ["1.dcm", "3.dcm"]
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from preprocess.annotations import Annotation
 from preprocess.base.errors import UserError
 from preprocess.base.geometry import Region
-from preprocess.tiles.boxes import BoxIndex, BoxRule, without_doubles
+from preprocess.tiles.boxes import BoxIndex, BoxRule, remove_duplicates
 
 SQUARE = Annotation(shapely.box(0, 0, 100, 100), "a")
 ALL_BOXES = BoxRule(min_visible=0.0)
@@ -115,8 +115,8 @@ CAPSULE = rectangle(0, 0, 100, 100)
 )
 def test_two_outlines_of_one_object_are_one(other, stays):
     expected = [other] if stays is None else [CAPSULE, other] if stays else [CAPSULE]
-    assert without_doubles([CAPSULE, other]) == expected
-    assert without_doubles([CAPSULE, other], same_iou=1.01) == [CAPSULE, other]
+    assert remove_duplicates([CAPSULE, other]) == expected
+    assert remove_duplicates([CAPSULE, other], same_iou=1.01) == [CAPSULE, other]
 
 
 @settings(deadline=None)
@@ -147,8 +147,8 @@ outlines = st.builds(
 @settings(deadline=None)
 @given(st.lists(outlines, max_size=12))
 def test_no_two_that_stay_are_one_object_and_each_that_goes_is_one_that_stays(annotations):
-    kept = without_doubles(annotations)
-    assert without_doubles(kept) == kept
+    kept = remove_duplicates(annotations)
+    assert remove_duplicates(kept) == kept
 
     def same(one, other):
         shared = one.polygon.intersection(other.polygon).area
@@ -159,6 +159,6 @@ def test_no_two_that_stay_are_one_object_and_each_that_goes_is_one_that_stays(an
     for gone in annotations:
         if gone not in kept:
             assert any(same(gone, other) and other.polygon.area >= gone.polygon.area for other in kept)
-    assert without_doubles([replace(a, ignore=True) for a in annotations]) == [
+    assert remove_duplicates([replace(a, ignore=True) for a in annotations]) == [
         replace(a, ignore=True) for a in annotations
     ]

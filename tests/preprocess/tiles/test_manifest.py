@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import json
+import os
+from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from preprocess.base.errors import UserError
 from preprocess.slides.table import SLIDES_COLUMNS, read_slides_csv
+from preprocess.tiles import manifest as manifest_module
 from preprocess.tiles.manifest import BOXES_COLUMNS, TILES_COLUMNS, Manifest
 
 
@@ -119,6 +123,73 @@ def test_write_and_read_is_the_same(manifest, tmp_path):
     assert again.slide_file("../a.svs") == tmp_path / "../a.svs"
 
 
+def test_slides_that_failed_are_named(manifest, tmp_path):
+    replace(manifest, failed_slides=("broken", "late")).write(tmp_path)
+    assert Manifest.read(tmp_path).failed_slides == ("broken", "late")
+    assert Manifest.read(tmp_path).split("val").failed_slides == ("broken", "late")
+
+
+def test_the_same_manifest_is_left_alone_whatever_software_says_it_again(manifest, tmp_path):
+    manifest.write(tmp_path)
+    files = [tmp_path / name for name in ("manifest.json", "manifest.csv", "boxes.csv")]
+    for file in files:
+        os.utime(file, ns=(10**18, 10**18))
+    again = {"git_commit": "0" * 40, "versions": {"pandas": "9"}}
+    replace(manifest, provenance=again).write(tmp_path)
+    assert [file.stat().st_mtime_ns for file in files] == [10**18] * 3
+    assert Manifest.read(tmp_path).provenance == {"git_commit": None}
+    for change in (
+        {"provenance": {**again, "parameters": {"tile_px": 128}}},
+        {"labels": ["NA", "other"]},
+        {"boxes": manifest.boxes.iloc[:0]},
+        {"failed_slides": ("late",)},
+    ):
+        replace(manifest, **change).write(tmp_path)
+        assert files[0].stat().st_mtime_ns != 10**18
+        assert Manifest.read(tmp_path).failed_slides == change.get("failed_slides", ())
+        os.utime(files[0], ns=(10**18, 10**18))
+
+
+def test_a_table_that_was_lost_or_changed_is_written_again(manifest, tmp_path):
+    manifest.write(tmp_path)
+    for name in ("manifest.csv", "boxes.csv"):
+        (tmp_path / name).unlink()
+        manifest.write(tmp_path)
+        (tmp_path / name).write_text("")
+        manifest.write(tmp_path)
+        assert len(Manifest.read(tmp_path).tiles) == 2
+
+
+@pytest.mark.parametrize("at", range(3))
+def test_whenever_a_run_ends_the_manifest_is_whole_or_not_there(manifest, tmp_path, monkeypatch, at):
+    manifest.write(tmp_path)
+    steps = []
+
+    def write_text(path, text):
+        if len(steps) == at:
+            raise KeyboardInterrupt
+        steps.append(path)
+        Path(path).write_text(text)
+
+    monkeypatch.setattr(manifest_module, "write_text", write_text)
+    monkeypatch.setattr(manifest_module, "write_json", lambda path, value: write_text(path, json.dumps(value)))
+    with pytest.raises(KeyboardInterrupt):
+        replace(manifest, boxes=manifest.boxes.iloc[:0]).write(tmp_path)
+    with pytest.raises(UserError, match="no manifest"):
+        Manifest.read(tmp_path)
+
+
+def test_what_belongs_to_the_manifest_is_written_before_its_header(manifest, tmp_path):
+    seen = []
+
+    def write_others(written):
+        seen.append((written is manifest, (tmp_path / "manifest.csv").exists(), (tmp_path / "manifest.json").exists()))
+
+    manifest.write(tmp_path, write_others)
+    manifest.write(tmp_path, write_others)
+    assert seen == [(True, True, False), (True, True, True)]
+
+
 def test_a_manifest_without_boxes(manifest, tmp_path):
     manifest.boxes = manifest.boxes.iloc[:0]
     manifest.write(tmp_path)
@@ -137,12 +208,14 @@ def test_a_damaged_manifest_says_what_to_do(manifest, tmp_path):
         Manifest.read(tmp_path)
     manifest.write(tmp_path)
     header = json.loads((tmp_path / "manifest.json").read_text())
-    boxes = (tmp_path / "boxes.csv").read_text()
+    boxes, tiles = ((tmp_path / name).read_text() for name in ("boxes.csv", "manifest.csv"))
     for name, text, message in [
-        ("manifest.json", json.dumps({**header, "schema_version": 99}), "schema version 99 instead of 2"),
+        ("manifest.json", json.dumps({**header, "schema_version": 99}), "schema version 99 instead of 3"),
         ("manifest.json", "{", "not a manifest"),
-        ("manifest.json", json.dumps({"schema_version": 2}), "not a manifest"),
-        ("boxes.csv", boxes.replace("a_0_0", "z"), "do not belong"),
+        ("manifest.json", json.dumps({"schema_version": 3}), "not a manifest"),
+        ("boxes.csv", boxes.replace("a_0_0", "a_5_0"), "boxes.csv: not the table that manifest.json was written for"),
+        ("boxes.csv", boxes + boxes.splitlines()[1] + "\n", "boxes.csv: 2 rows, but manifest.json states 1"),
+        ("manifest.csv", tiles.splitlines()[0] + "\n", "manifest.csv: 0 rows, but manifest.json states 2"),
         ("boxes.csv", boxes.replace("0.125", "x"), "damaged"),
         ("boxes.csv", boxes.replace("ignore", "crowd"), "wrong columns"),
     ]:

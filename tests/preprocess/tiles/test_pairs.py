@@ -193,8 +193,8 @@ def test_every_tile_of_the_plan_has_its_fate(svs_slide, geojson):
     assert sum(counts.values()) == len(plan.tiles) == 120
     assert counts["empty"] == math.ceil(0.5 * counts["object"])
     assert counts["left out"] > 0
-    assert all((tile.tissue < 0.5) == (tile.fate == "glass") for tile in plan.tiles if not tile.boxes)
-    assert cut == [tile.tile_id for tile in plan.tiles if tile.fate in ("object", "empty")]
+    assert all((tile.tissue < 0.5) == (tile.kind == "glass") for tile in plan.tiles if not tile.boxes)
+    assert cut == [tile.tile_id for tile in plan.tiles if tile.kind in ("object", "empty")]
 
 
 def test_a_slide_without_objects_gives_empty_tiles_and_not_too_many(svs_slide):

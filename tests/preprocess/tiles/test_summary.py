@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from preprocess.base.images import write_image
-from preprocess.jobs.job_result import Outcome
+from preprocess.jobs.job_result import JobResult
 from preprocess.tiles import summary
 from preprocess.tiles.pairs import PairSpec
 from preprocess.tiles.summary import COLUMNS, summary_lines, write_summary
@@ -19,11 +19,11 @@ from tests.pages import Page
 EVIL = "<script>alert('x')</script> & \"quotes\""
 
 
-def outcome(root, name, *, error=None, label="Glomerulus", patient="p"):
+def result(root, name, *, error=None, label="Glomerulus", patient="p"):
     spec = PairSpec()
     job = SlideJob(Path(f"{name}.svs"), Path("a.geojson"), None, patient, "train", root, spec)
     if error:
-        return Outcome(job, error=error)
+        return JobResult(job, error=error)
     write_image(job.mask_file, np.full((300, 600, 3), (200, 100, 150), np.uint8))
     box = {"label": label}
     record = {
@@ -34,15 +34,15 @@ def outcome(root, name, *, error=None, label="Glomerulus", patient="p"):
         "dropped_labels": {"Tubule": 3},
         "unmapped_labels": {},
         "outlines": {"repaired": 0},
-        "fates": {"object": 1, "empty": 1, "left out": 4, "glass": 5},
+        "kinds": {"object": 1, "empty": 1, "left out": 4, "glass": 5},
         "tiles": [{}, {}],
         "boxes": [{**box, "ignore": False}, {**box, "ignore": True}],
     }
-    return Outcome(job, value=record)
+    return JobResult(job, value=record)
 
 
 def test_the_table(tmp_path):
-    write_summary([outcome(tmp_path, "a"), outcome(tmp_path, "b", error="b.svs: broken (copy it again)")], tmp_path)
+    write_summary([result(tmp_path, "a"), result(tmp_path, "b", error="b.svs: broken (copy it again)")], tmp_path)
     table = pd.read_csv(tmp_path / "summary.csv", dtype=str, keep_default_na=False)
     assert tuple(table.columns) == COLUMNS
     a, b = table.to_dict("records")
@@ -52,7 +52,7 @@ def test_the_table(tmp_path):
 
 
 def test_the_text(tmp_path):
-    lines = summary_lines([outcome(tmp_path, "a"), outcome(tmp_path, "b", patient="q")])
+    lines = summary_lines([result(tmp_path, "a"), result(tmp_path, "b", patient="q")])
     assert lines == [
         "train: 2 patients, 2 slides, 4 tiles (object 2, empty 2, left out 8, glass 10), boxes: Glomerulus 2",
         "mpp: given (2 slides)",
@@ -62,8 +62,8 @@ def test_the_text(tmp_path):
 
 
 def test_the_page_stands_alone_and_escapes_everything(tmp_path):
-    outcomes = [outcome(tmp_path, "a", label=EVIL, patient=EVIL), outcome(tmp_path, "b", error=EVIL)]
-    write_summary(outcomes, tmp_path)
+    results = [result(tmp_path, "a", label=EVIL, patient=EVIL), result(tmp_path, "b", error=EVIL)]
+    write_summary(results, tmp_path)
     text = (tmp_path / "summary.html").read_text()
     page = Page(text)
     assert "script" not in page.tags
@@ -79,12 +79,12 @@ def test_the_page_stands_alone_and_escapes_everything(tmp_path):
 
 def test_very_many_slides_do_not_make_a_huge_page(tmp_path, monkeypatch):
     monkeypatch.setattr(summary, "_MAX_THUMBNAILS", 2)
-    write_summary([outcome(tmp_path, str(number)) for number in range(5)], tmp_path)
+    write_summary([result(tmp_path, str(number)) for number in range(5)], tmp_path)
     assert Page((tmp_path / "summary.html").read_text()).tags.count("img") == 2
 
 
 def test_a_slide_without_a_mask_picture_has_a_row(tmp_path):
-    made = outcome(tmp_path, "a")
+    made = result(tmp_path, "a")
     made.item.mask_file.unlink()
     write_summary([made], tmp_path)
     assert "img" not in Page((tmp_path / "summary.html").read_text()).tags
@@ -92,6 +92,6 @@ def test_a_slide_without_a_mask_picture_has_a_row(tmp_path):
 
 @pytest.mark.parametrize("factor", [1.0, 3.0])
 def test_slides_coarser_than_the_teacher_are_a_warning(tmp_path, factor):
-    made = outcome(tmp_path, "a")
+    made = result(tmp_path, "a")
     made.value["mpp"] = factor
     assert any("warning: 1 slides are coarser" in line for line in summary_lines([made])) == (factor > 1.1)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -8,20 +9,21 @@ import pytest
 from preprocess.annotations.class_map import ClassMap
 from preprocess.base.errors import UserError
 from preprocess.base.geometry import Region, Size
-from preprocess.jobs.job_result import Outcome
+from preprocess.jobs.job_result import JobResult
 from preprocess.slides.table import read_slides_csv
 from preprocess.tiles import tile_set
 from preprocess.tiles.manifest import Manifest
 from preprocess.tiles.pairs import PairSpec
-from preprocess.tiles.tile_set import plan_jobs, tile_slides, write_manifest
+from preprocess.tiles.splits import assign_splits
+from preprocess.tiles.tile_set import plan_jobs, report_removed_slides, tile_slides, write_manifest
 
 SPEC = PairSpec(tile_px=256)
 FRACTIONS = (0.7, 0.15, 0.15)
 
 
 def make(table, root: Path, workers: int = 0, **options) -> Manifest:
-    outcomes, _ = tile_slides(plan_jobs(table, root, SPEC, fractions=FRACTIONS, **options), workers)
-    return write_manifest(outcomes, root)
+    results, _ = tile_slides(plan_jobs(table, root, SPEC, fractions=FRACTIONS, **options), workers)
+    return write_manifest(results, root)
 
 
 @pytest.fixture
@@ -47,7 +49,7 @@ def test_workers_without_a_slide_of_their_own_help_on_the_one_there_is(table, tm
 
     def run_cohort(function, items, *_, **__):
         used.append(function.keywords["threads"])
-        return [Outcome(item, error="not cut") for item in items]
+        return [JobResult(item, error="not cut") for item in items]
 
     monkeypatch.setattr(tile_set, "run_cohort", run_cohort)
     tile_slides(plan_jobs(table[:1], tmp_path, SPEC, fractions=FRACTIONS), workers)
@@ -104,9 +106,9 @@ def test_overlap_and_thinning_are_for_train_only(table, tmp_path):
 def test_finished_slides_are_skipped(table, tmp_path):
     make(table, tmp_path)
     before = contents(tmp_path)
-    outcomes, num_skipped = tile_slides(plan_jobs(table, tmp_path, SPEC, fractions=FRACTIONS), 0)
+    results, num_skipped = tile_slides(plan_jobs(table, tmp_path, SPEC, fractions=FRACTIONS), 0)
     assert num_skipped == 3
-    write_manifest(outcomes, tmp_path)
+    write_manifest(results, tmp_path)
     assert contents(tmp_path) == before
 
 
@@ -117,14 +119,62 @@ def test_the_manifest_goes_before_its_tiles_are_replaced(table, tmp_path):
         Manifest.read(tmp_path)
 
 
+def test_a_run_that_changes_nothing_leaves_the_manifest_alone_and_one_that_does_not(table, tmp_path):
+    make(table, tmp_path)
+    header = tmp_path / "manifest.json"
+    os.utime(header, ns=(10**18, 10**18))
+    (tmp_path / "coco_val_teacher.json").unlink()
+    make(table, tmp_path)
+    assert header.stat().st_mtime_ns == 10**18
+    assert (tmp_path / "coco_val_teacher.json").is_file()
+    # The annotation is exported again: one glomerulus is gone.
+    features = json.loads(Path(table["annotation"][0]).read_text())["features"]
+    (tmp_path / "again.geojson").write_text(json.dumps(features[1:]))
+    table.loc[0, "annotation"] = str(tmp_path / "again.geojson")
+    make(table, tmp_path)
+    assert header.stat().st_mtime_ns != 10**18
+
+
+def test_who_was_in_which_split_is_stated_beside_the_manifest(table, tmp_path):
+    table.loc[1, "patient"] = table.loc[0, "patient"]
+    table.loc[1, "split"] = table.loc[0, "split"]
+    make(table, tmp_path)
+    text = "patient,split,num_slides\npatient-a,train,2\npatient-c,test,1\n"
+    assert (tmp_path / "splits.csv").read_text() == text
+
+
+def test_the_manifest_goes_before_tiles_of_a_removed_slide_do(table, tmp_path, monkeypatch):
+    make(table, tmp_path)
+
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tile_set.shutil, "rmtree", interrupt)
+    jobs = plan_jobs(table[:2], tmp_path, SPEC, fractions=FRACTIONS)
+    with pytest.raises(KeyboardInterrupt):
+        report_removed_slides(jobs, tmp_path, prune=True)
+    with pytest.raises(UserError, match="no manifest"):
+        Manifest.read(tmp_path)
+
+
 def test_slides_without_patient_or_split(table, tmp_path):
     table["split"] = float("nan")
     table["patient"] = None
-    jobs = plan_jobs(table, tmp_path, SPEC, fractions=FRACTIONS)
+    fractions = (0.7, 0.3, 0)
+    jobs = plan_jobs(table, tmp_path, SPEC, fractions=fractions)
     assert [job.patient for job in jobs] == ["a", "b", "c"]
-    assert {job.split for job in jobs} == {"train", "val", "test"}
+    assert [job.split for job in jobs] == assign_splits(["a", "b", "c"], fractions, SPEC.seed)
     table["patient"] = ["x", None, None]
-    assert plan_jobs(table, tmp_path, SPEC, fractions=FRACTIONS)[0].patient == "x"
+    assert plan_jobs(table, tmp_path, SPEC, fractions=(1, 0, 0))[0].patient == "x"
+
+
+def test_a_column_to_stratify_by_gives_exact_shares(table, tmp_path):
+    table["split"] = float("nan")
+    table["stain"] = "PAS"
+    jobs = plan_jobs(table, tmp_path, SPEC, fractions=FRACTIONS, stratify="stain")
+    assert {job.split for job in jobs} == {"train", "val", "test"}
+    with pytest.raises(UserError, match="no column 'colour' to stratify by"):
+        plan_jobs(table, tmp_path, SPEC, fractions=FRACTIONS, stratify="colour")
 
 
 def test_half_a_split_is_refused(table, tmp_path):

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from preprocess.annotations.class_map import ClassMap
+from preprocess.base import provenance
 from preprocess.base.errors import UserError
+from preprocess.slides import files
 from preprocess.tiles import writer
 from preprocess.tiles.pairs import PairSpec
 from preprocess.tiles.writer import SlideJob, finished_record, write_slide
@@ -61,6 +63,50 @@ def test_changed_or_lost_files_are_not_finished(job, tmp_path):
     write_slide(job)
     job.record_file.write_text("{")
     assert finished_record(job) is None
+
+
+def test_another_decoder_or_reader_is_not_finished(job, monkeypatch):
+    write_slide(job)
+    assert finished_record(replace(job, reader="openslide")) is None
+    for name in ("imagecodecs", "opencv", "openslide", "pillow", "tifffile"):
+        versions = provenance.codecs() | {name: "0"}
+        with monkeypatch.context() as patch:
+            patch.setattr(writer, "codecs", lambda versions=versions: versions)
+            assert finished_record(job) is None
+    assert finished_record(job) is not None
+
+
+def test_every_file_of_a_slide_counts(job, monkeypatch, tmp_path):
+    companion = tmp_path / "companion.dat"
+    companion.write_text("1")
+    monkeypatch.setattr(files, "slide_files", lambda path: [path, companion] if path == job.slide else [path])
+    monkeypatch.setattr(files.Path, "relative_to", lambda path, _: Path(path.name))
+    write_slide(job)
+    assert finished_record(job) is not None
+    companion.write_text("22")
+    assert finished_record(job) is None
+
+
+@pytest.mark.parametrize("what", ["slide", "annotation"])
+def test_a_slide_that_changes_while_it_is_cut_is_not_finished(job, monkeypatch, tmp_path, what):
+    slide, annotation = tmp_path / "own.svs", tmp_path / "own.geojson"
+    slide.write_bytes(job.slide.read_bytes())
+    annotation.write_text(job.annotation.read_text())
+    job = replace(job, slide=slide, annotation=annotation)
+    sync_folder = writer.sync_folder
+
+    def change(folder):
+        path = slide if what == "slide" else annotation
+        path.write_bytes(path.read_bytes() + b" ")
+        sync_folder(folder)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(writer, "sync_folder", change)
+        with pytest.raises(UserError, match=r"own\.svs: changed while it was read \(run the same command again"):
+            write_slide(job)
+    assert files_in(job.root) == {"own.svs", "own.geojson"}
+    assert finished_record(job) is None
+    assert write_slide(job) == finished_record(job)
 
 
 def test_cutting_again_leaves_nothing_of_before(job):

@@ -57,7 +57,7 @@ def test_super_resolution_that_is_not_installed_says_so(tile_pairs, teacher):
 def test_torchvision_counts_classes_from_one_and_takes_tiles_without_objects():
     tile = {
         "image": torch.full((3, 4, 4), 255, dtype=torch.uint8),
-        "instances": ground_truth([], TransformList([]), (4, 4)),
+        "instances": ground_truth([], TransformList([]), (4, 4))[0],
     }
     image, target = _to_torchvision(tile)
     assert image.max() == 1.0

@@ -24,7 +24,7 @@ def measure(name: str, script: list[Any], options: list[str], job: dict[str, Any
         out = Path(folder, "out")
         out.mkdir()
         write_json(Path(folder, "job.json"), job | {"out": str(out)})
-        environment = os.environ | {"PYTHONPATH": str(SCRIPTS.parents[1])}
+        environment = os.environ | {"PYTHONPATH": str(SCRIPTS.parents[2])}
         launch = [sys.executable, SCRIPTS / "launch.py", Path(folder, "took.json")]
         with Path(folder, "log.txt").open("w") as log:
             command = [*launch, *script, Path(folder, "job.json"), *options]

@@ -30,6 +30,7 @@ class Peer:
     cpu_s: float = 0.0
     score_thresh: float | None = None
     is_thread_safe: bool = False
+    device: str = "cpu"
     computed_by: str = "its own code"
     provenance: dict[str, Any] = field(default_factory=dict)
 

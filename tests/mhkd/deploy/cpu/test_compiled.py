@@ -8,11 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from detectron2.layers import Conv2d, FrozenBatchNorm2d
 from torch import nn
 
-from mhkd.deploy.cpu.compiled import FrozenGraph, FrozenHead, fold_batch_norms, freeze_convolutions
-from mhkd.deploy.cpu.frozen_norm import FoldedConv
+from mhkd.deploy.cpu.compiled import FrozenGraph, FrozenHead, freeze_convolutions
 from mhkd.deploy.detector_file import load_detector
 from mhkd.deploy.parity import compare
 from mhkd.modeling.bfa import BFA
@@ -114,43 +112,6 @@ class _Tuple(nn.Module):
 
     def forward(self, x):
         return (self.layer(x),)
-
-
-class Small(nn.Module):
-    """A convolution and a BatchNorm of torch's, one that Detectron2 holds, and one that follows no convolution."""
-
-    def __init__(self):
-        super().__init__()
-        self.conv, self.norm = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)
-        self.held = Conv2d(8, 8, 3, bias=False, norm=FrozenBatchNorm2d(8))
-        self.alone = nn.BatchNorm2d(8)
-        for norm in (self.norm, self.held.norm, self.alone):
-            norm.running_mean.copy_(torch.randn(8))
-            norm.running_var.copy_(1 + torch.rand(8))
-
-    def forward(self, x):
-        return self.alone(self.held(self.norm(self.conv(x)).relu()).relu())
-
-
-def test_batch_norms_are_folded_where_a_convolution_feeds_them():
-    torch.manual_seed(0)
-    network = Small().eval()
-    x = torch.randn(1, 3, 32, 32)
-    with torch.no_grad():
-        expected = network(x)
-        assert fold_batch_norms(network) == 2
-        torch.testing.assert_close(network(x), expected, atol=1e-5, rtol=1e-5)
-    assert network.held.norm is None
-    assert isinstance(network.alone, nn.BatchNorm2d)
-
-
-def test_norms_that_timm_backbones_have_folded_are_settled(detector):
-    backbone = copy.deepcopy(detector.model.backbone)
-    convs = [m for m in backbone.modules() if isinstance(m, FoldedConv)]
-    kernels = [conv.kernel()[0].detach() for conv in convs]
-    fold_batch_norms(backbone)
-    assert convs
-    assert all(torch.equal(conv.weight, kernel) for conv, kernel in zip(convs, kernels, strict=True))
 
 
 def test_a_model_of_another_kind_is_left_as_it_is():

@@ -17,7 +17,7 @@ def folded(kernel: int, **options: int) -> FoldedConv:
     norm = nn.BatchNorm2d(8)
     norm.running_mean.copy_(torch.randn(8))
     conv = FoldedConv(Conv2dSame(8, 8, kernel, bias=False, **options), FoldedNorm(norm))
-    conv.settle()
+    conv.freeze_kernel()
     return conv
 
 
