@@ -138,9 +138,14 @@ def mhkd_cfg() -> CfgNode:
 def read_config(path: str | Path, overrides: list[str] | None = None) -> CfgNode:
     """Read a YAML configuration file and apply ``KEY VALUE`` overrides, as Detectron2's tools do.
 
+    A path that is not there, such as ``configs/demo/teacher.yaml`` outside the repository, is that of the package.
+
     Raises:
         UserError: missing file, unknown key, or a value of the wrong type.
     """
+    packaged = Path(__file__).parent / path  # where setup.cfg has the configs installed
+    if not Path(path).is_file() and packaged.is_file():
+        path = packaged
     if not Path(path).is_file():
         raise UserError("config file not found", path=path, remedy="see configs/ for those that exist")
     cfg = mhkd_cfg()

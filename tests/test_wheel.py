@@ -102,6 +102,13 @@ def test_every_command_explains_itself(commands, tmp_path):
     assert len(scripts) == len([path for path in (REPOSITORY / "tools").glob("*.py") if path.stem != "__init__"])
 
 
+def test_the_training_configurations_are_found_without_the_repository(commands, tmp_path):
+    script = (
+        "from mhkd.config import read_config; print(read_config('configs/native/teacher.yaml').SOLVER.MAX_ITER > 0)"
+    )
+    assert run(tmp_path, commands / "python", "-c", script).split() == ["True"]
+
+
 def test_tiles_are_cut_in_an_empty_folder(commands, tmp_path):
     write_blob_slide(tmp_path / "a.svs")
     write_annotations(tmp_path / "a.geojson")

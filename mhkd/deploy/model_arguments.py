@@ -9,8 +9,11 @@ from preprocess.base.errors import UserError
 
 
 def name_models(arguments: Sequence[str]) -> dict[str, Path]:
-    """``NAME=CHECKPOINT`` -> both; without a name, the checkpoint's folder and stem. UserError where a name comes
-    twice."""
+    """The checkpoints of ``arguments`` by name: ``NAME=CHECKPOINT``, or else named by the checkpoint's folder and stem.
+
+    Raises:
+        UserError: two have the same name.
+    """
     named: dict[str, Path] = {}
     for text in arguments:
         name, _, path = text.rpartition("=")

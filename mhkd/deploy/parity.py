@@ -18,9 +18,14 @@ BOX_PX, SCORE = 0.01, 0.001
 
 @dataclass(frozen=True)
 class Parity:
-    """``matched`` pairs, ``unmatched`` detections of either side, and the largest differences of a pair.
+    """How two sets of detections of the same images differ.
 
-    box_px: of a coordinate, in units of the boxes. score: absolute. unmatched_score: the best score without a partner.
+    Attributes:
+        matched: pairs of detections.
+        unmatched: detections of either side without a partner.
+        box_px: the largest difference of a coordinate in a pair, in the pixels of the boxes.
+        score: the largest absolute difference of the scores in a pair.
+        unmatched_score: the best score without a partner.
     """
 
     matched: int
@@ -41,7 +46,10 @@ class Parity:
 
 
 def compare(pairs: Iterable[tuple[SlideDetections, SlideDetections]]) -> Parity:
-    """Compare detections of the same images: each with the one of its class that it overlaps most, by 0.5 or more."""
+    """Compare detections of the same images: each with the one of its class that it overlaps most, by 0.5 or more.
+
+    pairs: what both sides detect in each image, boxes of both in the same pixels.
+    """
     matched, unmatched, box_px, score, unmatched_score = 0, 0, 0.0, 0.0, 0.0
     for one, other in pairs:
         overlap = box_iou(torch.from_numpy(one.boxes_l0), torch.from_numpy(other.boxes_l0)).numpy()

@@ -25,7 +25,11 @@ def register_model(
 
     Convolutions and matrices are stored as float16, which :func:`mhkd.deploy.detector_file.load_detector` reads as
     float32; what is small and delicate (normalisation, biases) stays as it is. The file's provenance names the hash of
-    ``source``. ``score_thresh`` takes the place of the one that training chose. The same source gives the same bytes.
+    ``source``. The same source gives the same bytes.
+
+    Args:
+        card: what the model was trained on and what it is for, as plain JSON.
+        score_thresh: takes the place of the one that training chose.
 
     Raises:
         UserError: no exported detector, a name that cannot be a file's, no score, or a file above MAX_BYTES.
@@ -54,7 +58,11 @@ def register_model(
 
 
 def read_card(path: str | Path) -> dict[str, Any]:
-    """A card: a JSON object. Raises UserError where it is none."""
+    """The card of a model.
+
+    Raises:
+        UserError: the file is missing or is no JSON object.
+    """
     try:
         card = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

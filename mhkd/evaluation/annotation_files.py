@@ -18,8 +18,11 @@ _MASKS = (".png", ".tif", ".tiff")  # only where there are no outlines: mostly t
 def annotated_as(
     files: Sequence[SlideFile], where: str | Path | None, class_map: str | Path | None, outputs: str | Path
 ) -> tuple[list[SlideFile], ClassMap]:
-    """:func:`annotated` with the classes of the YAML file ``class_map``, if any; without ``where`` they stay as they
-    are. UserError also where the map cannot be read, or where there is one and nothing to apply it to."""
+    """:func:`annotated`, and the classes of the YAML file ``class_map``, if any; without ``where`` files stay as is.
+
+    Raises:
+        UserError: as :func:`annotated`; or the map cannot be read, or there is one without annotations.
+    """
     if where is None and class_map is not None:
         raise UserError("a class map is for annotations", path=class_map, remedy="give --evaluate as well, or leave it")
     classes = AS_ANNOTATED if class_map is None else ClassMap.read(class_map)
@@ -29,11 +32,15 @@ def annotated_as(
 def annotated(files: Sequence[SlideFile], where: str | Path, outputs: str | Path) -> list[SlideFile]:
     """``files``, each with the annotation that ``where`` has for it, or without any.
 
-    where: the annotation file of the only slide; a folder, whose files are named as the slides are, such as
-    ``a.geojson``, ``a.svs.geojson`` or ``a.xml`` for ``a.svs``; or a table as ``slides.csv`` (columns ``slide`` and
-    ``annotation``; its ``origin`` counts too, and its ``patient`` where the slides have none), whose rows are known by
-    the slide's path or else by its name. outputs: where results go; they are no annotations. Raises UserError where
-    there is no such file, none is for any of the slides, or two are for one.
+    Args:
+        where: the annotation file of the only slide; a folder, whose files are named as the slides are, such as
+            ``a.geojson``, ``a.svs.geojson`` or ``a.xml`` for ``a.svs``; or a table as ``slides.csv`` (columns ``slide``
+            and ``annotation``; its ``origin`` counts too, and its ``patient`` where the slides have none), whose rows
+            are known by the slide's path or else by its name.
+        outputs: the folder of the results, which are no annotations.
+
+    Raises:
+        UserError: there is no such file, none is for any of the slides, or two are for one.
     """
     path = Path(where)
     if path.resolve().is_relative_to(Path(outputs).resolve()):

@@ -24,9 +24,16 @@ _RECALLS = np.linspace(0.0, 1.0, 101)
 def coco_scores(gt: Mapping[str, GroundTruth], pred: Mapping[str, SlideDetections]) -> CocoScores:
     """AP (mean over IoU 0.5:0.95), AP50 and AP75 in percent, and AR, the mean of the highest recall over those IoUs.
 
-    An image is whatever the keys name (slides, tiles); each has ground truth, perhaps empty. One without an entry in
-    ``pred`` counts as nothing found there; an entry of an unknown image is a ValueError. Boxes lie in level-0 pixels;
-    AP does not change with their scale. None where there is nothing to find: precision has no meaning there.
+    Args:
+        gt: the true objects, perhaps none, of each image by its name; an image is a slide or a tile. Boxes lie in
+            level-0 pixels; AP does not change with their scale.
+        pred: detections by image, in the same pixels; an image without an entry has none.
+
+    Returns:
+        ``AP``, ``AP50``, ``AP75`` and ``AR``, each None where there is no object: precision has no meaning there.
+
+    Raises:
+        ValueError: ``pred`` has an image that ``gt`` does not have.
     """
     run = _match(gt, pred)
     if run is None:
@@ -57,9 +64,13 @@ class WeightedAP:
             self._classes = [_of_class(run.evalImgs[start : start + num_images]) for start in starts]
 
     def __call__(self, weights: np.ndarray) -> dict[str, np.ndarray]:
-        """AP, AP50 and AP75 in percent where image i counts ``weights[:, i]`` times, (B, I): (B,) each.
+        """AP, AP50 and AP75 in percent for B weightings of the I images.
 
-        NaN where there is nothing to find.
+        Args:
+            weights: (B, I) how many times each image counts.
+
+        Returns:
+            (B,) each; NaN where there is no object.
         """
         by_class = np.full((len(self._classes), len(weights), 10), np.nan)
         for table, of_class in zip(by_class, self._classes, strict=True):
@@ -79,7 +90,7 @@ class _ClassMatches:
     num_objects: np.ndarray
 
     def average_precision(self, weights: np.ndarray) -> np.ndarray:
-        """(B, I) -> (B, 10), from 0 to 1; NaN where there is nothing to find."""
+        """(B, I) -> (B, 10), from 0 to 1; NaN where there is no object."""
         total = weights @ self.num_objects
         weight = weights[:, self.image]
         result = np.full((len(weights), len(self.right)), np.nan)
@@ -108,7 +119,7 @@ def _of_class(images: Sequence[dict[str, Any] | None]) -> _ClassMatches:
 
 
 def _match(gt: Mapping[str, GroundTruth], pred: Mapping[str, SlideDetections]) -> COCOeval | None:
-    """pycocotools, up to its matching; None where there is nothing to find."""
+    """pycocotools, up to its matching; None where there is no object."""
     if strangers := sorted(set(pred) - set(gt)):
         raise ValueError(f"detections in images without ground truth: {', '.join(strangers[:3])}")
     images = sorted(gt)
@@ -164,5 +175,5 @@ def _index(entries: list[dict[str, Any]], num_images: int, categories: list[int]
 
 
 def _percent(values: np.ndarray) -> float:
-    """The mean in percent, over the classes that have something to find (the others hold -1)."""
+    """The mean in percent, over the classes that have objects (the others hold -1)."""
     return float(values[values > -1].mean() * 100)

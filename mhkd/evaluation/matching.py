@@ -27,18 +27,18 @@ class Counts:
 
     @property
     def precision(self) -> float | None:
-        """None where nothing was found."""
-        found = self.true_positives + self.false_positives
-        return self.true_positives / found if found else None
+        """None where there is no detection."""
+        detections = self.true_positives + self.false_positives
+        return self.true_positives / detections if detections else None
 
     @property
     def recall(self) -> float | None:
-        """None where there is nothing to find."""
+        """None where there is no object."""
         return self.true_positives / self.num_objects if self.num_objects else None
 
     @property
     def f1(self) -> float | None:
-        """None where there is nothing to find and nothing was found."""
+        """None where there is neither object nor detection."""
         total = self.true_positives + self.false_positives + self.num_objects
         return 2 * self.true_positives / total if total else None
 

@@ -114,8 +114,10 @@ def confusion_tables(models: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def comparison(models: Mapping[str, Any], differences: Mapping[str, Mapping[str, Any]]) -> str:
-    """The last of ``models`` against each of the others, by AP on stitched slides; empty where there is no such
-    figure. differences: as ``mhkd.evaluation.metrics.compare_last`` gives them."""
+    """The last of ``models`` against each of the others, by AP on stitched slides; empty where there is no such AP.
+
+    differences: as ``mhkd.evaluation.metrics.compare_last`` gives them.
+    """
     found = {name: entry["AP"] for name, entry in differences.items()}
     if not found or any(entry["difference"] is None for entry in found.values()):
         return ""
@@ -128,7 +130,11 @@ def comparison(models: Mapping[str, Any], differences: Mapping[str, Mapping[str,
 
 
 def write_results(output_dir: str | Path, results: Mapping[str, Any]) -> tuple[Path, Path]:
-    """Write ``evaluation.md`` and, last, ``evaluation.json``, atomically; ``results`` holds the models by name."""
+    """Write ``evaluation.md`` and, last, ``evaluation.json``, each atomically; their paths.
+
+    results: what evaluation.json holds: ``split``, ``models`` by name with their ``slides`` (``SlideMetrics.result``)
+    and ``tiles``, ``differences`` (``compare_last``), and perhaps the slides ``left_out`` with the reason for each.
+    """
     markdown, data = Path(output_dir) / MARKDOWN, Path(output_dir) / DATA
     models = results["models"]
     slides = next(iter(models.values()))["slides"]

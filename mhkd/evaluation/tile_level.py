@@ -25,9 +25,15 @@ def evaluate_tiles(
 ) -> dict[str, Any]:
     """COCO scores in percent over the tiles of ``split``, as plain JSON; an image is a tile.
 
-    The detector is fed the teacher's or the student's tiles, whichever have its mpp. Boxes are compared in level-0
-    pixels: a tile's pixels are a scaled copy of them, which leaves every IoU as it is. Raises UserError where neither
-    tile has the detector's mpp, the split is empty, or a tile is missing.
+    The detector is fed the teacher's or the student's tiles, whichever have its um/px. Boxes are compared in level-0
+    pixels: a tile's pixels are a scaled copy of them, which leaves every IoU as it is.
+
+    Args:
+        batch_size: tiles per step of the model.
+        description: what the progress bar calls the model.
+
+    Raises:
+        UserError: neither tile has the detector's um/px, the split is empty, or a tile is missing.
     """
     truth, pred = detect_in_tiles(detector, manifest, split, batch_size=batch_size, description=description)
     num_objects = int(sum((~gt.ignore).sum() for gt in truth.values()))
@@ -38,7 +44,10 @@ def evaluate_tiles(
 def detect_in_tiles(
     detector: Detector, manifest: Manifest, split: str, *, batch_size: int = 4, description: str = "tiles"
 ) -> tuple[dict[str, GroundTruth], dict[str, SlideDetections]]:
-    """True boxes and detections of each tile of ``split`` by tile id; as :func:`evaluate_tiles`."""
+    """True boxes and detections of each tile of ``split`` by tile id, both in level-0 pixels.
+
+    Arguments and errors are those of :func:`evaluate_tiles`.
+    """
     side = side_of(detector, manifest)
     part = manifest.split(split)
     truth = read_truth(part, detector.class_names)
@@ -55,7 +64,11 @@ def detect_in_tiles(
 
 
 def side_of(detector: Detector, manifest: Manifest) -> str:
-    """``teacher`` or ``student``: whose tiles have the mpp that ``detector`` wants; UserError if neither do."""
+    """``teacher`` or ``student``: whose tiles have the um/px that ``detector`` wants.
+
+    Raises:
+        UserError: neither have.
+    """
     for side in ("student", "teacher"):
         if math.isclose(getattr(manifest, f"{side}_mpp"), detector.input_mpp, rel_tol=MPP_TOLERANCE):
             return side
@@ -68,7 +81,7 @@ def side_of(detector: Detector, manifest: Manifest) -> str:
 
 
 def read_truth(manifest: Manifest, class_names: tuple[str, ...]) -> dict[str, GroundTruth]:
-    """The boxes of every tile of ``manifest`` by tile id, also of those without any."""
+    """The true boxes of every tile of ``manifest`` by tile id, in level-0 pixels, also of tiles without any."""
     columns = ["x0_l0", "y0_l0", "x1_l0", "y1_l0"]
     boxes = dict(list(manifest.boxes.groupby("tile_id")))
     none = manifest.boxes.iloc[:0]

@@ -37,10 +37,6 @@ class SlideResult:
     detections: SlideDetections
     summary: dict[str, Any]
 
-    def sentence(self) -> str:
-        """The result in plain words, on one line."""
-        return describe(self.summary)
-
 
 def describe(summary: Mapping[str, Any]) -> str:
     """A summary in plain words, on one line."""

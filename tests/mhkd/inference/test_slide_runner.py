@@ -13,7 +13,7 @@ from mhkd.evaluation.slide_level import read_truth
 from mhkd.inference import formats, slide_runner
 from mhkd.inference.formats import FORMATS, Format
 from mhkd.inference.predictor import SlidePredictor
-from mhkd.inference.slide_runner import run_job
+from mhkd.inference.slide_runner import describe, run_job
 from preprocess.base.errors import UserError
 from preprocess.slides.search import SlideFile
 from preprocess.slides.table import read_slides_csv
@@ -40,7 +40,7 @@ def test_a_slide_leaves_files_that_agree(tmp_path):
     assert set(table["fragment"]) == {1}
     assert summary["fragments"] == [{"number": 1, "tissue_mm2": summary["tissue_mm2"], "detections": len(DISCS)}]
     assert len(json.loads((tmp_path / "out" / "case_1.geojson").read_text())["features"]) == len(DISCS)
-    assert f"found {len(DISCS)} glomeruli with a score of 0.5 or more" in result.sentence()
+    assert f"found {len(DISCS)} glomeruli with a score of 0.5 or more" in describe(result.summary)
 
 
 def test_every_piece_of_tissue_has_its_count(tmp_path):
@@ -87,14 +87,14 @@ def test_geojson_counts_from_what_was_scanned_or_from_the_slide(tmp_path, origin
 
 def test_nothing_found_is_said_plainly_and_leaves_empty_outputs(tmp_path):
     result = search(write_blob_slide(tmp_path / "a.svs", discs=()), tmp_path)
-    assert "found no glomerulus with a score of 0.5 or more in 0.4" in result.sentence()
+    assert "found no glomerulus with a score of 0.5 or more in 0.4" in describe(result.summary)
     assert len(pd.read_csv(tmp_path / "a.csv")) == 0
     assert (tmp_path / "a.overlay.jpg").is_file()
 
 
 def test_no_tissue_is_said_plainly(tmp_path):
     result = search(write_svs(tmp_path / "a.svs", np.full((512, 512, 3), 255, np.uint8)), tmp_path, formats=ALL)
-    assert "no tissue found" in result.sentence()
+    assert "no tissue found" in describe(result.summary)
     assert result.summary["density_per_mm2"] is None
     assert result.summary["fragments"] == []
     assert all((tmp_path / name).is_file() for name in result.summary["files"].values())
