@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
 from mhkd.deploy.load import load_model
 from mhkd.deploy.parity import compare
+from mhkd.deploy.registry import BUNDLED
 from mhkd.inference.predictor import SCORE_FLOOR, SlidePredictor
 from preprocess.base.errors import UserError
 from preprocess.slides.slide import Slide
+from preprocess.synthetic.settings import SlideSpec
+from preprocess.synthetic.slides import make_slide, slide_path
 from tests.blobs import write_blob_slide
 
 
@@ -44,6 +48,24 @@ def test_a_slide_searched_on_a_gpu_is_as_on_a_cpu(checkpoint, slide):
     assert parity.box_px <= 0.1 * 16  # level-0 pixels
     assert parity.score <= 1e-3
     assert parity.unmatched_score <= SCORE_FLOOR + 1e-3
+
+
+@pytest.mark.usefixtures("needs_bf16")
+def test_bfloat16_on_a_gpu_is_float32_on_a_cpu_but_for_its_rounding(tmp_path):
+    """Of a trained model: scores within 0.05, boxes within two of its pixels, nothing of 0.3 or more lost."""
+    spec = SlideSpec("new", "P1", "test", seed=20_251, size_px=(4096, 3072), glomeruli=(10, 12))
+    make_slide(spec, tmp_path)
+    exact = load_model(BUNDLED, device="cpu", backend="eager", bf16="off")
+    rounded = load_model(BUNDLED, device="cuda", bf16="on")
+    with Slide.open(slide_path(spec, tmp_path)) as slide:
+        pair = tuple(SlidePredictor(detector).predict(slide) for detector in (exact, rounded))
+        pixel_l0 = exact.input_mpp / slide.mpp
+    parity = compare([pair])
+    assert (pair[0].scores > 0.5).sum() >= 5
+    assert parity.unmatched_score < 0.3
+    strong = compare([tuple(found.select(np.flatnonzero(found.scores > 0.3)) for found in pair)])
+    assert strong.score <= 0.05
+    assert strong.box_px <= 2 * pixel_l0
 
 
 def test_the_default_finds_objects_and_says_what_computed_it(checkpoint, slide):
