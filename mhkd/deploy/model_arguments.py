@@ -9,8 +9,11 @@ from preprocess.base.errors import UserError
 
 
 def name_models(arguments: Sequence[str]) -> dict[str, Path]:
-    """``NAME=CHECKPOINT`` -> both; without a name, the checkpoint's folder and stem. UserError where a name comes
-    twice."""
+    """``NAME=CHECKPOINT`` -> both; without a name, the checkpoint's folder and stem.
+
+    Raises:
+        UserError: a name comes twice.
+    """
     named: dict[str, Path] = {}
     for text in arguments:
         name, _, path = text.rpartition("=")

@@ -18,9 +18,14 @@ BOX_PX, SCORE = 0.01, 0.001
 
 @dataclass(frozen=True)
 class Parity:
-    """``matched`` pairs, ``unmatched`` detections of either side, and the largest differences of a pair.
+    """How far the detections of two detectors agree.
 
-    box_px: of a coordinate, in units of the boxes. score: absolute. unmatched_score: the best score without a partner.
+    Attributes:
+        matched: number of pairs.
+        unmatched: number of detections of either side without a partner.
+        box_px: the largest difference of a pair's coordinates, in the unit of the boxes.
+        score: the largest difference of a pair's scores.
+        unmatched_score: the best score without a partner.
     """
 
     matched: int

@@ -54,7 +54,11 @@ def register_model(
 
 
 def read_card(path: str | Path) -> dict[str, Any]:
-    """A card: a JSON object. Raises UserError where it is none."""
+    """A card: a JSON object.
+
+    Raises:
+        UserError: ``path`` holds none.
+    """
     try:
         card = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

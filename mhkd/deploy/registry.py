@@ -33,7 +33,11 @@ class Entry:
 
 
 def read_registry() -> dict[str, Entry]:
-    """All models that have a name. Raises UserError where a table cannot be read."""
+    """All models that have a name.
+
+    Raises:
+        UserError: a table cannot be read.
+    """
     folders = [Path(os.environ[MODELS_VARIABLE])] if os.environ.get(MODELS_VARIABLE) else []
     entries: dict[str, Entry] = {}
     for folder in (_PACKAGED, *folders):
@@ -53,7 +57,11 @@ def display_name(model: str | Path, path: Path) -> str:
 
 
 def read_table(table: Path) -> dict[str, dict[str, Any]]:
-    """The rows of one table by name: file, sha256, card. Raises UserError where it cannot be read."""
+    """The rows of one table by name: file, sha256, card.
+
+    Raises:
+        UserError: it cannot be read.
+    """
     try:
         models = json.loads(table.read_text(encoding="utf-8"))["models"]
         return {
@@ -75,7 +83,8 @@ def read_table(table: Path) -> dict[str, dict[str, Any]]:
 def find_model(model: str | Path) -> Path:
     """The file of ``model``, a path or a name of the registry.
 
-    Raises UserError where it is neither, or where the file of a name is missing or is not the one that the table means.
+    Raises:
+        UserError: it is neither, or the file of a name is missing or is not the one that the table means.
     """
     path = Path(model)
     if path.is_file():
