@@ -75,19 +75,21 @@ def test_the_default_finds_objects_and_says_what_computed_it(checkpoint, slide):
 
 
 @pytest.mark.usefixtures("exact_float32")
-def test_a_batch_beyond_the_memory_is_halved_until_it_fits(checkpoint, slide, memory_limit, capsys):
+def test_a_batch_beyond_the_memory_is_halved_until_it_fits(checkpoint, tmp_path, memory_limit, capsys):
+    """All tiles of a slide at once, in the memory that four of them take."""
     detector = load_model(checkpoint, device="cuda", bf16="off")
-    expected = SlidePredictor(detector, tile_px=64, batch_size=1)
-    tiles = expected.plan(slide).tiles
-    torch.cuda.synchronize()
-    torch.cuda.reset_peak_memory_stats()
-    before = torch.cuda.memory_reserved()
-    found = expected.predict(slide)
-    one_tile = torch.cuda.max_memory_reserved() - before
-    memory_limit(before + 2.5 * max(one_tile, 32 << 20))
-    greedy = SlidePredictor(detector, tile_px=64, batch_size=len(tiles))
-    parity = compare([(found, greedy.predict(slide))])
-    assert 1 <= greedy.batch_size < len(tiles)
+    with Slide.open(write_blob_slide(tmp_path / "large.svs", mpp=2.0)) as slide:
+        one_by_one = SlidePredictor(detector, tile_px=128, batch_size=1)
+        num_tiles = len(one_by_one.plan(slide).tiles)
+        assert num_tiles >= 12
+        torch.cuda.empty_cache()
+        before = torch.cuda.memory_reserved()
+        torch.cuda.reset_peak_memory_stats()
+        expected = one_by_one.predict(slide)
+        memory_limit(before + 4 * (torch.cuda.max_memory_reserved() - before))
+        greedy = SlidePredictor(detector, tile_px=128, batch_size=num_tiles)
+        parity = compare([(expected, greedy.predict(slide))])
+    assert 1 <= greedy.batch_size < num_tiles
     assert "going on with" in capsys.readouterr().err
     assert parity.matched
     assert parity.score <= 1e-3
