@@ -55,7 +55,7 @@ endif
 
 ##@ Set-up and checks
 
-.PHONY: help setup lock check format test test-browser clean FORCE
+.PHONY: help setup lock check format test test-browser test-gpu clean FORCE
 
 help: ## List the targets and the variables
 	@awk -F ':.*## ' '/^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
@@ -113,6 +113,9 @@ test: $(READY) ## Run the tests
 test-browser: $(READY) ## Test viewer and reports in a real browser (chromium or chrome; BROWSER=its path)
 	$(INSTALL) --constraint requirements/requirements.lock 'playwright >= 1.50'
 	MHKD_BROWSER=$(or $(BROWSER),required) $(PY) -m pytest tests/mhkd/inference/viewer/test_static.py
+
+test-gpu: $(READY) ## Run the tests that need a GPU; without one they are skipped, and say so
+	$(PY) -m pytest tests/gpu -m gpu -rs
 
 clean: ## Remove caches and build leftovers; slides, runs and the environment stay
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

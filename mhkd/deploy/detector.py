@@ -24,12 +24,19 @@ from preprocess.base.geometry import Region, Size
 class Detector(Protocol):
     """A loaded model: ``mhkd.deploy.load.load_model`` makes one.
 
-    ``model`` takes Detectron2's list of dicts, ``image`` an RGB uint8 (3, h, w) tensor at ``input_mpp`` micrometres
-    per pixel, and gives ``[{"instances": Instances}]`` with boxes in the pixels of that image. ``tile_px`` is the side
-    that tiles of a slide should have, in input pixels; ``score_thresh`` the score that counts as found, chosen on
-    validation data, None where that was not done; ``is_thread_safe``, whether it is worth while and allowed to call
-    ``model`` from several threads at once; ``device`` is where it wants its images ("cpu", "cuda:1" and so on);
-    ``computed_by`` says what runs it, on which kind of device and in which precision: scores differ a little with that.
+    Attributes:
+        model: takes Detectron2's list of dicts, ``image`` an RGB uint8 tensor (3, h, w) at ``input_mpp``, and gives
+            ``[{"instances": Instances}]`` with boxes in the pixels of that image.
+        input_mpp: um per pixel of its images.
+        class_names: of its labels, in their order.
+        tile_px: the side that tiles of a slide should have, in input pixels.
+        path: its file.
+        provenance: what training says of it, as plain JSON.
+        score_thresh: the score from which on a detection counts, chosen on validation data; None where that was not
+            done.
+        is_thread_safe: whether it is allowed and worth while to call ``model`` from several threads at once.
+        device: where it wants its images ("cpu", "cuda:1" and so on).
+        computed_by: what runs it, on which kind of device and in which precision: scores differ a little with that.
     """
 
     @property
@@ -58,8 +65,13 @@ DEFAULT_SCORE_THRESH = 0.5
 
 
 def choose_threshold(given: float | None, stored: float | None, chosen: str | None = None) -> tuple[float, str]:
-    """The score from which on something counts as found, and where it comes from; ``stored`` is the model's own, and
-    ``chosen`` how that was chosen, if the model says so (``score_thresh_origin`` of its provenance)."""
+    """The score from which on a detection counts, and where that number comes from.
+
+    Args:
+        given: by the user.
+        stored: with the model.
+        chosen: how the stored one was chosen, if the model says so (``score_thresh_origin`` of its provenance).
+    """
     own = f"stored with the model: {chosen or 'it does not say how it was chosen'}"
     choices = ((given, "given"), (stored, own), (DEFAULT_SCORE_THRESH, "default: the model has none"))
     return next((thresh, origin) for thresh, origin in choices if thresh is not None)

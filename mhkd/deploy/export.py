@@ -28,9 +28,14 @@ def export_graph(detector: Detector, path: str | Path, *, score_thresh: float | 
     """Write ``detector``, which is on the CPU, to ``path``; its suffix, .torchscript or .onnx, says what as.
 
     The graph computes in float32 and takes one image of any size, which is what Detectron2's tracing allows; see
-    ``mhkd.deploy.exported``. score_thresh: the score that counts as found, for whoever loads the file (default: what
-    the checkpoint says). Atomic. Raises UserError for another suffix, for a detector that cannot be traced and for
-    ONNX without the package ``onnx``.
+    ``mhkd.deploy.exported``. The file is complete or absent.
+
+    Args:
+        score_thresh: the score from which on a detection counts, for whoever loads the file; by default what the
+            checkpoint says.
+
+    Raises:
+        UserError: another suffix, a detector that cannot be traced, or ONNX without the package ``onnx``.
     """
     path = Path(path)
     if path.suffix not in SUFFIXES:

@@ -66,8 +66,12 @@ class ExportedDetector:
 def load_exported(path: Path, device: str = "cpu", backend: str = "auto") -> ExportedDetector:
     """The detector in a ``.torchscript`` or ``.onnx`` file; nothing in the file but its graph is run.
 
-    backend: "auto", "torch" (TorchScript), "onnxruntime" or "openvino" (ONNX). Raises UserError where the file is
-    damaged or was not exported by mhkd, or where the backend does not fit it or is not installed.
+    Args:
+        device: "cpu", or a GPU for TorchScript.
+        backend: "auto", "torch" (TorchScript), "onnxruntime" or "openvino" (ONNX).
+
+    Raises:
+        UserError: the file is damaged or was not exported by mhkd, or the backend does not fit it or is not installed.
     """
     runners = {"torch": _torchscript} if path.suffix == ".torchscript" else _ONNX_RUNNERS
     name = SUFFIXES[path.suffix] if backend == "auto" else backend

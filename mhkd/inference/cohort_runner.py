@@ -35,12 +35,21 @@ def search_slides(
     engine: EngineName = "local",
     address: str | None = None,
 ) -> tuple[list[SearchOutcome], int]:
-    """Search all slides that are not finished yet: the summary or the error of each, and how many were skipped.
+    """Search all slides that are not finished yet.
 
-    All jobs have the same output folder. ``workers``, ``engine`` and ``address`` as in
-    :func:`preprocess.jobs.run.run_cohort`. Slides that failed are listed in ``failed.csv``, all
-    of them in ``index.html`` and ``cohort.csv``. A full disk raises its
-    OSError and Ctrl-C KeyboardInterrupt; finished slides stay.
+    Slides that failed are listed in ``failed.csv``, all of them in ``index.html`` and ``cohort.csv``. Finished slides
+    stay, whatever ends the run.
+
+    Args:
+        jobs: all with the same output folder.
+        workers, engine, address: as in :func:`preprocess.jobs.run.run_cohort`.
+
+    Returns:
+        The summary or the error of each slide, and how many were skipped because they were finished.
+
+    Raises:
+        UserError: the output folder cannot be written to, or a slide's outputs would be named like those of all.
+        OSError: the disk is full.
     """
     folder = jobs[0].outputs.folder
     check_writable(folder)
@@ -101,7 +110,11 @@ def total_line(outcomes: Sequence[SearchOutcome]) -> str:
 
 
 def check_writable(folder: Path) -> None:
-    """UserError where ``folder`` cannot be made or written to: better now than after the first slide."""
+    """Check that ``folder`` can be made and written to: better now than after the first slide.
+
+    Raises:
+        UserError: it cannot.
+    """
     place = folder.absolute()
     while not place.exists() and place != place.parent:
         place = place.parent

@@ -39,7 +39,14 @@ class TissueFragments:
         return cls(number_of[labels], tissue.region, tuple(float(area * per_px) for area in areas_px[order]))
 
     def containing(self, boxes_l0: NDArray[np.float64]) -> NDArray[np.int64]:
-        """(N,) the piece that fills most of each box, (N, 4) xyxy in level-0 pixels; 0 for one without any tissue."""
+        """The piece of tissue that fills most of each box.
+
+        Args:
+            boxes_l0: (N, 4) xyxy in level-0 pixels.
+
+        Returns:
+            (N,) numbers of pieces; NO_FRAGMENT for a box without any tissue.
+        """
         height, width = self.numbers.shape
         boxes_px = self.region.to_px(boxes_l0, Size(width, height))
         low = np.clip(np.floor(boxes_px[:, :2]), 0, (width - 1, height - 1)).astype(int)

@@ -16,8 +16,14 @@ from preprocess.slides.search import SlideFile
 def name_slides(
     files: Sequence[SlideFile], outputs: Path, *, anonymize: bool = False, key: Path | None = None
 ) -> list[SlideFile]:
-    """``files`` as the outputs in the folder ``outputs`` shall call them: by their names or, to ``anonymize``, neutral
-    ones; ``key`` is where to write which is whose. Raises UserError where two would overwrite each other's outputs.
+    """``files`` as the outputs in the folder ``outputs`` shall call them: by their names, or by neutral ones.
+
+    Args:
+        anonymize: give neutral names.
+        key: where to write which neutral name is whose.
+
+    Raises:
+        UserError: two would overwrite each other's outputs, or the key cannot be written where it is asked for.
     """
     named = anonymized(files) if anonymize else list(files)
     check_names(named)
@@ -29,7 +35,8 @@ def name_slides(
 def write_key(path: Path, files: Sequence[SlideFile], outputs: Path) -> None:
     """Write name and file of each slide of ``files`` to ``path``, atomically.
 
-    Raises UserError where the slides have no neutral names, or the table would lie in the folder ``outputs``.
+    Raises:
+        UserError: the slides have no neutral names, or the table would lie in the folder ``outputs``.
     """
     if not all(file.alias for file in files):
         raise UserError("there is no key without neutral names", remedy="give --anonymize as well, or leave --key out")

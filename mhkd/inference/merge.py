@@ -34,9 +34,16 @@ def merge_tiles(
 ) -> SlideDetections:
     """The detections of a slide, from those of its tiles; sorted, and the same whatever the order of the tiles.
 
-    detections[i] are those found in tiles[i], all in level-0 pixels; ``slide`` is the region whose borders are no
-    seams. Boxes of different classes are never merged. rule: one of ``RULES``. Raises ValueError for another one, and
-    where ``detections`` and ``tiles`` do not go together.
+    Boxes of different classes are never merged.
+
+    Args:
+        detections: those of each tile, boxes in level-0 pixels.
+        tiles: where they lie, in level-0 pixels.
+        slide: the region whose borders are no seams, in level-0 pixels.
+        rule: one of ``RULES``.
+
+    Raises:
+        ValueError: another rule, or ``detections`` and ``tiles`` do not go together.
     """
     if rule not in _RULES:
         raise ValueError(f"unknown merge rule {rule!r}: one of {', '.join(RULES)}")

@@ -39,9 +39,12 @@ def _option(help: str, **more: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """How slides are searched; each field is an option of tools/infer_wsi.py. UserError where one is out of range.
+    """How slides are searched; each field is an option of tools/infer_wsi.py.
 
-    ``batch_size`` changes how long it takes and nothing that is found; all else does.
+    ``batch_size`` changes how long it takes and the detections by roundings alone; all else changes them.
+
+    Raises:
+        UserError: an option is out of its range.
     """
 
     score_thresh: float | None = field(
@@ -76,9 +79,14 @@ class SearchOptions:
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A detector on disk. ``load(path, device, backend=...)`` opens it, a function at the top level of a module: what
-    was sent to another process then equals what was sent there before, so that each loads the model once. ``device`` is
-    what the user named: each process makes its own of it. ``threads`` are for torch, None: as many as it likes."""
+    """A detector on disk.
+
+    Attributes:
+        load: ``load(path, device, backend=...)`` opens it, a function at the top level of a module: what was sent to
+            another process then equals what was sent there before, so that each loads the model once.
+        device: what the user named; with several GPUs each process makes its own of it.
+        threads: for torch in each process; None: as many as it likes.
+    """
 
     load: Callable[..., Detector]
     path: Path
@@ -91,7 +99,11 @@ class ModelFile:
     def of(
         cls, load: Callable[..., Detector], path: str | Path, device: str, workers: int, *, backend: str = "auto"
     ) -> ModelFile:
-        """The detector at ``path``, for one of ``workers`` processes of this machine; UserError if there is none."""
+        """The detector at ``path``, for one of ``workers`` processes of this machine.
+
+        Raises:
+            UserError: there is no such file.
+        """
         if not Path(path).is_file():
             raise UserError("checkpoint not found", path=path)
         threads = max(1, (os.cpu_count() or 1) // workers) if workers else None
@@ -123,7 +135,12 @@ class OutputSpec:
 
 @dataclass(frozen=True)
 class SlideJob:
-    """One slide to search. ``content`` is its fingerprint, None where it cannot be read; ``mpp`` overrides its own."""
+    """One slide to search.
+
+    Attributes:
+        content: the slide's fingerprint; None where it cannot be read.
+        mpp: um per level-0 pixel in place of what the file says.
+    """
 
     file: SlideFile
     search: SearchSpec
@@ -217,7 +234,11 @@ def anonymized(files: Sequence[SlideFile]) -> list[SlideFile]:
 
 
 def check_names(files: Sequence[SlideFile]) -> None:
-    """UserError where two slides would overwrite each other's outputs."""
+    """Check that no two slides would overwrite each other's outputs.
+
+    Raises:
+        UserError: two would.
+    """
     owner: dict[str, SlideFile] = {}
     for file in files:
         for suffix in (SUFFIX, WEAK_SUFFIX, *(form.suffix for form in FORMATS.values())):

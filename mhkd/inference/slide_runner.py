@@ -31,7 +31,7 @@ Table = tuple[SlideDetections, np.ndarray]
 
 @dataclass(frozen=True)
 class SlideResult:
-    """What was found in one slide. ``summary`` is its JSON (:mod:`mhkd.inference.summary`)."""
+    """The result of one slide: its detections in level-0 pixels, and its JSON (:mod:`mhkd.inference.summary`)."""
 
     name: str
     detections: SlideDetections
@@ -68,8 +68,15 @@ def search_slide(
     """Search ``job``'s slide and write its outputs in the place of all that an earlier run left of it.
 
     Detections below the score threshold are parted from the others after merging: they go into a table of their own
-    and no other output. about: what the summary tells of the model and the software. The summary is written last: where
-    it lies, the other files are complete and of the same run. Raises UserError or OSError.
+    and no other output. The summary is written last: where it lies, the other files are complete and of the same run.
+
+    Args:
+        about: what the summary says of the model and the software.
+        bar: show the progress, tile by tile.
+
+    Raises:
+        UserError: the slide cannot be read, or the memory does not hold a tile's work.
+        OSError: an output cannot be written.
     """
     start = time.perf_counter()
     score_thresh, thresh_origin = job.search.options.threshold(predictor.detector)
@@ -103,14 +110,21 @@ def write_again(job: SlideJob, summary: Mapping[str, Any]) -> SlideResult:
 
 
 def read_tables(job: SlideJob, summary: Mapping[str, Any]) -> tuple[Table, Table]:
-    """What a search found, from its files: from the score threshold on, and below it. Raises UserError where a table is
-    missing or damaged."""
+    """The detections of an earlier search from its files: from the score threshold on, and below it.
+
+    Raises:
+        UserError: a table is missing or damaged.
+    """
     class_names = tuple(summary["detections"]["by_class"])
     return read_csv(job.output_file(TABLE), class_names), read_csv(job.weak_file, class_names)
 
 
 def open_slide(job: SlideJob) -> Slide:
-    """The slide as the search reads it. Raises UserError where it cannot be opened."""
+    """The slide as the search reads it.
+
+    Raises:
+        UserError: it cannot be opened.
+    """
     return (DamagedSlide if job.search.options.skip_unreadable else Slide).open(job.file.path, mpp=job.mpp)
 
 

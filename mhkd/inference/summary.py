@@ -41,7 +41,12 @@ def search_summary(
 ) -> dict[str, Any]:
     """What the search of a slide gave, as plain JSON; nothing of the slide's name or header.
 
-    ``unreadable_l0``: (M, 4) xyxy in level-0 pixels, boxes that may overlap.
+    Args:
+        found: the detections that score enough, boxes in level-0 pixels.
+        score_thresh: the score that is enough.
+        score_thresh_origin: where that number comes from.
+        unreadable_l0: (M, 4) xyxy in level-0 pixels, boxes that may overlap.
+        seconds: that the search took.
     """
     tissue_mm2 = plan.tissue_um2 / 1e6
     unreadable_mm2, unreadable_tissue_mm2 = _unreadable_mm2(plan, slide, unreadable_l0)

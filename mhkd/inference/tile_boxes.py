@@ -1,4 +1,4 @@
-"""What a merge rule is given, and what it gives."""
+"""What a merge rule takes and gives."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ import numpy as np
 
 @dataclass(frozen=True)
 class TileBoxes:
-    """All boxes of one class on a slide, best first, with the tiles that they were found in; level-0 pixels, xyxy.
+    """All boxes of one class on a slide, best first, with the tiles that they were detected in; level-0 pixels, xyxy.
 
-    boxes: (N, 4). scores: (N,). tile: (N,) index into ``tiles``. tiles: (T, 4), all that were searched, rows from the
-    top. slide: xyxy of what was scanned; its borders are no seams.
+    Attributes:
+        boxes: (N, 4).
+        scores: (N,).
+        tile: (N,) index into ``tiles``.
+        tiles: (T, 4), all that were searched, row by row from the top.
+        slide: what was scanned; its borders are no seams.
     """
 
     boxes: np.ndarray

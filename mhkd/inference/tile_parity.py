@@ -17,7 +17,10 @@ _SIZES = ((1.0, 1.0), (0.5, 0.75), (0.75, 0.5))
 def tile_parity(reference: SlidePredictor, other: Detector, slide: Slide, num_tiles: int) -> Parity:
     """How ``other`` differs from the detector of ``reference`` on tiles of ``slide``, of three sizes in turn.
 
-    num_tiles: at most; they are spread over the tissue. Boxes are compared in the detector's pixels.
+    Boxes are compared in the detector's pixels.
+
+    Args:
+        num_tiles: at most; they are spread over the tissue.
     """
     tiles = reference.plan(slide).tiles
     pairs = []

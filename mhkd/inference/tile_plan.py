@@ -29,10 +29,14 @@ class TilePlan:
 def plan_tiles(
     mask: TissueMask, wh_l0: tuple[float, float], overlap_l0: tuple[float, float], min_tissue: float
 ) -> TilePlan:
-    """Tiles of ``wh_l0`` (width, height) over the tissue of ``mask``, on whole pixels.
+    """Tiles over the tissue of ``mask``, on whole level-0 pixels.
 
-    Either a plain grid without the tiles that have less than ``min_tissue`` of their area in tissue, or rows and tiles
-    that start where tissue starts: what has fewer tiles. In both, tiles that share tissue overlap by ``overlap_l0``.
+    Either a plain grid, or rows and tiles that start where tissue starts: what has fewer tiles.
+
+    Args:
+        wh_l0: width and height of a tile, in level-0 pixels.
+        overlap_l0: of tiles that share tissue, along x and y, in level-0 pixels.
+        min_tissue: tiles with a smaller share of their area in tissue are left out.
     """
     grid = list(Grid(mask.region, wh_l0, overlap_l0, last="shift"))
     plans = []
@@ -55,11 +59,17 @@ def fit_to_tissue(mask: TissueMask, wh_l0: tuple[float, float], overlap_l0: tupl
 
 
 def cover(tissue: Any, scale: float, tile: float, overlap: float) -> list[float]:
-    """Starts of the tiles that cover one axis: ``tissue`` (N,) bool, each of ``scale`` pixels.
+    """Starts of the tiles that cover the tissue along one axis, in level-0 pixels from its begin.
 
     A tile that ends in tissue, or less than the overlap before some, is followed by one that overlaps it. After a gap
     the next one starts a quarter of the overlap before the tissue, for the mask is coarse. None leaves the axis,
     unless the axis is shorter than a tile.
+
+    Args:
+        tissue: (N,) bool, whether there is tissue at each place of the axis.
+        scale: length of such a place, in level-0 pixels.
+        tile: length of a tile, in level-0 pixels.
+        overlap: of tiles that follow each other, in level-0 pixels.
     """
     end = max(0.0, len(tissue) * scale - tile)
     columns = np.flatnonzero(tissue)

@@ -142,7 +142,11 @@ class _Lists(nn.Module):
 def freeze_convolutions(model: Any, *, bf16: bool) -> Any:
     """A copy of ``model``, a detector in evaluation mode on the CPU, that runs its convolutions as frozen graphs.
 
-    bf16: in bfloat16 rather than float32. A detector without a backbone of Detectron2's kind is returned as it is.
+    Args:
+        bf16: compute in bfloat16 rather than in float32.
+
+    Returns:
+        The copy; ``model`` itself where it has no backbone of Detectron2's kind.
     """
     backbone = getattr(model, "backbone", None)
     if not isinstance(backbone, Backbone):

@@ -24,8 +24,14 @@ def predict_proposals(
 ) -> list[Instances]:
     """As ``rpn.predict_proposals`` in evaluation mode.
 
-    anchors: R_l boxes of each level; logits: (N, R_l) and deltas: (N, R_l, 4) of each; image_sizes: N of (height,
-    width). Gives N Instances with ``proposal_boxes`` and ``objectness_logits``, best first.
+    Args:
+        anchors: R_l boxes of each level l, in the pixels of the network's input.
+        logits: (N, R_l) of each level.
+        deltas: (N, R_l, 4) of each level.
+        image_sizes: (height, width) of each of the N images.
+
+    Returns:
+        For each image the ``proposal_boxes``, clipped to it, and their ``objectness_logits``, best first.
     """
     parts, start = [], 0
     with torch.no_grad():
@@ -72,9 +78,15 @@ def _choose(
 
 
 def survivors(boxes: Tensor, groups: Tensor, iou: float) -> Tensor:
-    """Indices (K,) of the boxes that NMS keeps, in their order.
+    """The boxes that non-maximum suppression keeps.
 
-    boxes: (N, 4), best first; groups: (N,), boxes of different groups are not compared.
+    Args:
+        boxes: (N, 4) xyxy, best first.
+        groups: (N,); boxes of different groups are not compared.
+        iou: boxes that overlap a better one by more are dropped.
+
+    Returns:
+        Their indices (K,), in the order of ``boxes``.
     """
     rank = -torch.arange(len(boxes), dtype=torch.float32, device=boxes.device)
     alike = [torch.nonzero(groups == group).squeeze(1) for group in groups.unique()]

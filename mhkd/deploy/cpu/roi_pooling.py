@@ -73,9 +73,10 @@ class ChannelsLastROIPooler(ROIPooler):
 
 
 class _WeightedSums(torch.autograd.Function):
-    """Sums of ``pixels`` (M, C), ``bins`` for each of ``rois`` (R,) -> (R, C, bins) in ``precision``.
+    """Weighted sums of ``pixels`` (M, C), ``bins`` of them for each of the R RoIs -> (R, C, bins) in ``precision``.
 
-    ``index`` and ``weight`` are what they are made of, bin after bin and RoI after RoI, ``lengths`` (R,) in each bin.
+    ``index`` and ``weight`` name the pixels of each sum and their weights, bin after bin and RoI after RoI;
+    ``lengths`` (R,) is how many pixels each bin of a RoI has, and ``rois`` (R,) the places of the RoIs in the result.
     As ``embedding_bag``, whose own backward pass takes three times as long as this one, which adds up the same way.
     """
 
@@ -115,10 +116,19 @@ class _WeightedSums(torch.autograd.Function):
 def _taps(start: Tensor, step: Tensor, samples: Tensor, bins: int, length: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The pixels along x and y that each bin of each RoI is made of, their weights, and how many of them a RoI needs.
 
-    start, step, samples, length: (R, 2), where RoIs begin, how long a bin is, how many samples it has, and how many
-    pixels there are. A sample is shared by the two pixels around it; those of neighbouring samples are mostly the same,
-    so each pixel is taken once, with what all samples give it. Pixels and weights are (R, 2, bins, P), P as many as the
-    longest bin needs; the number (R,) is that of a RoI's longest bin.
+    A sample is shared by the two pixels around it; those of neighbouring samples are mostly the same, so each pixel is
+    taken once, with what all samples give it.
+
+    Args:
+        start: (R, 2) where RoIs begin, along x and y, in pixels of their level.
+        step: (R, 2) how long a bin is.
+        samples: (R, 2) how many samples a bin has.
+        bins: how many bins there are along the longer side.
+        length: (R, 2) how many pixels the level has.
+
+    Returns:
+        Pixels and weights (R, 2, bins, P), P as many as the longest bin needs, and (R,) how many pixels a RoI's
+        longest bin needs.
     """
     # RoIs along the last axis: the others are short, and operations on short rows slow.
     start, step, samples, length = (values.t().contiguous()[:, None, None] for values in (start, step, samples, length))

@@ -48,7 +48,8 @@ def write_csv(path: str | Path, record: SlideRecord) -> None:
 def read_csv(path: str | Path, class_names: Sequence[str]) -> tuple[SlideDetections, np.ndarray]:
     """The detections of a table that :func:`write_csv` wrote, and (N,) the tissue fragment of each.
 
-    Raises UserError where the table is missing, damaged, or has a class that is not in ``class_names``.
+    Raises:
+        UserError: the table is missing or damaged, or has a class that is not in ``class_names``.
     """
     path = Path(path)
     label_of = {name: label for label, name in enumerate(class_names)}

@@ -16,11 +16,15 @@ from preprocess.slides.slide import Slide
 class SlideRecord:
     """One slide that was searched.
 
-    ``name`` begins the names of the outputs, and ``file_name`` is what they call the slide: its own, or a neutral
-    one. ``fragments``: (N,) the piece of tissue of each detection, from 1, or 0. ``qupath_origin``: where the GeoJSON
-    counts from, ``bounds`` for QuPath (docs/slides.md). ``unreadable_l0``: (M, 4) xyxy, what could not be searched.
-    ``provenance``: plain values, without paths, that formats with a place for them repeat. ``summary``: what will be
-    the slide's JSON (:mod:`mhkd.inference.summary`).
+    Attributes:
+        name: begins the names of the outputs.
+        file_name: what the outputs call the slide: its own name, or a neutral one.
+        detections: N of them, boxes in level-0 pixels.
+        fragments: (N,) the piece of tissue of each detection, from 1, or 0.
+        qupath_origin: where the GeoJSON counts from, ``bounds`` for QuPath (docs/slides.md).
+        unreadable_l0: (M, 4) xyxy in level-0 pixels, what could not be searched.
+        provenance: plain values, without paths, that formats with a place for them repeat.
+        summary: what will be the slide's JSON (:mod:`mhkd.inference.summary`).
     """
 
     slide: Slide

@@ -21,8 +21,10 @@ def crop_detection(
 ) -> Image:
     """The box (xyxy, level-0 px) outlined in the middle of a square of the glass, uint8 RGB (side_px, side_px, 3).
 
-    The square is 1.3 times as wide as the box's longer side in micrometres. Raises UserError where the slide cannot
-    be read there.
+    The square is 1.3 times as wide as the box's longer side in micrometres.
+
+    Raises:
+        UserError: the slide cannot be read there.
     """
     region = square_around(box_l0, slide.mpp_xy, around=_AROUND, least_um=_LEAST_UM)
     size = Size(side_px, side_px)

@@ -33,7 +33,11 @@ def write_report(path: str | Path, record: SlideRecord) -> None:
 
     It stands alone: pictures are inside, nothing is loaded, no script runs. Nothing of the slide's label, macro
     picture or header is in it, and it calls the slide ``record.file_name``. The bytes are the same for the same
-    record. Raises UserError where the slide cannot be read, and OSError.
+    record.
+
+    Raises:
+        UserError: the slide cannot be read.
+        OSError: the page cannot be written.
     """
     report, summary = describe_slide(record), record.summary
     page = render(

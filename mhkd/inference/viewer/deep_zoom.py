@@ -46,7 +46,9 @@ class DeepZoom:
     def tile(self, level: int, column: int, row: int) -> Image:
         """One tile, uint8 RGB; at the right and lower end it is smaller.
 
-        Raises IndexError where there is no such tile, and UserError where the slide cannot be read.
+        Raises:
+            IndexError: there is no such tile.
+            UserError: the slide cannot be read.
         """
         if not self.min_level <= level <= self.max_level:
             raise IndexError(f"no level {level}")

@@ -35,7 +35,12 @@ class OpenSlides:
 
     @contextmanager
     def reading(self, index: int) -> Iterator[OpenSlide]:
-        """Slide ``index``, which stays open as long as the block lasts. Raises IndexError and UserError."""
+        """Slide ``index``, which stays open as long as the block lasts.
+
+        Raises:
+            IndexError: there is no such slide.
+            UserError: it cannot be opened.
+        """
         with self._lock:
             if index not in self._open:
                 view = self.views[index]

@@ -42,14 +42,21 @@ class SlideView:
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
 
     def detections(self) -> SlideDetections:
-        """What was found, best first. Raises UserError where the table is missing or damaged."""
+        """The detections of the slide, best first, in level-0 pixels.
+
+        Raises:
+            UserError: the table is missing or damaged.
+        """
         found, _ = read_csv(self.folder / f"{self.name}.csv", tuple(self.summary["detections"]["by_class"]))
         return found
 
     def open(self) -> Slide:
-        """The slide, with the pixel size that it was searched with. UserError where it is missing or another one.
+        """The slide, with the pixel size that it was searched with.
 
         Places that cannot be read are white: one of them must not end the looking.
+
+        Raises:
+            UserError: the slide is missing or another one.
         """
         if self.path is None:
             raise UserError(
@@ -107,7 +114,11 @@ def find_views(output_dir: str | Path, files: Sequence[SlideFile]) -> list[Slide
     """The results in ``output_dir``, by name, each with its slide among ``files``.
 
     A slide is known by its file name, or where neutral names were given by its content. Where several would do, the
-    first is taken. Raises UserError where there are no results, and OSError where a slide cannot be read.
+    first is taken.
+
+    Raises:
+        UserError: there are no results.
+        OSError: a slide cannot be read.
     """
     folder = Path(output_dir)
     summaries = list(iter_summaries(folder))

@@ -42,7 +42,11 @@ def is_local(host: str) -> bool:
 def make_viewer(views: Sequence[SlideView], host: str = LOCAL, port: int = 0) -> BaseWSGIServer:
     """A server of ``views`` that listens already; ``.port`` is its port, ``.serve_forever()`` answers.
 
-    port: 0 for any that is free. Raises UserError where the address cannot be had.
+    Args:
+        port: 0 for any that is free.
+
+    Raises:
+        UserError: the address cannot be had.
     """
     application = Application(OpenSlides(views), _LOCAL_NAMES if is_local(host) else None)
     try:

@@ -4,7 +4,6 @@ import inspect
 import shutil
 import textwrap
 import threading
-from contextlib import suppress
 from types import SimpleNamespace
 
 import numpy as np
@@ -207,32 +206,24 @@ def test_a_batch_on_a_gpu_is_as_large_as_keeps_it_busy_and_on_a_cpu_one_tile():
     assert SlidePredictor(student, tile_px=256, batch_size=3).batch_size == 3
 
 
-def test_for_a_gpu_several_threads_read_and_send_while_one_is_in_the_model(slide, monkeypatch):
+def test_for_a_gpu_several_threads_read_and_send_while_one_is_in_the_model(slide, two_threads, monkeypatch):
     """The GPU is a CPU that says otherwise: what is sent to it stays on the host."""
     monkeypatch.setattr(predictor, "send_images", lambda images, device: send_images(images, "cpu"))
-    threads = torch.get_num_threads()
     torch.set_num_threads(READERS)
-    meeting = threading.Barrier(READERS)
-    read = slide.read
-
-    def wait_for_others(region, size):
-        with suppress(threading.BrokenBarrierError):  # once they have met, or where the tiles run out
-            meeting.wait(5)
-            meeting.abort()
-            met.append(True)
-        return read(region, size)
-
-    met: list[bool] = []
-    monkeypatch.setattr(slide, "read", wait_for_others)
     detector = Crowded(is_thread_safe=False)
     detector.device = "cuda"
-    try:
-        found = SlidePredictor(detector, tile_px=64, overlap=0.3, batch_size=2).predict(slide)
-    finally:
-        torch.set_num_threads(threads)
-    assert met
+    searching = SlidePredictor(detector, tile_px=64, overlap=0.3, batch_size=2)
+    plan, read, meeting = searching.plan(slide), slide.read, threading.Barrier(READERS)
+    turns = iter(range(len(plan.tiles)))
+
+    def wait_for_others(region, size):
+        if next(turns) < READERS:  # the first tiles: each is in a batch of its own
+            meeting.wait(20)
+        return read(region, size)
+
+    monkeypatch.setattr(slide, "read", wait_for_others)
+    assert_finds_all(searching.predict(slide, plan))
     assert detector.most == 1
-    assert_finds_all(found)
 
 
 def test_tiles_overlap_by_256_um_or_a_quarter():

@@ -95,6 +95,13 @@ def test_a_test_without_its_source_is_found(house):
     ]
 
 
+def test_a_test_that_needs_a_gpu_mirrors_the_source_too(house):
+    files = {"mhkd/module.py": "", "tests/gpu/mhkd/test_module.py": "", "tests/gpu/mhkd/test_gone.py": ""}
+    assert house(files) == [
+        "tests/gpu/mhkd/test_gone.py:1: tests mhkd/gone.py, which does not exist: tests mirror the source"
+    ]
+
+
 def test_deep_and_dangling_bases_are_found(house):
     chain = {f"configs/{n}.yaml": f'_BASE_: "{n - 1}.yaml"\n' for n in range(1, 4)}
     assert house({"configs/0.yaml": "SEED: 1\n", **chain}) == []
