@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from mhkd.losses.precision import full_precision
 from mhkd.losses.regions import inverse_areas
+from mhkd.losses.registry import FEATURE_LOSSES
 
 FILL = -1e4
 """Stands for minus infinity under a softmax: its exponential is 0 in float32, and differences stay finite."""
@@ -58,6 +59,7 @@ def standardized(rows: Tensor, eps: float = 1e-6) -> Tensor:
     return (rows - mean) / (std + eps)
 
 
+@FEATURE_LOSSES.register("pkd")
 class PKD(FeatureLoss):
     """Half the mean squared error of standardised features: 1 - Pearson correlation, channel by channel.
 
@@ -72,6 +74,7 @@ class PKD(FeatureLoss):
         return 0.5 * functional.mse_loss(standardized(ours), standardized(theirs))
 
 
+@FEATURE_LOSSES.register("mse")
 class MSE(FeatureLoss):
     """Mean squared error of the features as they are."""
 
@@ -79,6 +82,7 @@ class MSE(FeatureLoss):
         return functional.mse_loss(cells(student, mask), cells(teacher, mask))
 
 
+@FEATURE_LOSSES.register("cwd")
 class CWD(FeatureLoss):
     """T^2 * KL of each channel's softmax over the image, mean over images and channels.
 
