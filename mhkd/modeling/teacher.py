@@ -13,6 +13,7 @@ from torch.func import functional_call
 from mhkd.modeling.box_stages import Stage, predict, run_stages, stage_losses
 from mhkd.modeling.detectors_dense import Maps, predict_maps
 from mhkd.modeling.ignored import leave_ignored_out
+from mhkd.modeling.precision import keep_last_layers_in_float32
 from preprocess.base.errors import UserError
 
 
@@ -38,6 +39,7 @@ class Teacher(nn.Module):
                 f"{type(detector).__name__}",
                 remedy=f"use {choices}: the teacher's feature extractor always stays frozen",
             )
+        keep_last_layers_in_float32(detector)
         self.detector = detector
         self.trainable = bool(trainable)
         self.requires_grad_(False)

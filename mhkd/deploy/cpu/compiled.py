@@ -29,7 +29,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from mhkd.deploy.cpu.frozen_norm import FoldedConv
 from mhkd.deploy.cpu.proposals import predict_proposals
 from mhkd.deploy.cpu.same_padding import pad_evenly
-from mhkd.modeling.detectors_dense import Float32Conv2d
+from mhkd.modeling.precision import FLOAT32_LAYERS
 
 # The executor watches a graph once and fuses it then; the next call is the first of the fused graph.
 _WARM_UP_CALLS = 3
@@ -50,7 +50,7 @@ class FrozenGraph(nn.Module):
         super().__init__()
         self._layers: Any = cast(Any, layers.eval()).to(dtype=dtype, memory_format=torch.channels_last)
         for module in layers.modules():  # oneDNN's graphs know no operation that writes to its input
-            if isinstance(module, Float32Conv2d):
+            if isinstance(module, FLOAT32_LAYERS):
                 module.float()
             if getattr(module, "inplace", False):
                 cast(Any, module).inplace = False
