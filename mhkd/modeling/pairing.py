@@ -231,7 +231,9 @@ def build_outputs(
 
 def to_teacher(boxes: Boxes, scale: tuple[float, float]) -> Boxes:
     """Boxes of the up-sampled student image in teacher pixels, detached."""
-    return Boxes(boxes.tensor.detach() * _factors(boxes.tensor, scale))
+    moved = Boxes(boxes.tensor.detach().clone())
+    moved.scale(*scale)
+    return moved
 
 
 def _factors(like: Tensor, scale: tuple[float, float]) -> Tensor:

@@ -100,12 +100,26 @@ def test_foreground_only_is_the_loss_of_what_the_boxes_touch(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted({*NAMES} - {"fgd"}))
 def test_without_foreground_there_is_nothing_to_learn(name: str) -> None:
+    """And every parameter has a gradient of 0, which the other processes of distributed training wait for."""
     student = features(0).requires_grad_()
-    loss = build_feature_loss(name, 3, foreground_only=True)(student, features(1), NO_BOXES)
+    module = build_feature_loss(name, 3, foreground_only=True)
+    loss = module(student, features(1), NO_BOXES)
     loss.backward()
     assert loss.item() == 0
-    assert student.grad is not None
-    assert not student.grad.any()
+    for gradient in (student.grad, *(parameter.grad for parameter in module.parameters())):
+        assert gradient is not None
+        assert not gradient.any()
+
+
+@pytest.mark.parametrize("name", sorted({*NAMES} - {"fgd"}))
+def test_one_cell_of_a_channel_without_variance_is_no_nan(name: str) -> None:
+    student = torch.zeros(1, 3, 3, 4).requires_grad_()
+    loss = build_feature_loss(name, 3, foreground_only=True)(
+        student, features(1)[:1], [torch.tensor([[0.0, 0.0, 1.0, 1.0]])]
+    )
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert torch.isfinite(student.grad).all()
 
 
 @pytest.mark.parametrize("name", NAMES)
