@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from mhkd.losses.precision import full_precision
 from mhkd.losses.regions import inverse_areas
+from mhkd.losses.registry import FEATURE_LOSSES
 
 FILL = -1e4
 """Stands for minus infinity under a softmax: its exponential is 0 in float32, and differences stay finite."""
@@ -37,27 +38,45 @@ class FeatureLoss(nn.Module):
         mask = None
         if self.foreground_only:
             mask = (inverse_areas(boxes, *student.shape[-2:]) > 0).to(student.device)
-            if not mask.any():
-                return student.sum() * 0
         return self.compare(student, teacher, mask)
 
     def compare(self, student: Tensor, teacher: Tensor, mask: Tensor | None) -> Tensor:
-        """The loss on the cells of ``mask`` (N, H, W), all cells where it is None."""
+        """The loss on the cells of ``mask`` (N, H, W), all cells where it is None.
+
+        A mask without a cell must give a 0 with a gradient for every parameter of the loss, because in distributed
+        training the other processes wait for that. To look into the mask would be to wait for the device.
+        """
         raise NotImplementedError
 
 
-def cells(features: Tensor, mask: Tensor | None) -> Tensor:
-    """(N, C, H, W) -> (M, C), the M cells of ``mask``; no copy of channels-last features without a mask."""
-    rows = features.permute(0, 2, 3, 1).flatten(0, 2)
-    return rows if mask is None else rows[mask.flatten()]
+def cells(features: Tensor) -> Tensor:
+    """(N, C, H, W) -> (N H W, C), a row a cell; no copy of channels-last features."""
+    return features.permute(0, 2, 3, 1).flatten(0, 2)
 
 
-def standardized(rows: Tensor, eps: float = 1e-6) -> Tensor:
-    """(M, C): each channel at zero mean and unit variance."""
-    std, mean = torch.std_mean(rows, dim=0, keepdim=True)
-    return (rows - mean) / (std + eps)
+def standardized(rows: Tensor, weights: Tensor | None = None, eps: float = 1e-6) -> Tensor:
+    """(M, C): each channel at zero mean and unit variance, of the rows that have a weight of 1 in ``weights`` (M, 1).
+
+    Without ``weights`` of all rows. Fewer than two of them have no variance.
+    """
+    if weights is None:
+        std, mean = torch.std_mean(rows, dim=0, keepdim=True)
+        return (rows - mean) / (std + eps)
+    count = weights.sum()
+    centred = rows - (rows * weights).sum(dim=0) / count.clamp(min=1)
+    variance = (centred.square() * weights).sum(dim=0) / (count - 1).clamp(min=1)
+    return centred / (variance.clamp(min=1e-20).sqrt() + eps)  # a root of 0 has no gradient
 
 
+def masked_mean_square(student: Tensor, teacher: Tensor, weights: Tensor | None) -> Tensor:
+    """Mean squared error of rows (M, C) with a weight of 1 in ``weights`` (M, 1), all rows without it; 0 of none."""
+    if weights is None:
+        return functional.mse_loss(student, teacher)
+    errors = (student - teacher).square() * weights
+    return errors.sum() / (weights.sum() * student.shape[1]).clamp(min=1)
+
+
+@FEATURE_LOSSES.register("pkd")
 class PKD(FeatureLoss):
     """Half the mean squared error of standardised features: 1 - Pearson correlation, channel by channel.
 
@@ -66,19 +85,26 @@ class PKD(FeatureLoss):
     """
 
     def compare(self, student: Tensor, teacher: Tensor, mask: Tensor | None) -> Tensor:
-        ours, theirs = cells(student, mask), cells(teacher, mask)
+        ours, theirs = cells(student), cells(teacher)
         if len(ours) < 2:  # one cell has no variance
             return student.sum() * 0
-        return 0.5 * functional.mse_loss(standardized(ours), standardized(theirs))
+        if mask is None:
+            return 0.5 * functional.mse_loss(standardized(ours), standardized(theirs))
+        weights = mask.flatten()[:, None].to(ours.dtype)
+        loss = masked_mean_square(standardized(ours, weights), standardized(theirs, weights), weights)
+        return 0.5 * loss * (weights.sum() > 1)
 
 
+@FEATURE_LOSSES.register("mse")
 class MSE(FeatureLoss):
     """Mean squared error of the features as they are."""
 
     def compare(self, student: Tensor, teacher: Tensor, mask: Tensor | None) -> Tensor:
-        return functional.mse_loss(cells(student, mask), cells(teacher, mask))
+        weights = None if mask is None else mask.flatten()[:, None].to(student.dtype)
+        return masked_mean_square(cells(student), cells(teacher), weights)
 
 
+@FEATURE_LOSSES.register("cwd")
 class CWD(FeatureLoss):
     """T^2 * KL of each channel's softmax over the image, mean over images and channels.
 
@@ -91,14 +117,16 @@ class CWD(FeatureLoss):
 
     def compare(self, student: Tensor, teacher: Tensor, mask: Tensor | None) -> Tensor:
         ours, theirs = (self._log_shares(features, mask) for features in (student, teacher))
-        divergence = (theirs.exp() * (theirs - ours)).sum(dim=-1)
-        return self.temperature**2 * divergence.mean()
+        divergence = (theirs.exp() * (theirs - ours)).sum(dim=-1)  # (N, C)
+        if mask is None:
+            return self.temperature**2 * divergence.mean()
+        has_cells = mask.flatten(1).any(dim=1).to(divergence.dtype)
+        mean = (divergence * has_cells[:, None]).sum() / (has_cells.sum() * divergence.shape[1]).clamp(min=1)
+        return self.temperature**2 * mean
 
     def _log_shares(self, features: Tensor, mask: Tensor | None) -> Tensor:
-        """(N', C, H * W) log of each cell's share in its channel; images without a cell in ``mask`` are left out."""
+        """(N, C, H * W) log of each cell's share in its channel, among the cells of ``mask``."""
         scaled = features.flatten(2) / self.temperature
         if mask is not None:
-            flat = mask.flatten(1)
-            kept = flat.any(dim=1)
-            scaled = scaled[kept].masked_fill(~flat[kept][:, None], FILL)
+            scaled = scaled.masked_fill(~mask.flatten(1)[:, None], FILL)
         return functional.log_softmax(scaled, dim=-1)

@@ -16,6 +16,7 @@ from torch.nn import functional
 from mhkd.losses.feature import FeatureLoss
 from mhkd.losses.precision import full_precision
 from mhkd.losses.regions import inverse_areas
+from mhkd.losses.registry import FEATURE_LOSSES
 from preprocess.base.errors import UserError
 
 ATTENTION_TEMPERATURE = 0.5
@@ -44,6 +45,7 @@ class GlobalContext(nn.Module):
         return features + self.transform(context)
 
 
+@FEATURE_LOSSES.register("fgd")
 class FGD(FeatureLoss):
     """Foreground and background apart, both under the teacher's attention, plus attention and relation terms.
 

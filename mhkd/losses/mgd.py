@@ -9,11 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from mhkd.losses.feature import FeatureLoss
+from mhkd.losses.registry import FEATURE_LOSSES
 
 MASKED_SHARE, ALPHA = 0.45, 5e-7
 """The paper's lambda and alpha for two-stage detectors."""
 
 
+@FEATURE_LOSSES.register("mgd")
 class MGD(FeatureLoss):
     """The teacher's features generated from the student's with random cells hidden: sum of squared errors / N.
 

@@ -9,6 +9,10 @@ from torch import Tensor, nn
 
 from mhkd.losses.feature import FeatureLoss
 from mhkd.losses.precision import full_precision
+from preprocess.base.errors import UserError
+
+MAX_PADDING_PX = 32
+"""Detectron2 pads images to a multiple of the coarsest stride that a backbone has, 32 at most."""
 
 
 def build_adapter(student_channels: int, teacher_channels: int) -> nn.Module:
@@ -25,7 +29,7 @@ class PyramidLoss(nn.Module):
     """Weighted sum of one feature loss per pair of levels.
 
     Student level P(k) is compared with the teacher level that ``pairs`` names; the two cover the same region with the
-    same number of cells, up to the padding of their inputs, which is cut off.
+    same number of cells, up to the padding of their inputs, which is cut off. Other pyramids are an error.
     """
 
     def __init__(
@@ -72,9 +76,24 @@ class PyramidLoss(nn.Module):
 
 
 def same_extent(student: Tensor, teacher: Tensor, size_hw: tuple[int, int], stride: int) -> tuple[Tensor, Tensor]:
-    """Both features cut to the cells that hold image: images padded to multiples of 32 px at two scales differ."""
-    height, width = (
-        min(-(-size // stride), a, b)
-        for size, a, b in zip(size_hw, student.shape[-2:], teacher.shape[-2:], strict=True)
-    )
+    """Both features cut to the cells that hold image: images padded to multiples of 32 px at two scales differ.
+
+    Args:
+        student, teacher: (N, C, H, W) of the same levels of the two pyramids.
+        size_hw: the largest image of the batch, and
+        stride: of ``student``, both in pixels of the student's up-sampled input.
+
+    Raises:
+        UserError: one has fewer cells than the image, or more than padding adds.
+    """
+    cells = [-(-size // stride) for size in size_hw]
+    for whose, features in (("student", student), ("teacher", teacher)):
+        extra = [(found - wanted) * stride for found, wanted in zip(features.shape[-2:], cells, strict=True)]
+        if min(extra) < 0 or max(extra) >= MAX_PADDING_PX:
+            raise UserError(
+                f"the {whose}'s features have {' x '.join(map(str, features.shape[-2:]))} cells where an image of "
+                f"{' x '.join(map(str, size_hw))} px has {' x '.join(map(str, cells))} of {stride} px",
+                remedy="student and teacher must show one region: check the tiles, MODEL.MHKD.UPSAMPLE and the teacher",
+            )
+    height, width = cells
     return student[..., :height, :width], teacher[..., :height, :width]

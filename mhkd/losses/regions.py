@@ -15,18 +15,25 @@ from torch import Tensor
 def inverse_areas(boxes: Sequence[Tensor], height: int, width: int) -> Tensor:
     """Per cell 1 / (number of cells) of the smallest box that touches it, 0 outside every box: (N, H, W) float64.
 
-    A box touches every cell that it overlaps, so one smaller than a cell still has one. This is FGD's scale mask S.
+    A box touches every cell that it overlaps, so one smaller than a cell still has one. This is FGD's scale mask S. It
+    is worked out on the device of ``boxes``, which is never waited for.
     """
-    maps = torch.zeros(len(boxes), height, width, dtype=torch.float64)
-    for cells, image_boxes in zip(maps, boxes, strict=True):
-        for x0, y0, x1, y1 in image_boxes.detach().cpu().tolist():
-            left, top = max(0, int(x0)), max(0, int(y0))
-            right, bottom = min(width, max(left + 1, _ceil(x1))), min(height, max(top + 1, _ceil(y1)))
-            if right > left and bottom > top:
-                region = cells[top:bottom, left:right]
-                region.clamp_(min=1.0 / ((right - left) * (bottom - top)))
-    return maps
+    return torch.stack([_inverse_areas(image_boxes.detach().double(), height, width) for image_boxes in boxes])
 
 
-def _ceil(value: float) -> int:
-    return -int(-value // 1)
+def _inverse_areas(boxes: Tensor, height: int, width: int) -> Tensor:
+    """(H, W) of the boxes (G, 4) of one image."""
+    first = boxes[:, :2].floor().clamp(min=0)
+    end = torch.maximum(boxes[:, 2:].ceil(), first + 1)
+    in_columns, columns = _touched(first[:, 0], end[:, 0], width)
+    in_rows, rows = _touched(first[:, 1], end[:, 1], height)
+    touched = in_rows[:, :, None] & in_columns[:, None]
+    shares = touched / (columns * rows)[:, None, None]
+    return torch.cat([shares, shares.new_zeros(1, height, width)]).amax(dim=0)  # the zeros: an image without boxes
+
+
+def _touched(first: Tensor, end: Tensor, length: int) -> tuple[Tensor, Tensor]:
+    """Along one axis which of ``length`` cells lie from ``first`` to before ``end``, (G, length), and how many (G,)."""
+    end = end.clamp(max=length)
+    cells = torch.arange(length, device=first.device)
+    return (cells >= first[:, None]) & (cells < end[:, None]), (end - first).clamp(min=1)

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from mhkd.modeling.bfa import PyramidBFA
 from mhkd.modeling.ignored import GroundTruth, leave_ignored_out
-from mhkd.modeling.precision import autocast, resolve_bf16
+from mhkd.modeling.precision import autocast, keep_last_layers_in_float32, resolve_bf16
 from preprocess.base.errors import UserError
 
 
@@ -51,6 +51,7 @@ class Upsampled(nn.Module):
         self.uses_bfa = True
         self.bf16 = bf16
         leave_ignored_out(self)
+        keep_last_layers_in_float32(self)
 
     def task_losses(
         self, images: ImageList, features: dict[str, Tensor], ground_truth: list[Instances]

@@ -44,17 +44,6 @@ NO_LOSS = -1e4
 """A logit of which sigmoid and focal loss towards the background are exactly 0 in float32."""
 
 
-class Float32Conv2d(nn.Conv2d):
-    """Computes in float32 under any autocast: the last layer of a head.
-
-    In bfloat16 a score would tie with many others, and an edge 6 strides away would be off by up to 1/64 of a stride.
-    """
-
-    def forward(self, input: Tensor) -> Tensor:
-        with torch.autocast(input.device.type, enabled=False):
-            return super().forward(input.float())
-
-
 class UpsampledDense(Upsampled):
     """What RetinaNet and FCOS share on top of :class:`Upsampled`.
 
@@ -73,16 +62,6 @@ class UpsampledDense(Upsampled):
         """
         super().__init__(**arguments)
         self.register_buffer("loss_normalizer", torch.tensor(0.0))
-        for name, layer in list(self.head.named_children()):
-            if isinstance(layer, nn.Conv2d):  # the towers are sequences
-                exact = Float32Conv2d(
-                    layer.in_channels,
-                    layer.out_channels,
-                    cast(Any, layer.kernel_size),
-                    padding=cast(Any, layer.padding),
-                )
-                exact.load_state_dict(layer.state_dict())
-                setattr(self.head, name, exact)
 
     def _ema_update(self, name: str, value: float, initial_value: float, momentum: float = 0.9) -> Tensor:
         """Detectron2's running mean as a buffer: its plain attribute would be lost when a run is resumed."""

@@ -1,6 +1,7 @@
-"""Which output of the teacher each output of the student is compared with (phase 4).
+"""Local and semantic distillation of two-stage detectors (phases 3 and 4): from RoIs to the numbers of the losses.
 
-Shapes: R RoIs of the student, of which F are foreground; M of them (and G of the foreground) have a counterpart.
+Shapes: R RoIs of the student in a batch, of which M (and G of the foreground) have a counterpart of the teacher's; K
+classes, logits with the background last; pooled features (R, C, 7, 7).
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ from detectron2.config import CfgNode
 from detectron2.modeling import GeneralizedRCNN
 from detectron2.structures import ImageList, Instances, pairwise_iou
 from torch import Tensor
+from torch.nn import functional
 
 from mhkd.losses.local import local_loss
-from mhkd.losses.output import bounded_box_loss, class_loss
+from mhkd.losses.precision import full_precision
 from mhkd.losses.pyramid import build_adapter
+from mhkd.losses.registry import NamedRegistry
 from mhkd.modeling.box_stages import Stage, check_box_branch, predictors, run_stages, stage_losses
 from mhkd.modeling.pairing import (
     DistillationBatch,
@@ -34,6 +37,27 @@ from mhkd.modeling.teacher import RoITeacher
 from preprocess.base.errors import UserError
 
 MATCH_IOU = 0.5
+
+
+def class_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float = 1.0) -> Tensor:
+    """T^2 * KL(p_teacher || p_student), mean over RoIs (Hinton et al., 2015)."""
+    student = functional.log_softmax(full_precision(student_logits) / temperature, dim=1)
+    teacher = functional.log_softmax(full_precision(teacher_logits) / temperature, dim=1)
+    divergence = (teacher.exp() * (teacher - student)).sum(dim=1)
+    return temperature**2 * divergence.sum() / max(len(divergence), 1)
+
+
+def bounded_box_loss(student: Tensor, teacher: Tensor, target: Tensor, beta: float = 0.1) -> Tensor:
+    """Smooth-L1 of foreground box deltas towards the teacher's, only where the student is the worse one.
+
+    "Worse" is a larger L1 distance to the ground-truth deltas ``target`` (the teacher-bounded regression of
+    Chen et al., NeurIPS 2017: a teacher that is further off than the student has nothing to teach).
+    Mean over all foreground RoIs, so that RoIs without a lesson dilute the loss instead of vanishing.
+    """
+    student, teacher, target = full_precision(student), full_precision(teacher), full_precision(target)
+    worse = (student.detach() - target).abs().sum(dim=1) > (teacher - target).abs().sum(dim=1)
+    per_roi = functional.smooth_l1_loss(student, teacher, beta=beta, reduction="none").sum(dim=1)
+    return (per_roi * worse).sum() / max(len(per_roi), 1)
 
 
 @dataclass(frozen=True)
@@ -68,7 +92,8 @@ class Pair:
     """What there is to align at one stage.
 
     student: its stage. adapted: f_LL in the teacher's channels. teacher_pooled: f_HL. predictor: the student's output
-    layers of that stage. teacher_stage: index, and teacher_stages: its own pass (only for ``iou``).
+    layers of that stage. teacher_stage: index, and teacher_stages: its own pass. What an alignment does not need is not
+    computed: adapted and teacher_pooled are then f_LL, and teacher_stages is empty.
     """
 
     student: Stage
@@ -80,12 +105,49 @@ class Pair:
     scales: Scales
 
 
+Align = Callable[[Pair, RoITeacher], AlignedOutputs]
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """A function that finds the teacher's output for each output of the student, and the fields of Pair it needs."""
+
+    align: Align
+    needs: tuple[str, ...]
+
+
+ALIGNMENTS = NamedRegistry("MODEL.MHKD.ALIGN")
+"""Of :class:`Alignment`; see :func:`register_alignment`."""
+
+
+def register_alignment(name: str, *, needs: tuple[str, ...]) -> Callable[[Align], Align]:
+    """Decorator that registers the function that follows: ``MODEL.MHKD.ALIGN: name`` means it.
+
+    Args:
+        needs: which it reads of "adapted", "teacher_pooled" and "teacher_stages", fields of :class:`Pair`, which are
+            computed on demand only.
+
+    Raises:
+        ValueError: ``needs`` names another field.
+    """
+    if unknown := set(needs) - {"adapted", "teacher_pooled", "teacher_stages"}:
+        raise ValueError(f"an alignment cannot ask for {', '.join(sorted(unknown))}")
+
+    def add(align: Align) -> Align:
+        ALIGNMENTS.register(name)(Alignment(align, needs))
+        return align
+
+    return add
+
+
+@register_alignment("shared", needs=("teacher_pooled",))
 def align_shared(pair: Pair, teacher: RoITeacher) -> AlignedOutputs:
     """One output per student RoI: the teacher's head on f_HL."""
     logits, deltas = pair.student.logits, pair.student.deltas
     return _on_student_rois(pair, (logits, deltas), teacher.predict(pair.teacher_pooled, pair.teacher_stage))
 
 
+@register_alignment("crosskd", needs=("adapted", "teacher_pooled"))
 def align_crosskd(pair: Pair, teacher: RoITeacher) -> AlignedOutputs:
     """The teacher's head on f_LL against the teacher's head on f_HL: only the student's features learn from it.
 
@@ -95,6 +157,7 @@ def align_crosskd(pair: Pair, teacher: RoITeacher) -> AlignedOutputs:
     return _on_student_rois(pair, crossed, teacher.predict(pair.teacher_pooled, pair.teacher_stage))
 
 
+@register_alignment("iou", needs=("teacher_stages",))
 def align_iou(pair: Pair, teacher: RoITeacher) -> AlignedOutputs:
     """The teacher's own outputs O_H on Proposal_H, each for the student RoIs it overlaps best at IoU >= 0.5.
 
@@ -127,13 +190,6 @@ def align_iou(pair: Pair, teacher: RoITeacher) -> AlignedOutputs:
         teacher_deltas=transform.get_deltas(source, student_px),
         target_deltas=transform.get_deltas(source, target),
     )
-
-
-ALIGNMENTS: dict[str, Callable[[Pair, RoITeacher], AlignedOutputs]] = {
-    "shared": align_shared,
-    "iou": align_iou,
-    "crosskd": align_crosskd,
-}
 
 
 def _on_student_rois(
@@ -189,7 +245,7 @@ class RoIOutputs(Outputs):
         """
         Args:
             weights: of the losses; one without a weight is not computed.
-            align: "shared", "iou" or "crosskd"; see mhkd/modeling/distill_roi.py.
+            align: an entry of ALIGNMENTS.
             stages: which box stages of a cascade are distilled, "all" (mean over them) or "last".
             reverse_kl: weight of the reverse KL that a trainable teacher learns from.
         """
@@ -197,8 +253,9 @@ class RoIOutputs(Outputs):
         for name, detector in (("student", student), ("teacher", teacher.detector)):
             check_box_branch(detector.roi_heads, name)
         self.weights = weights
-        self.align = one_of(ALIGNMENTS, align, "MODEL.MHKD.ALIGN")
-        self.matches_own_pass = align == "iou"
+        alignment: Alignment = ALIGNMENTS.get(align)
+        self.align = alignment.align
+        self.alignment_needs = alignment.needs
         self.temperature = temperature
         self.reverse_kl = reverse_kl
         self.stage_pairs = self._pair_stages(student.roi_heads, teacher.roi_heads, stages)
@@ -212,13 +269,13 @@ class RoIOutputs(Outputs):
         return bool(self.weights["semantic_cls"] or self.weights["semantic_box"])
 
     @property
-    def wants_own_pass(self) -> bool:
-        """Whether the teacher's own proposals are needed."""
-        return self.matches_own_pass and self.is_semantic
+    def needs(self) -> tuple[str, ...]:
+        """What the alignment reads, where outputs are compared."""
+        return self.alignment_needs if self.is_semantic else ()
 
     @property
     def reads_adapter(self) -> bool:
-        return bool(self.weights["local"]) or (self.is_semantic and self.align is align_crosskd)
+        return bool(self.weights["local"]) or "adapted" in self.needs
 
     @classmethod
     def from_settings(
@@ -267,7 +324,7 @@ class RoIOutputs(Outputs):
         if not (self.weights["local"] or self.is_semantic):
             return {}, {}
         own_pass: list[Stage] = []
-        if teacher.trainable or self.wants_own_pass:
+        if teacher.trainable or "teacher_stages" in self.needs:
             targets = batch.teacher_ground_truth() if teacher.trainable else None
             own_pass = teacher.detect(batch.teacher_images, batch.teacher_pyramid, targets)
         by_name: dict[str, list[Tensor]] = {}
@@ -290,9 +347,8 @@ class RoIOutputs(Outputs):
     ) -> list[tuple[str, Tensor]]:
         weights = self.weights
         adapted = self.adapter(stage.pooled)
-        if self.wants_own_pass and not weights["local"]:
-            pooled = stage.pooled  # the outputs come from the teacher's own pass
-        else:
+        pooled = stage.pooled
+        if weights["local"] or "teacher_pooled" in self.needs:
             boxes = [to_teacher(b, scale) for b, scale in zip(stage.boxes, batch.scales, strict=True)]
             pooled = teacher.pool(batch.teacher_pyramid, boxes)
         terms: list[tuple[str, Tensor]] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
@@ -175,14 +175,28 @@ def check_classes(student: int, teacher: int) -> None:
         )
 
 
+OutputsT = TypeVar("OutputsT", bound=Outputs)
+
 PAIRS: dict[type, tuple[type[Teacher], type[Outputs]]] = {}
 """By Detectron2's class: the teacher that such a detector makes, and the comparison of two of them."""
 
 
-def register_pair(detector: type, teacher: type[Teacher]) -> Callable[[type[Outputs]], type[Outputs]]:
-    """Register the decorated comparison for two detectors of the class ``detector``, the teacher's as ``teacher``."""
+def register_pair(detector: type, teacher: type[Teacher]) -> Callable[[type[OutputsT]], type[OutputsT]]:
+    """Decorator that registers a comparison (with a ``from_settings``) for two detectors of the class ``detector``.
 
-    def register(outputs: type[Outputs]) -> type[Outputs]:
+    A sub-class of a registered detector may have a pair of its own.
+
+    Args:
+        detector: also the class of the student that MODEL.MHKD.STUDENT names.
+        teacher: what such a detector becomes where it teaches.
+
+    Raises:
+        ValueError: the detector has a pair already.
+    """
+
+    def register(outputs: type[OutputsT]) -> type[OutputsT]:
+        if detector in PAIRS:
+            raise ValueError(f"{detector.__name__} has the pair {PAIRS[detector][1].__name__} already")
         PAIRS[detector] = (teacher, outputs)
         return outputs
 
@@ -190,8 +204,8 @@ def register_pair(detector: type, teacher: type[Teacher]) -> Callable[[type[Outp
 
 
 def family_of(detector: Any) -> type | None:
-    """The class in PAIRS that ``detector`` is one of."""
-    return next((family for family in PAIRS if isinstance(detector, family)), None)
+    """The class in PAIRS that ``detector`` is one of, the nearest where a class and its base are there."""
+    return next((family for family in type(detector).__mro__ if family in PAIRS), None)
 
 
 def as_teacher(detector: Any, trainable: tuple[str, ...] = ()) -> Teacher:
@@ -204,7 +218,7 @@ def as_teacher(detector: Any, trainable: tuple[str, ...] = ()) -> Teacher:
     if family is None:
         raise UserError(
             f"the teacher is a {type(detector).__name__}",
-            remedy="distillation knows Faster R-CNN, Cascade R-CNN, RetinaNet and FCOS with a feature pyramid",
+            remedy=f"use a detector of one of the kinds {', '.join(kind.__name__ for kind in PAIRS)}",
         )
     return PAIRS[family][0](detector, trainable)
 
@@ -258,7 +272,9 @@ def build_outputs(
 
 def to_teacher(boxes: Boxes, scale: tuple[float, float]) -> Boxes:
     """Boxes of the up-sampled student image in teacher pixels, detached."""
-    return Boxes(boxes.tensor.detach() * _factors(boxes.tensor, scale))
+    moved = Boxes(boxes.tensor.detach().clone())
+    moved.scale(*scale)
+    return moved
 
 
 def _factors(like: Tensor, scale: tuple[float, float]) -> Tensor:

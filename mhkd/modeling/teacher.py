@@ -13,6 +13,7 @@ from torch.func import functional_call
 from mhkd.modeling.box_stages import Stage, predict, run_stages, stage_losses
 from mhkd.modeling.detectors_dense import Maps, predict_maps
 from mhkd.modeling.ignored import leave_ignored_out
+from mhkd.modeling.precision import keep_last_layers_in_float32
 from preprocess.base.errors import UserError
 
 
@@ -31,6 +32,7 @@ class Teacher(nn.Module):
             trainable: parts that learn. The feature extractor and the proposal network never do.
         """
         super().__init__()
+        keep_last_layers_in_float32(detector)
         self.detector = detector
         self.set_trainable(trainable)
         super().train(False)

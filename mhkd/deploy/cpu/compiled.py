@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from mhkd.deploy.cpu.proposals import predict_proposals
 from mhkd.deploy.cpu.same_padding import pad_evenly
 from mhkd.deploy.fold import fold_batch_norms
-from mhkd.modeling.detectors_dense import Float32Conv2d
+from mhkd.modeling.precision import FLOAT32_LAYERS
 
 # The executor watches a graph once and fuses it then; the next call is the first of the fused graph.
 _WARM_UP_CALLS = 3
@@ -46,7 +46,7 @@ class FrozenGraph(nn.Module):
         super().__init__()
         self._layers: Any = cast(Any, layers.eval()).to(dtype=dtype, memory_format=torch.channels_last)
         for module in layers.modules():  # oneDNN's graphs know no operation that writes to its input
-            if isinstance(module, Float32Conv2d):
+            if isinstance(module, FLOAT32_LAYERS):
                 module.float()
             if getattr(module, "inplace", False):
                 cast(Any, module).inplace = False

@@ -28,6 +28,21 @@ def test_a_stream_that_starts_late_continues_exactly() -> None:
     assert batches(6, 2) == batches(0, 5)[3:]
 
 
+def test_an_order_is_worked_out_once_an_epoch(monkeypatch) -> None:
+    drawn: list[object] = []
+    default_rng = np.random.default_rng
+    monkeypatch.setattr(np.random, "default_rng", lambda seed: drawn.append(seed) or default_rng(seed))
+    stream = make_stream()
+    found = [stream[position][0] for position in (*range(12), 0)]
+    assert [seed for seed in drawn if seed[1] == 0] == [(4, 0, 0), (4, 0, 1), (4, 0, 2), (4, 0, 0)]
+    assert found[-1] == found[0]
+
+
+def test_memory_is_pinned_where_that_is_asked_for() -> None:
+    loaders = [build_stream_loader(make_stream(), PositionSampler(), 2, 0, pin_memory=pin) for pin in (False, True)]
+    assert [loader.pin_memory for loader in loaders] == [False, True]
+
+
 def test_processes_share_the_positions() -> None:
     dealt = [list(islice(PositionSampler(rank, 2), 3)) for rank in (0, 1)]
     assert np.sort(np.concatenate(dealt)).tolist() == [0, 1, 2, 3, 4, 5]

@@ -6,10 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from mhkd.losses.build import FEATURE_LOSSES, build_feature_loss
+from mhkd.losses.build import build_feature_loss
 from mhkd.losses.feature import CWD, MSE, PKD
+from mhkd.losses.registry import FEATURE_LOSSES
 from tests.mhkd.losses import reference
 
+NAMES = sorted(name for name, _ in FEATURE_LOSSES)
 NO_BOXES: list[Tensor] = [torch.zeros(0, 4)] * 2
 LEFT_HALF = [torch.tensor([[0.0, 0.0, 2.0, 3.0]]), torch.zeros(0, 4)]
 
@@ -68,7 +70,7 @@ def test_equal_features_lose_nothing(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "foreground_only"),
-    [(name, only) for name in sorted(FEATURE_LOSSES) for only in (False, True) if not (only and name == "fgd")],
+    [(name, only) for name in NAMES for only in (False, True) if not (only and name == "fgd")],
 )
 def test_gradients_are_right(name: str, foreground_only: bool) -> None:
     torch.manual_seed(0)
@@ -87,7 +89,7 @@ def test_gradients_are_right(name: str, foreground_only: bool) -> None:
     )
 
 
-@pytest.mark.parametrize("name", sorted({*FEATURE_LOSSES} - {"fgd", "mgd"}))
+@pytest.mark.parametrize("name", sorted({*NAMES} - {"fgd", "mgd"}))
 def test_foreground_only_is_the_loss_of_what_the_boxes_touch(name: str) -> None:
     """Cells outside the boxes, and images without one, may hold anything."""
     loss = build_feature_loss(name, 3, foreground_only=True)
@@ -96,17 +98,31 @@ def test_foreground_only_is_the_loss_of_what_the_boxes_touch(name: str) -> None:
     assert loss(student, teacher, LEFT_HALF).item() == pytest.approx(whole.item(), rel=1e-5)
 
 
-@pytest.mark.parametrize("name", sorted({*FEATURE_LOSSES} - {"fgd"}))
+@pytest.mark.parametrize("name", sorted({*NAMES} - {"fgd"}))
 def test_without_foreground_there_is_nothing_to_learn(name: str) -> None:
+    """And every parameter has a gradient of 0, which the other processes of distributed training wait for."""
     student = features(0).requires_grad_()
-    loss = build_feature_loss(name, 3, foreground_only=True)(student, features(1), NO_BOXES)
+    module = build_feature_loss(name, 3, foreground_only=True)
+    loss = module(student, features(1), NO_BOXES)
     loss.backward()
     assert loss.item() == 0
-    assert student.grad is not None
-    assert not student.grad.any()
+    for gradient in (student.grad, *(parameter.grad for parameter in module.parameters())):
+        assert gradient is not None
+        assert not gradient.any()
 
 
-@pytest.mark.parametrize("name", sorted(FEATURE_LOSSES))
+@pytest.mark.parametrize("name", sorted({*NAMES} - {"fgd"}))
+def test_one_cell_of_a_channel_without_variance_is_no_nan(name: str) -> None:
+    student = torch.zeros(1, 3, 3, 4).requires_grad_()
+    loss = build_feature_loss(name, 3, foreground_only=True)(
+        student, features(1)[:1], [torch.tensor([[0.0, 0.0, 1.0, 1.0]])]
+    )
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert torch.isfinite(student.grad).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_losses_are_float32_under_bfloat16(name: str) -> None:
     loss = build_feature_loss(name, 4)
     assert (

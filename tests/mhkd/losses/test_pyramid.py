@@ -5,6 +5,7 @@ import torch
 
 from mhkd.losses.feature import MSE
 from mhkd.losses.pyramid import PyramidLoss, build_adapter, same_extent
+from preprocess.base.errors import UserError
 
 
 def pyramid_loss(weight: float = 1.0, channels: tuple[int, int] = (1, 1)) -> PyramidLoss:
@@ -50,3 +51,20 @@ def test_padding_to_multiples_of_32_at_two_scales_is_cut_off(height: int, width:
     student, teacher = same_extent(level(1, 8), level(2, 16), (height, width), 8)
     assert student.shape == teacher.shape
     assert student.shape[-2:] == (-(-height // 8), -(-width // 8))
+
+
+@pytest.mark.parametrize(
+    ("student", "teacher", "whose"),
+    [
+        ((8, 8), (4, 8), "teacher"),
+        ((8, 8), (8, 16), "teacher"),
+        ((8, 7), (8, 8), "student"),
+        ((12, 8), (8, 8), "student"),
+    ],
+)
+def test_what_differs_by_more_than_padding_is_never_cropped(
+    student: tuple[int, int], teacher: tuple[int, int], whose: str
+) -> None:
+    """An image of 64 px has 8 cells of 8 px; padding to the next multiple of 32 px adds 3 at most."""
+    with pytest.raises(UserError, match=rf"the {whose}'s features have .* image of 64 x 64 px has 8 x 8 of 8 px"):
+        same_extent(torch.zeros(1, 1, *student), torch.zeros(1, 1, *teacher), (64, 64), 8)

@@ -165,6 +165,8 @@ def test_a_distiller_leaves_out_what_lies_there_in_both_frames(tiny_cfg: MakeCfg
     with EventStorage(0):
         losses = model(everything)
     assert {name for name, loss in losses.items() if loss.item() != 0} == {"loss_kd_feature"}
+    sum(losses.values()).backward()
+    assert [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
     with EventStorage(0):
         losses = model([pair([[2.0, 2, 26, 28]]) | {"ignored_boxes": whole}, everything[0]])
     assert all(torch.isfinite(loss) for loss in losses.values())

@@ -6,12 +6,24 @@ from types import SimpleNamespace
 import pytest
 import torch
 from detectron2.config import CfgNode
-from detectron2.modeling import build_model
+from detectron2.modeling import META_ARCH_REGISTRY, build_model
 from detectron2.structures import Boxes, ImageList, Instances
 from detectron2.utils.events import EventStorage
 
 from mhkd.config import mhkd_cfg
-from mhkd.modeling.pairing import DistillationBatch, Outputs, as_teacher, build_pyramid_loss, level_shift, pair_levels
+from mhkd.modeling.detectors import UpsampledRCNN
+from mhkd.modeling.distill_roi import RoIOutputs
+from mhkd.modeling.pairing import (
+    PAIRS,
+    DistillationBatch,
+    Outputs,
+    as_teacher,
+    build_pyramid_loss,
+    level_shift,
+    pair_levels,
+    register_pair,
+)
+from mhkd.modeling.teacher import RoITeacher
 from preprocess.base.errors import UserError
 from tests.mhkd.modeling.pairs import distiller, pair
 
@@ -56,7 +68,7 @@ def test_no_part_of_a_one_stage_teacher_learns(tiny_cfg: MakeCfg, kind: str) -> 
 
 
 def test_other_detectors_do_not_teach() -> None:
-    with pytest.raises(UserError, match=r"the teacher is a Linear.*RetinaNet and FCOS"):
+    with pytest.raises(UserError, match=r"the teacher is a Linear.*RetinaNet, FCOS, GeneralizedRCNN"):
         as_teacher(torch.nn.Linear(1, 1))
 
 
@@ -64,6 +76,33 @@ def test_other_detectors_do_not_teach() -> None:
 def test_a_student_has_an_up_sampled_input(tiny_cfg: MakeCfg, name: str) -> None:
     with pytest.raises(UserError, match=r"STUDENT is .*UpsampledRCNN"):
         distiller(tiny_cfg, "MODEL.MHKD.STUDENT", name)
+
+
+def test_a_pair_of_a_users_own_is_found_by_the_name_of_its_student(
+    tiny_cfg: MakeCfg, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its detector is a kind of Faster R-CNN, which has a pair of its own: the nearer one counts."""
+    monkeypatch.setattr("mhkd.modeling.pairing.PAIRS", dict(PAIRS))
+    monkeypatch.setattr(META_ARCH_REGISTRY, "_obj_map", dict(META_ARCH_REGISTRY._obj_map))
+
+    @META_ARCH_REGISTRY.register()
+    class MyRCNN(UpsampledRCNN):
+        """A detector of a user's."""
+
+    class MyTeacher(RoITeacher):
+        """And what it becomes where it teaches."""
+
+    @register_pair(MyRCNN, MyTeacher)
+    class MyOutputs(RoIOutputs):
+        loss_names = ("semantic_cls",)
+
+    own = ("MODEL.META_ARCHITECTURE", "MyRCNN")
+    model = distiller(tiny_cfg, "MODEL.MHKD.STUDENT", "MyRCNN", teacher=own, losses=("SEMANTIC_CLS",))
+    assert (type(model.student), type(model.teacher), type(model.outputs)) == (MyRCNN, MyTeacher, MyOutputs)
+    with pytest.raises(UserError, match=r"LOSS_WEIGHTS\.LOCAL has no meaning for a MyRCNN student"):
+        distiller(tiny_cfg, "MODEL.MHKD.STUDENT", "MyRCNN", teacher=own, losses=("LOCAL",))
+    with pytest.raises(ValueError, match="MyRCNN has the pair MyOutputs already"):
+        register_pair(MyRCNN, MyTeacher)(MyOutputs)
 
 
 PYRAMID = {f"p{i}": SimpleNamespace(channels=8, stride=2**i) for i in range(2, 7)}
