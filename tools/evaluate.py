@@ -26,7 +26,7 @@ from preprocess.tiles.manifest import Manifest
 EXAMPLES = """examples:
   # teacher and student on the test split; F1 where it is best on the validation split
   python tools/evaluate.py --tiles data/tiles --slides data/slides.csv --output-dir output/evaluation \\
-      --model teacher=output/demo/teacher/detector.pth --model student=output/demo/step3/detector.pth
+      --model teacher=output/demo/teacher/detector.pth --model student=output/demo/distill/step3/detector.pth
 
   # whole slides alone, F1 at a score of 0.5
   python tools/evaluate.py --slides data/slides.csv --output-dir output/evaluation --model detector.pth \\

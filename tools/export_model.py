@@ -19,8 +19,8 @@ from preprocess.slides.slide import Slide
 
 EXAMPLES = f"""examples:
   # TorchScript, and ONNX for ONNX Runtime or OpenVINO (pip install 'mhkd[onnx]' or 'mhkd[openvino]')
-  python tools/export_model.py output/demo/step3/detector.pth student.torchscript
-  python tools/export_model.py output/demo/step3/detector.pth student.onnx
+  python tools/export_model.py output/demo/distill/step3/detector.pth student.torchscript
+  python tools/export_model.py output/demo/distill/step3/detector.pth student.onnx
 
   # the same, and compare both on tiles of a slide: exit status 1 where they differ
   python tools/export_model.py detector.pth student.onnx --check slide.svs --tiles 20

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import collections
 import pickle
+import re
 import resource
 from collections.abc import Callable
 from pathlib import Path
@@ -14,10 +15,11 @@ from detectron2.modeling import build_model
 from torch import nn
 
 from mhkd.deploy.detector_file import load_detector
-from mhkd.engine.checkpoint import load_initial_weights
+from mhkd.engine.checkpoint import TAG_FILE, load_initial_weights
 from mhkd.engine.train import run_training
 from mhkd.weights import load_strictly, read_checkpoint, write_checkpoint
 from preprocess.base.errors import UserError
+from tests.mhkd.engine.runs import MakeCfg, assert_same, distil, weights_of
 
 
 class Exploit:
@@ -146,3 +148,26 @@ def test_a_backbone_that_does_not_fit_is_refused_with_the_key_names(
         load_initial_weights(
             small, str(zoo_file(path, small, res5__0__conv1__weight=np.zeros((4, 4, 3, 3), np.float32)))
         )
+
+
+@pytest.mark.parametrize("tag", ["", "model_0000009.pth"], ids=["empty", "of a file that is gone"])
+def test_a_tag_that_leads_nowhere_does_not_end_a_run(
+    tiny_cfg: MakeCfg, teacher: Path, tmp_path: Path, tag: str
+) -> None:
+    where = ("OUTPUT_DIR", str(tmp_path / "run"))
+    distil(tiny_cfg, teacher, *where, until_step=1)
+    (tmp_path / "run" / TAG_FILE).write_text(tag)
+    (tmp_path / "run" / "model_0000000.pth").write_bytes(b"half a checkpoint")
+    found = distil(tiny_cfg, teacher, *where)
+    assert_same(weights_of(distil(tiny_cfg, teacher, "OUTPUT_DIR", str(tmp_path / "whole"))), weights_of(found))
+
+
+def test_a_checkpoint_of_another_model_is_refused(tiny_cfg: MakeCfg, teacher: Path) -> None:
+    step1 = distil(tiny_cfg, teacher, until_step=1)
+    path = step1.parents[1] / "model_final.pth"
+    content = read_checkpoint(path)
+    removed = next(iter(content["model"]))
+    del content["model"][removed]
+    write_checkpoint(path, content)
+    with pytest.raises(UserError, match=f"does not fit the model: {re.escape(removed)}"):
+        distil(tiny_cfg, teacher)

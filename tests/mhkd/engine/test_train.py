@@ -1,71 +1,24 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import cv2
 import pytest
 import torch
-from detectron2.config import CfgNode
-from detectron2.engine import HookBase
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from mhkd.config import read_config
-from mhkd.deploy.detector_file import Detector, load_detector
-from mhkd.engine.checkpoint import BEST_FILE, TAG_FILE
-from mhkd.engine.launch import launch_training
+from mhkd.deploy.detector_file import load_detector
+from mhkd.engine.checkpoint import BEST_FILE
 from mhkd.engine.train import run_training
 from mhkd.engine.trainer import Trainer
-from mhkd.weights import read_checkpoint, write_checkpoint
+from mhkd.weights import read_checkpoint
 from preprocess.base.errors import UserError
 from preprocess.base.files import exclusive_use
+from tests.mhkd.engine.runs import PHASES, MakeCfg, Stop, assert_same, checkpoint_of, distil, only, weights_of
 from tests.mhkd.modeling.pairs import CASCADE
-
-MakeCfg = Callable[..., CfgNode]
-
-
-class Stop(HookBase):
-    """Ctrl-C at the end of each iteration, once; ``stops`` are those of all attempts."""
-
-    stops: ClassVar[list[int]] = []
-
-    def after_step(self) -> None:
-        if self.trainer.iter not in self.stops:
-            self.stops.append(self.trainer.iter)
-            raise KeyboardInterrupt
-
-
-def weights_of(path: Path) -> dict[str, torch.Tensor]:
-    return read_checkpoint(path)["model"]
-
-
-PHASES = {
-    "basic": {"LOSSES": ["FEATURE"]},
-    "local": {"LOSSES": ["LOCAL"], "MODEL.MHKD.BFA.ENABLED": True},
-    "semantic": {"LOSSES": ["LOCAL", "SEMANTIC_CLS", "SEMANTIC_BOX"], "MODEL.MHKD.BFA.ENABLED": True},
-}
-
-
-def only(name: str, **more: object) -> tuple[str, list[dict[str, object]]]:
-    """Overrides for a run of the one phase ``name``."""
-    return "MODEL.MHKD.PHASES", [{"NAME": name, **PHASES[name], **more}]
-
-
-def distil(
-    tiny_cfg: MakeCfg, teacher: Path, *overrides: object, start: Path | None = None, until_step: int | None = None
-) -> Path:
-    """The demo's distillation, of an iteration a phase."""
-    weights = ("MODEL.WEIGHTS", str(start or teacher), "MODEL.MHKD.TEACHER.WEIGHTS", str(teacher))
-    return run_training(tiny_cfg("distill", *weights, *overrides), until_step)
-
-
-def checkpoint_of(detector: Path) -> dict[str, Any]:
-    """The last checkpoint of the run that ended with ``detector``."""
-    return read_checkpoint(detector.parent / "model_final.pth")
 
 
 def test_the_steps_follow_one_another_and_leave_plain_students(tiny_cfg: MakeCfg, teacher: Path) -> None:
@@ -200,11 +153,6 @@ def _optimizer(checkpoint: dict[str, Any]) -> dict[str, Any]:
     return checkpoint["trainer"]["_trainer"]["optimizer"]
 
 
-def assert_same(expected: dict[str, torch.Tensor], found: dict[str, torch.Tensor]) -> None:
-    assert expected.keys() == found.keys()
-    assert [k for k in expected if not torch.equal(expected[k], found[k])] == []
-
-
 @pytest.mark.parametrize("trainable", [False, True])
 def test_only_what_may_learn_changes_in_the_teacher(tiny_cfg: MakeCfg, teacher: Path, trainable: bool) -> None:
     before = weights_of(teacher)
@@ -215,44 +163,6 @@ def test_only_what_may_learn_changes_in_the_teacher(tiny_cfg: MakeCfg, teacher: 
     assert all(k.startswith(("roi_heads.box_head", "roi_heads.box_predictor")) for k in kept)
     assert not trainable or any(not torch.equal(v, before[k]) for k, v in kept.items())
     assert not any("teacher" in k or "ema" in k for k in weights_of(student))
-
-
-@pytest.mark.parametrize("ema", [0.0, 0.9])
-def test_the_exported_student_detects_what_the_trained_one_does(
-    tiny_cfg: MakeCfg, teacher: Path, monkeypatch: pytest.MonkeyPatch, ema: float
-) -> None:
-    trained = []
-    export = Trainer.detector_to_export
-    monkeypatch.setattr(Trainer, "detector_to_export", lambda self: trained.append(export(self)) or trained[-1])
-    overrides = ("MODEL.MHKD.EMA_DECAY", ema, "MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.0)
-    step3 = distil(tiny_cfg, teacher, *only("semantic"), *overrides)
-    image = {"image": torch.randint(0, 255, (3, 32, 40), dtype=torch.uint8)}
-    with torch.no_grad():
-        expected, found = (m([image])[0]["instances"] for m in (trained[-1].eval(), load_detector(step3).model))
-    assert len(found) > 0
-    assert torch.equal(found.pred_boxes.tensor, expected.pred_boxes.tensor)
-    assert torch.equal(found.scores, expected.scores)
-    final = checkpoint_of(step3)["model"]
-    same = all(torch.equal(v, final[f"student.{k}"]) for k, v in weights_of(step3).items())
-    assert same == (ema == 0.0)
-
-
-def test_the_best_student_on_the_validation_tiles_is_exported(
-    tiny_cfg: MakeCfg, teacher: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    scores, seen = iter([10.0, 30.0, 20.0, None]), []
-
-    def evaluate(detector: Detector, *_: Any, **__: Any) -> dict[str, float | None]:
-        seen.append({key: value.clone() for key, value in detector.model.state_dict().items()})
-        return {"AP": next(scores)}
-
-    monkeypatch.setattr("mhkd.engine.trainer.evaluate_tiles", evaluate)
-    overrides = ("TEST.EVAL_PERIOD", 1, "MODEL.MHKD.SELECT", "best")
-    best = distil(tiny_cfg, teacher, *only("local"), *overrides)
-    assert_same(seen[1], weights_of(best))
-    assert read_checkpoint(best)["provenance"]["iterations"] == 2
-    with pytest.raises(UserError, match=r"SELECT is best.*EVAL_PERIOD"):
-        distil(tiny_cfg, teacher, "MODEL.MHKD.SELECT", "best")
 
 
 def test_losses_and_their_shares_are_logged(tiny_cfg: MakeCfg, teacher: Path) -> None:
@@ -278,68 +188,6 @@ def test_a_weight_that_no_loss_reads_is_refused(tiny_cfg: MakeCfg, teacher: Path
 def test_a_student_sees_no_other_magnification(tiny_cfg: MakeCfg, teacher: Path) -> None:
     with pytest.raises(UserError, match=r"INPUT\.LOW_SHARE is set, and a student is trained"):
         run_training(tiny_cfg("baseline_strict", "INPUT.LOW_SHARE", 0.5))
-
-
-def test_a_finished_run_is_not_repeated_and_another_is_not_mixed_in(tiny_cfg: MakeCfg) -> None:
-    teacher = run_training(tiny_cfg("teacher", "SOLVER.MAX_ITER", 1))
-    first = teacher.stat().st_mtime_ns
-    run_training(tiny_cfg("teacher", "SOLVER.MAX_ITER", 1))
-    assert teacher.stat().st_mtime_ns == first
-    with pytest.raises(
-        UserError, match=r"holds a run with SOLVER\.BASE_LR 0\.001 \(now 0\.5\), SOLVER\.MAX_ITER 1 \(now 4\)"
-    ):
-        run_training(tiny_cfg("teacher", "SOLVER.BASE_LR", 0.5))
-    other = "off" if json.loads((teacher.parent / "run.json").read_text())["precision"] == "bfloat16" else "on"
-    with pytest.raises(UserError, match=r"MODEL\.MHKD\.BF16 auto \(now \w+\), precision \w+ \(now \w+\)"):
-        run_training(tiny_cfg("teacher", "SOLVER.MAX_ITER", 1, "MODEL.MHKD.BF16", other))
-
-
-def test_a_run_leaves_what_detectron2_leaves(tiny_cfg: MakeCfg) -> None:
-    folder = run_training(tiny_cfg("teacher", "SOLVER.MAX_ITER", 1)).parent
-    assert read_config(folder / "config.yaml").SOLVER.BASE_LR == 0.001
-    assert "Starting training from iteration 0" in (folder / "log.txt").read_text()
-    record = json.loads((folder / "run.json").read_text())
-    assert (record["num_processes"], record["precision"] in {"float32", "bfloat16"}) == (1, True)
-
-
-def test_a_step_that_is_over_does_not_come_back(tiny_cfg: MakeCfg, teacher: Path) -> None:
-    distil(tiny_cfg, teacher)
-    step1 = distil(tiny_cfg, teacher, until_step=1)
-    step1.unlink()
-    with pytest.raises(UserError, match="has gone on to iteration 4, and what it was at 2 is gone"):
-        distil(tiny_cfg, teacher, until_step=1)
-    with pytest.raises(UserError, match=r"no training step 4.*1, 2, 3"):
-        distil(tiny_cfg, teacher, until_step=4)
-
-
-def test_an_exported_detector_that_was_removed_is_written_again(tiny_cfg: MakeCfg, teacher: Path) -> None:
-    last = distil(tiny_cfg, teacher)
-    before = last.read_bytes()
-    last.unlink()
-    assert distil(tiny_cfg, teacher).read_bytes() == before
-
-
-@pytest.mark.parametrize("tag", ["", "model_0000009.pth"], ids=["empty", "of a file that is gone"])
-def test_a_tag_that_leads_nowhere_does_not_end_a_run(
-    tiny_cfg: MakeCfg, teacher: Path, tmp_path: Path, tag: str
-) -> None:
-    where = ("OUTPUT_DIR", str(tmp_path / "run"))
-    distil(tiny_cfg, teacher, *where, until_step=1)
-    (tmp_path / "run" / TAG_FILE).write_text(tag)
-    (tmp_path / "run" / "model_0000000.pth").write_bytes(b"half a checkpoint")
-    found = distil(tiny_cfg, teacher, *where)
-    assert_same(weights_of(distil(tiny_cfg, teacher, "OUTPUT_DIR", str(tmp_path / "whole"))), weights_of(found))
-
-
-def test_a_checkpoint_of_another_model_is_refused(tiny_cfg: MakeCfg, teacher: Path) -> None:
-    step1 = distil(tiny_cfg, teacher, until_step=1)
-    path = step1.parents[1] / "model_final.pth"
-    content = read_checkpoint(path)
-    removed = next(iter(content["model"]))
-    del content["model"][removed]
-    write_checkpoint(path, content)
-    with pytest.raises(UserError, match=f"does not fit the model: {re.escape(removed)}"):
-        distil(tiny_cfg, teacher)
 
 
 def test_two_runs_do_not_share_a_folder(tiny_cfg: MakeCfg) -> None:
@@ -382,40 +230,6 @@ def test_a_cascade_goes_through_all_phases(tiny_cfg: MakeCfg) -> None:
     detector = load_detector(distil(tiny_cfg, teacher, *CASCADE))
     assert type(detector.model.roi_heads).__name__ == "CascadeROIHeads"
     assert any(k.startswith("bfa.") for k in detector.model.state_dict())
-
-
-def test_two_processes_give_the_result_of_one(tiny_cfg: MakeCfg, teacher: Path, tmp_path: Path) -> None:
-    """Within 1e-3 of the way that the weights went, where every loss divides evenly.
-
-    For that every anchor and a fixed number of RoIs an image take part, and the losses are means over images,
-    anchors or RoIs. SGD, as Adam turns the sign of a gradient that is all rounding into a full step.
-    """
-    overrides = (
-        *("SOLVER.IMS_PER_BATCH", 4, "SOLVER.MAX_ITER", 2, "SOLVER.OPTIMIZER", "sgd", "SOLVER.BASE_LR", 0.01),
-        *("SOLVER.CLIP_GRADIENTS.ENABLED", False, "MODEL.MHKD.BF16", "off", "MODEL.MHKD.EMA_DECAY", 0.9),
-        *("MODEL.RPN.BATCH_SIZE_PER_IMAGE", 1000, "MODEL.RPN.POST_NMS_TOPK_TRAIN", 8),
-        *("MODEL.ROI_HEADS.PROPOSAL_APPEND_GT", False, "MODEL.MHKD.FEATURE_LOSS", "mse"),
-    )
-    phases = [
-        {"NAME": "first", "LOSSES": ["FEATURE"]},
-        {"NAME": "second", "LOSSES": ["FEATURE", "SEMANTIC_CLS"], "MODEL.MHKD.BFA.ENABLED": True},
-    ]
-    found = []
-    for count in (1, 2):
-        where = ("OUTPUT_DIR", str(tmp_path / f"processes{count}"), "MODEL.MHKD.PHASES", phases)
-        weights = ("MODEL.WEIGHTS", str(teacher), "MODEL.MHKD.TEACHER.WEIGHTS", str(teacher))
-        found.append(weights_of(launch_training(tiny_cfg("distill", *overrides, *weights, *where), count)))
-    one, two = found
-    start = {**one, **weights_of(teacher)}  # a new BFA begins at its own random weights
-    way = torch.cat([(one[k] - start[k]).flatten() for k in one]).norm()
-    apart = torch.cat([(one[k] - two[k]).flatten() for k in one]).norm()
-    assert way > 0
-    assert apart / way < 1e-3
-
-
-def test_failures_of_several_processes_are_one_clear_error(tiny_cfg: MakeCfg) -> None:
-    with pytest.raises(UserError, match="IMS_PER_BATCH 2 does not divide among 3"):
-        launch_training(tiny_cfg("teacher"), 3)
 
 
 def test_missing_weights_are_named_with_the_remedy(tiny_cfg: MakeCfg, teacher: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from mhkd.engine.train import run_training
 from mhkd.engine.trainer import Trainer
 from mhkd.modeling.detectors_dense import UpsampledDense, UpsampledFCOS, UpsampledRetinaNet
 from preprocess.base.errors import UserError
-from tests.mhkd.engine.test_train import Stop, weights_of
+from tests.mhkd.engine.runs import Stop, weights_of
 from tests.mhkd.modeling.pairs import pair
 
 MakeCfg = Callable[..., CfgNode]
