@@ -67,8 +67,9 @@ def add_mhkd_config(cfg: CfgNode) -> None:
     cfg.MODEL.MHKD.STUDENT = "UpsampledRCNN"
     # Factor by which the student's input is up-sampled before the backbone: u in docs/method.md.
     cfg.MODEL.MHKD.UPSAMPLE = 1
-    # "auto" runs the network in bfloat16 where the processor computes it natively; "on" or "off" force it.
-    cfg.MODEL.MHKD.BF16 = "auto"
+    # The one switch for the precision of networks: "float32", "bfloat16", "float16" (GPUs, with a scaled loss), or
+    # "auto": bfloat16 where the processor or the GPU computes it natively.
+    cfg.MODEL.MHKD.PRECISION = "auto"
 
     # Basic Feature Adaptive module after the student's pyramid.
     cfg.MODEL.MHKD.BFA = CfgNode()

@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
         raise UserError(f"a score threshold of {args.score_thresh:g} is not possible", remedy="give 0 to 1")
     if Path(args.model).suffix in SUFFIXES:
         raise UserError("already exported", path=args.model, remedy="give the checkpoint that it was made from")
-    detector = cast(Detector, load_model(args.model, device="cpu", backend="eager", bf16="off"))
+    detector = cast(Detector, load_model(args.model, device="cpu", backend="eager", precision="float32"))
     export_graph(detector, args.output, score_thresh=args.score_thresh)
     print(f"{args.output}: {args.output.stat().st_size / 1e6:.1f} MB")
     if not args.check:

@@ -14,7 +14,8 @@ The folder is what MHKD_MODELS names: every command then takes the name where it
 object of your own words (data, metrics, limits, licence); reports show it. The original file stays as it is.
 
 Examples:
-  python tools/register_model.py output/mine/distill/step3/detector.pth --name our-lab --card card.json --folder ~/models
+  python tools/register_model.py output/mine/distill/step3/detector.pth --name our-lab --card card.json \\
+      --folder ~/models
   MHKD_MODELS=~/models python tools/infer_wsi.py slide.svs --model our-lab
 """
 

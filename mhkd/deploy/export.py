@@ -72,7 +72,7 @@ def _traceable(detector: Detector, path: Path) -> tuple[nn.Module, tuple[Tensor]
             f"a {type(detector.model).__name__} cannot be exported", path=path, remedy="use the checkpoint itself"
         )
     model = copy.deepcopy(detector.model)
-    model.bf16 = "off"
+    model.precision = "float32"
     fold_batch_norms(model.backbone)
     image = torch.randint(0, 256, (3, detector.tile_px, detector.tile_px + 32), dtype=torch.uint8)
     adapter = TracingAdapter(model, [{"image": image}], _infer)

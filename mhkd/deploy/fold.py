@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from mhkd.modeling.precision import name_of
+
 _NORMS = (_BatchNorm, FrozenBatchNorm2d)
 _CAST_BY_AUTOCAST = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, Conv2d, Conv2dSame)
 
@@ -28,14 +30,14 @@ class FoldsItsNorm(Protocol):
         """Keep the kernel as it is now."""
 
 
-def fold_detector(model: Any, *, bf16: bool) -> bool:
+def fold_detector(model: Any, *, dtype: torch.dtype) -> bool:
     """Fold the BatchNorms of ``model``, and keep its weights in the precision that it computes in; in place.
 
-    It runs as before, under autocast where that is bfloat16, and detects the same but for roundings.
+    It runs as before, under autocast where that is not float32, and detects the same but for roundings.
 
     Args:
         model: a detector in evaluation mode that learns no more, on any device.
-        bf16: whether it computes in bfloat16, rather than in float32.
+        dtype: the precision that it computes in.
 
     Returns:
         Whether anything was done: a detector without a backbone of Detectron2's kind is left as it is.
@@ -43,10 +45,10 @@ def fold_detector(model: Any, *, bf16: bool) -> bool:
     if not isinstance(getattr(model, "backbone", None), Backbone):
         return False
     fold_batch_norms(model.backbone)
-    if hasattr(model, "bf16"):
-        model.bf16 = "on" if bf16 else "off"
-        if bf16:
-            cast_weights(model, torch.bfloat16)
+    if hasattr(model, "precision"):
+        model.precision = name_of(dtype)
+        if dtype != torch.float32:
+            cast_weights(model, dtype)
     model.to(memory_format=torch.channels_last)
     return True
 

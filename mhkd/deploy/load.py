@@ -16,7 +16,7 @@ from mhkd.deploy.detector_file import Detector, load_detector, resolve_device
 from mhkd.deploy.exported import SUFFIXES, ExportedDetector, load_exported
 from mhkd.deploy.fold import fold_detector
 from mhkd.deploy.registry import find_model
-from mhkd.modeling.precision import resolve_bf16
+from mhkd.modeling.precision import name_of, resolve_precision
 from preprocess.base.errors import UserError
 
 BACKENDS = ("auto", "torch", "eager", "onnxruntime", "openvino")
@@ -27,7 +27,7 @@ MIN_SIDE_PX = 448
 
 
 def load_model(
-    model: str | Path, device: str = "auto", *, backend: str = "auto", bf16: str | None = None
+    model: str | Path, device: str = "auto", *, backend: str = "auto", precision: str | None = None
 ) -> Detector | ExportedDetector:
     """The detector that ``model`` names, ready to predict slides.
 
@@ -41,7 +41,7 @@ def load_model(
         backend: "auto" is the fastest that is sure to be there: for checkpoints "torch", which is frozen graphs on
             CPUs and on GPUs Detectron2 with folded BatchNorm and weights kept in the precision of use; ONNX Runtime
             for ONNX files. "eager" is Detectron2 as it is, on both.
-        bf16: "auto", "on" or "off" in place of what the checkpoint's configuration says.
+        precision: a value of MODEL.MHKD.PRECISION in place of what the checkpoint's configuration says.
 
     Raises:
         UserError: the model is unknown, damaged or of the wrong kind for the backend; there is no such device.
@@ -60,22 +60,21 @@ def load_model(
         )
     detector = load_detector(path, device)
     network: Any = detector.model
-    if bf16 is not None:
-        network.bf16 = bf16
+    if precision is not None:
+        network.precision = precision
     factor = max(TILE_FACTOR, math.ceil(MIN_SIDE_PX / (detector.tile_px * getattr(network, "upsample", 1))))
     widen_tiles(network, factor)
     detector = replace(detector, tile_px=factor * detector.tile_px)
     device_type = device.partition(":")[0]
-    bf16_here = resolve_bf16(getattr(network, "bf16", "off"), device_type)
-    how = f"{device_type}, {'bfloat16' if bf16_here else 'float32'}"
+    dtype = resolve_precision(getattr(network, "precision", "float32"), device_type)
+    how = f"{device_type}, {name_of(dtype)}"
     plain = replace(detector, computed_by=f"Detectron2, {how}")
     if backend == "eager":
         return plain
     if not are_wanted(device):
-        return (
-            replace(plain, computed_by=f"folded Detectron2, {how}") if fold_detector(network, bf16=bf16_here) else plain
-        )
-    frozen = freeze_convolutions(network, bf16=bf16_here)
+        folded = fold_detector(network, dtype=dtype)
+        return replace(plain, computed_by=f"folded Detectron2, {how}") if folded else plain
+    frozen = freeze_convolutions(network, dtype=dtype)
     if frozen is network:
         return plain
     return replace(detector, model=frozen, is_thread_safe=True, computed_by=f"frozen graphs, {how}")

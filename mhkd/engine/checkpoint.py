@@ -134,6 +134,8 @@ def export_detector(
     # The file carries the weights: building it again must neither look for others nor for a teacher.
     cfg.MODEL.WEIGHTS = ""
     cfg.MODEL.TIMM.PRETRAINED = "none"
+    if cfg.MODEL.MHKD.PRECISION == "float16":  # which a CPU does not compute
+        cfg.MODEL.MHKD.PRECISION = "auto"
     cfg.MODEL.MHKD.PHASES = []
     cfg.MODEL.MHKD.TEACHER.CONFIG_FILE = cfg.MODEL.MHKD.TEACHER.WEIGHTS = ""
     cfg.DATASETS.TILES = cfg.OUTPUT_DIR = ""

@@ -34,7 +34,7 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     )
     # In one kernel over all weights, but for fp16: there a fused optimiser takes gradients that are still scaled, and
     # clipping would come too early.
-    adamw = {"fused": not solver.AMP.ENABLED}
+    adamw = {"fused": cfg.MODEL.MHKD.PRECISION != "float16"}
     kinds: dict[str, tuple[Callable[..., torch.optim.Optimizer], dict[str, Any]]] = {
         "sgd": (torch.optim.SGD, {"momentum": solver.MOMENTUM, "nesterov": solver.NESTEROV, "foreach": True}),
         "adamw": (torch.optim.AdamW, adamw),

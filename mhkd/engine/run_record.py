@@ -14,7 +14,7 @@ from detectron2.config import CfgNode
 from detectron2.utils import comm
 
 from mhkd.engine.run_config import leaves
-from mhkd.modeling.precision import resolve_bf16
+from mhkd.modeling.precision import name_of, resolve_precision
 from preprocess.base.errors import UserError
 from preprocess.base.files import atomic_path, sha256_of, write_json
 
@@ -35,7 +35,7 @@ def describe_run(cfg: CfgNode) -> dict[str, Any]:
 
     Returns:
         ``config``: its keys by their full names; ``files``: SHA-256 of tiles, boxes and the weights it begins with;
-        ``num_processes``; ``precision``, as MODEL.MHKD.BF16 resolves on this machine.
+        ``num_processes``; ``precision``, what MODEL.MHKD.PRECISION means on this machine.
 
     Raises:
         UserError: one of the files is missing.
@@ -54,12 +54,11 @@ def describe_run(cfg: CfgNode) -> dict[str, Any]:
                 raise UserError(f"{name.replace('_', ' ')} not found", path=path, remedy=_REMEDIES.get(name, ""))
             files[name] = sha256_of(path)
     plain = yaml.safe_load(cfg.dump())
-    bf16 = resolve_bf16(cfg.MODEL.MHKD.BF16, cfg.MODEL.DEVICE.partition(":")[0])
     return {
         "config": {key: value for key, value in leaves(plain) if key not in _NEUTRAL},
         "files": files,
         "num_processes": comm.get_world_size(),
-        "precision": "float16" if cfg.SOLVER.AMP.ENABLED else "bfloat16" if bf16 else "float32",
+        "precision": name_of(resolve_precision(cfg.MODEL.MHKD.PRECISION, cfg.MODEL.DEVICE.partition(":")[0])),
     }
 
 

@@ -60,7 +60,7 @@ class Trainer(DefaultTrainer):
         # which passes over it, and keeps no state of it, until it has a gradient.
         optimizer = self.build_optimizer(cfg, model)
         loader = self.build_train_loader(cfg)
-        self._trainer = (AMPTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer)(model, loader, optimizer)
+        self._trainer = loop_of(cfg)(model, loader, optimizer)
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self.start_iter = 0
         self.max_iter = cfg.SOLVER.MAX_ITER
@@ -183,6 +183,11 @@ class Trainer(DefaultTrainer):
     @classmethod
     def test(cls, cfg: CfgNode, model: nn.Module, evaluators: Any = None) -> dict[str, Any]:
         raise NotImplementedError("evaluation is tools/evaluate.py")
+
+
+def loop_of(cfg: CfgNode) -> type[SimpleTrainer]:
+    """Detectron2's training loop for MODEL.MHKD.PRECISION: with float16 the loss is scaled."""
+    return AMPTrainer if cfg.MODEL.MHKD.PRECISION == "float16" else SimpleTrainer
 
 
 def trained_detector(model: nn.Module) -> nn.Module:

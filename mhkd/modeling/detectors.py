@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from mhkd.modeling.bfa import PyramidBFA
 from mhkd.modeling.ignored import GroundTruth, leave_ignored_out
-from mhkd.modeling.precision import autocast, keep_last_layers_in_float32, resolve_bf16
+from mhkd.modeling.precision import autocast, keep_last_layers_in_float32, resolve_precision
 from preprocess.base.errors import UserError
 
 
@@ -36,20 +36,20 @@ class Upsampled(nn.Module):
 
     @configurable
     def __init__(
-        self, *, upsample: int = 1, bfa: PyramidBFA | None = None, bf16: str = "auto", **detector: Any
+        self, *, upsample: int = 1, bfa: PyramidBFA | None = None, precision: str = "auto", **detector: Any
     ) -> None:
         """
         Args:
             upsample: factor by which both image sides grow before the backbone (bilinear).
             bfa: adapters for the pyramid; None for none.
-            bf16: "auto", "on" or "off"; see mhkd/modeling/precision.py.
+            precision: of the network, see mhkd/modeling/precision.py.
             detector: the arguments of the detector behind.
         """
         super().__init__(**detector)
         self.upsample = upsample
         self.bfa = bfa if bfa is not None else PyramidBFA({})
         self.uses_bfa = True
-        self.bf16 = bf16
+        self.precision = precision
         leave_ignored_out(self)
         keep_last_layers_in_float32(self)
 
@@ -65,7 +65,7 @@ class Upsampled(nn.Module):
 
     def autocast(self) -> Any:
         """The mixed-precision context every forward of this detector runs in."""
-        return autocast(self.device, resolve_bf16(self.bf16, self.device.type))
+        return autocast(self.device, resolve_precision(self.precision, self.device.type))
 
     def preprocess_image(self, batched_inputs: list[dict[str, Any]]) -> ImageList:
         """Normalise, up-sample, pad and batch: uint8 (3, h, w) images -> (N, 3, u*h, u*w) plus padding."""
@@ -135,7 +135,7 @@ def upsampling_arguments(cfg: CfgNode, detector: dict[str, Any], levels: list[st
         **detector,
         "upsample": settings.UPSAMPLE,
         "bfa": PyramidBFA(channels, settings.BFA.BOTTLENECK) if settings.BFA.ENABLED else None,
-        "bf16": settings.BF16,
+        "precision": settings.PRECISION,
     }
 
 

@@ -1,4 +1,4 @@
-"""bfloat16 where the hardware computes it natively, float32 elsewhere and in the last layer of every head."""
+"""The one switch for the precision of networks: MODEL.MHKD.PRECISION."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from preprocess.base.errors import UserError
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 LAST_LAYERS = ("objectness_logits", "anchor_deltas", "cls_score", "bbox_pred", "ctrness")
 """What Detectron2 calls the last layers of the RPN, of box heads and of dense heads."""
@@ -20,17 +24,36 @@ def bf16_is_native(device_type: str) -> bool:
     return any(getattr(torch.cpu, name, bool)() for name in names)
 
 
-def resolve_bf16(setting: str, device_type: str) -> bool:
-    """Turn the config's "auto", "on" or "off" into a decision for this machine."""
-    choices = {"on": True, "off": False}
-    if setting not in {"auto", *choices}:
-        raise ValueError(f'MODEL.MHKD.BF16 must be "auto", "on" or "off", not {setting!r}')
-    return choices[setting] if setting in choices else bf16_is_native(device_type)
+def resolve_precision(setting: str, device_type: str) -> torch.dtype:
+    """What MODEL.MHKD.PRECISION means on this machine.
+
+    Args:
+        setting: "float32", "bfloat16", "float16", or "auto": bfloat16 where the hardware computes it natively.
+        device_type: "cpu" or "cuda".
+
+    Raises:
+        UserError: another setting, or float16 on a CPU.
+    """
+    if setting == "auto":
+        return torch.bfloat16 if bf16_is_native(device_type) else torch.float32
+    if setting not in PRECISIONS:
+        raise UserError(f"MODEL.MHKD.PRECISION is {setting!r}", remedy=f"use one of {', '.join(['auto', *PRECISIONS])}")
+    if setting == "float16" and device_type != "cuda":
+        raise UserError(
+            f"MODEL.MHKD.PRECISION is float16, and the device is {device_type}",
+            remedy="use bfloat16 or float32: float16 is for GPUs",
+        )
+    return PRECISIONS[setting]
 
 
-def autocast(device: torch.device, enabled: bool) -> AbstractContextManager[object]:
-    """A bfloat16 autocast context for ``device``, or one that does nothing."""
-    return torch.autocast(device.type, dtype=torch.bfloat16) if enabled else nullcontext()
+def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:
+    """An autocast context to ``dtype`` on ``device``; one that does nothing for float32."""
+    return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype=dtype)
+
+
+def name_of(dtype: torch.dtype) -> str:
+    """What MODEL.MHKD.PRECISION calls ``dtype``."""
+    return str(dtype).removeprefix("torch.")
 
 
 class Float32Conv2d(nn.Conv2d):

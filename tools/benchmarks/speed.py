@@ -18,13 +18,13 @@ from typing import Any, cast
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.engine import AMPTrainer, SimpleTrainer
+from detectron2.engine import SimpleTrainer
 from detectron2.utils.events import EventStorage
 from torch import Tensor, nn
 
 from mhkd.config import mhkd_cfg
 from mhkd.deploy.detector import quiet_torch
-from mhkd.engine.trainer import Trainer
+from mhkd.engine.trainer import Trainer, loop_of
 from mhkd.modeling.meta_arch import MHKD
 from mhkd.phases import PhaseSchedule
 
@@ -219,6 +219,6 @@ def quartiles(values: Sequence[float]) -> tuple[float, float]:
 
 def _loop(cfg: CfgNode, model: nn.Module, batches: Any, optimizer: torch.optim.Optimizer) -> SimpleTrainer:
     """Detectron2's loop with nothing hooked into it."""
-    loop = (AMPTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer)(model, batches, optimizer)
+    loop = loop_of(cfg)(model, batches, optimizer)
     loop.iter = 0
     return loop

@@ -6,7 +6,6 @@ import argparse
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from detectron2.config import CfgNode
@@ -39,13 +38,10 @@ Examples:
       --tiles output/native/tiles --teacher output/native/teacher/detector.pth \\
       MODEL.WEIGHTS output/native/distill/detector.pth
   python -m tools.benchmarks.training --config-file configs/resnet50/distill.yaml --tile-px 1024 --batch-size 8 \\
-      --device cuda --precision fp16 --output-json speed.json --output-md speed.md
+      --device cuda --precision float16 --output-json speed.json --output-md speed.md
 """
 METHOD = ["basic", "adaptive", "local", "semantic", "joint", "mutual"]
-PRECISIONS: dict[str, list[Any]] = {
-    name: ["MODEL.MHKD.BF16", bf16] for name, bf16 in (("auto", "auto"), ("fp32", "off"), ("bf16", "on"))
-}
-PRECISIONS["fp16"] = ["MODEL.MHKD.BF16", "off", "SOLVER.AMP.ENABLED", True]
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -64,7 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--data", nargs="+", type=int, default=[], metavar="N", help="time loading with N processes instead"
     )
     parser.add_argument("--device", default="auto", help="cpu, cuda, or auto: cuda where there is one")
-    parser.add_argument("--precision", default="auto", choices=list(PRECISIONS), help="of the networks")
+    parser.add_argument("--precision", default="auto", choices=PRECISIONS, help="of the networks")
     parser.add_argument("--threads", type=int, help="of torch (default: torch's own)")
     parser.add_argument("--output-json", type=Path, help="file for the figures")
     parser.add_argument("--output-md", type=Path, help="file for the table")
@@ -96,7 +92,7 @@ def configuration(args: argparse.Namespace, folder: Path) -> tuple[CfgNode, list
     if not args.tiles:
         write_random_pairs(folder / "tiles", 4 * args.batch_size, tile_px=args.tile_px, scale=args.scale)
     manifest = Manifest.read(args.tiles or folder / "tiles")
-    settings = [*PRECISIONS[args.precision], "MODEL.DEVICE", resolve_device(args.device), "SEED", 1]
+    settings = ["MODEL.MHKD.PRECISION", args.precision, "MODEL.DEVICE", resolve_device(args.device), "SEED", 1]
     settings += ["MODEL.WEIGHTS", args.teacher or "", *args.overrides]
     settings += ["DATASETS.TILES", str(manifest.root), "SOLVER.IMS_PER_BATCH", args.batch_size]
     settings += ["MODEL.MHKD.TEACHER.WEIGHTS", args.teacher or ""]

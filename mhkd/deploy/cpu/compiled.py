@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from mhkd.deploy.cpu.proposals import predict_proposals
 from mhkd.deploy.cpu.same_padding import pad_evenly
 from mhkd.deploy.fold import fold_batch_norms
-from mhkd.modeling.precision import FLOAT32_LAYERS
+from mhkd.modeling.precision import FLOAT32_LAYERS, name_of
 
 # The executor watches a graph once and fuses it then; the next call is the first of the fused graph.
 _WARM_UP_CALLS = 3
@@ -139,11 +139,11 @@ class _Lists(nn.Module):
         return tuple(x for maps in self.head(list(features)) for x in maps)
 
 
-def freeze_convolutions(model: Any, *, bf16: bool) -> Any:
+def freeze_convolutions(model: Any, *, dtype: torch.dtype) -> Any:
     """A copy of ``model``, a detector in evaluation mode on the CPU, that runs its convolutions as frozen graphs.
 
     Args:
-        bf16: compute in bfloat16 rather than in float32.
+        dtype: the precision that they compute in, float32 or bfloat16.
 
     Returns:
         The copy; ``model`` itself where it has no backbone of Detectron2's kind.
@@ -152,9 +152,8 @@ def freeze_convolutions(model: Any, *, bf16: bool) -> Any:
     if not isinstance(backbone, Backbone):
         return model
     model = copy.deepcopy(model)
-    dtype = torch.bfloat16 if bf16 else torch.float32
-    if hasattr(model, "bf16"):
-        model.bf16 = "on" if bf16 else "off"  # what is left of the detector goes the same way
+    if hasattr(model, "precision"):
+        model.precision = name_of(dtype)  # what is left of the detector goes the same way
     adapters = getattr(model, "bfa", None)
     fold_batch_norms(model.backbone)
     pad_evenly(model.backbone)

@@ -14,7 +14,7 @@ from mhkd.deploy.detector_file import Detector, load_detector
 def detector(checkpoint: Path) -> Detector:
     """That detector, in float32, Detectron2 as it is."""
     detector = load_detector(checkpoint)
-    detector.model.bf16 = "off"
+    detector.model.precision = "float32"
     return detector
 
 

@@ -57,7 +57,7 @@ def test_exporting_leaves_the_detector_as_it_was(checkpoint, images, tmp_path):
     detector = load_detector(checkpoint)
     export_graph(detector, tmp_path / "d.torchscript")
     assert not detector.model.training
-    assert detector.model.bf16 == "auto"
+    assert detector.model.precision == "auto"
 
 
 @pytest.mark.parametrize("code", ["torch.save(x, 'f')", "def __setstate__(self): pass", "ops.image.write_file('f', x)"])

@@ -53,11 +53,11 @@ def norms_of(model):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_folded_detector_detects_the_same(kind, images, tmp_path, monkeypatch):
     config, overrides = KINDS[kind]
-    path = write_detector(tmp_path / "detector.pth", "MODEL.MHKD.BF16", "off", *overrides, config=config)
+    path = write_detector(tmp_path / "detector.pth", "MODEL.MHKD.PRECISION", "float32", *overrides, config=config)
     model = as_on_a_gpu(path, monkeypatch).model
     expected = detections(model, images)
     assert norms_of(model.backbone)
-    assert fold_detector(model, bf16=False)
+    assert fold_detector(model, dtype=torch.float32)
     assert not norms_of(model.backbone)
     parity = compare([(expected, detections(model, images))])
     assert parity.matched
@@ -69,10 +69,10 @@ def test_weights_are_converted_to_bfloat16_once_and_cost_no_more_precision_than_
     kind, images, tmp_path, monkeypatch
 ):
     config, overrides = KINDS[kind]
-    path = write_detector(tmp_path / "detector.pth", "MODEL.MHKD.BF16", "on", *overrides, config=config)
+    path = write_detector(tmp_path / "detector.pth", "MODEL.MHKD.PRECISION", "bfloat16", *overrides, config=config)
     folded, autocast, exact = (as_on_a_gpu(path, monkeypatch).model for _ in range(3))
-    exact.bf16 = "off"
-    fold_detector(folded, bf16=True)
+    exact.precision = "float32"
+    fold_detector(folded, dtype=torch.bfloat16)
     convolutions = [m for m in folded.backbone.modules() if isinstance(m, nn.Conv2d)]
     assert {p.dtype for m in convolutions for p in m.parameters(recurse=False)} == {torch.bfloat16}
     assert count_conversions(autocast, images[0]) > 0
@@ -113,7 +113,7 @@ def count_conversions(model, image):
 
 def test_what_is_no_detector_of_detectron2_is_left_as_it_is():
     network = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3))
-    assert not fold_detector(network, bf16=True)
+    assert not fold_detector(network, dtype=torch.bfloat16)
     assert network[0].weight.dtype == torch.float32
     assert isinstance(network[1], nn.BatchNorm2d)
 

@@ -73,8 +73,8 @@ def test_a_wider_tile_may_hold_more():
 
 @pytest.mark.usefixtures("cpu_operators")
 def test_precision_can_be_chosen(checkpoint):
-    assert load_model(checkpoint, device="cpu", bf16="on").computed_by == "frozen graphs, cpu, bfloat16"
-    detector = load_model(checkpoint, device="cpu", bf16="off")
+    assert load_model(checkpoint, device="cpu", precision="bfloat16").computed_by == "frozen graphs, cpu, bfloat16"
+    detector = load_model(checkpoint, device="cpu", precision="float32")
     assert detector.computed_by == "frozen graphs, cpu, float32"
     exact = detector.model
     with torch.inference_mode():
@@ -88,7 +88,7 @@ def test_the_switch_leaves_nothing_that_is_only_there_for_cpus(config, tmp_path,
     monkeypatch.setattr(load, "prepare_heap", lambda: pytest.fail("the allocator of the C library is set"))
     path = write_detector(tmp_path / "detector.pth", config=config)
     for backend, way in (("torch", "folded Detectron2"), ("eager", "Detectron2")):
-        detector = load_model(path, device="cpu", backend=backend, bf16="on")
+        detector = load_model(path, device="cpu", backend=backend, precision="bfloat16")
         rooms = {type(module).__module__ for module in detector.model.modules()}
         assert not [room for room in rooms if room.startswith("mhkd.deploy.cpu")]
         assert detector.computed_by == f"{way}, cpu, bfloat16"
@@ -98,5 +98,8 @@ def test_the_switch_leaves_nothing_that_is_only_there_for_cpus(config, tmp_path,
 def test_what_computed_a_slide_does_not_say_which_of_several_gpus(checkpoint, monkeypatch):
     """Slides that workers searched on different GPUs were computed in one way."""
     monkeypatch.setattr(load, "load_detector", lambda path, device: load_detector(path, "cpu"))
-    ways = {load_model(checkpoint, device=device, bf16="off").computed_by for device in ("cuda", "cuda:0", "cuda:1")}
+    ways = {
+        load_model(checkpoint, device=device, precision="float32").computed_by
+        for device in ("cuda", "cuda:0", "cuda:1")
+    }
     assert ways == {"folded Detectron2, cuda, float32"}

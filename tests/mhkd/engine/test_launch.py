@@ -26,7 +26,7 @@ def test_two_processes_give_the_result_of_one(tiny_cfg: MakeCfg, teacher: Path, 
     """
     overrides = (
         *("SOLVER.IMS_PER_BATCH", 4, "SOLVER.MAX_ITER", 2, "SOLVER.OPTIMIZER", "sgd", "SOLVER.BASE_LR", 0.01),
-        *("SOLVER.CLIP_GRADIENTS.ENABLED", False, "MODEL.MHKD.BF16", "off", "MODEL.MHKD.EMA_DECAY", 0.9),
+        *("SOLVER.CLIP_GRADIENTS.ENABLED", False, "MODEL.MHKD.PRECISION", "float32", "MODEL.MHKD.EMA_DECAY", 0.9),
         *("MODEL.RPN.BATCH_SIZE_PER_IMAGE", 1000, "MODEL.RPN.POST_NMS_TOPK_TRAIN", 8),
         *("MODEL.ROI_HEADS.PROPOSAL_APPEND_GT", False, "MODEL.MHKD.FEATURE_LOSS", "mse"),
     )

@@ -19,9 +19,11 @@ def test_a_finished_run_is_not_repeated_and_another_is_not_mixed_in(tiny_cfg: Ma
         UserError, match=r"holds a run with SOLVER\.BASE_LR 0\.001 \(now 0\.5\), SOLVER\.MAX_ITER 1 \(now 4\)"
     ):
         run_training(tiny_cfg("teacher", "SOLVER.BASE_LR", 0.5))
-    other = "off" if json.loads((teacher.parent / "run.json").read_text())["precision"] == "bfloat16" else "on"
-    with pytest.raises(UserError, match=r"MODEL\.MHKD\.BF16 auto \(now \w+\), precision \w+ \(now \w+\)"):
-        run_training(tiny_cfg("teacher", "SOLVER.MAX_ITER", 1, "MODEL.MHKD.BF16", other))
+    other = (
+        "float32" if json.loads((teacher.parent / "run.json").read_text())["precision"] == "bfloat16" else "bfloat16"
+    )
+    with pytest.raises(UserError, match=r"MODEL\.MHKD\.PRECISION auto \(now \w+\), precision \w+ \(now \w+\)"):
+        run_training(tiny_cfg("teacher", "SOLVER.MAX_ITER", 1, "MODEL.MHKD.PRECISION", other))
 
 
 def test_a_run_leaves_what_detectron2_leaves(tiny_cfg: MakeCfg) -> None:

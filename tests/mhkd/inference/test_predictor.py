@@ -146,7 +146,7 @@ def test_a_model_is_used_by_two_threads_where_that_is_allowed_and_never_by_more(
 
 
 def test_lanes_find_what_a_detector_finds_tile_by_tile(checkpoint, slide, two_threads):
-    detector = load_model(checkpoint, device="cpu", bf16="on")
+    detector = load_model(checkpoint, device="cpu", precision="bfloat16")
     predictor = SlidePredictor(detector, tile_px=64)
     tiles = predictor.plan(slide).tiles
     assert len(tiles) > LANES
@@ -176,7 +176,7 @@ def test_the_example_of_the_api_runs_as_it_is_printed(checkpoint, slide, tmp_pat
     exec(compile(textwrap.dedent(text), "example", "exec"), scope)
     assert len(capsys.readouterr().out.splitlines()) == len(scope["found"]) > 0
 
-    plain = load_model(checkpoint, device="cpu", backend="eager", bf16="off")
+    plain = load_model(checkpoint, device="cpu", backend="eager", precision="float32")
     export_graph(plain, tmp_path / "detector.torchscript")
     again = SlidePredictor.from_model("detector.torchscript", device="cpu").predict(slide)
     assert compare([(SlidePredictor(plain).predict(slide), again)]).within(0.05)
@@ -184,7 +184,7 @@ def test_the_example_of_the_api_runs_as_it_is_printed(checkpoint, slide, tmp_pat
 
 def test_a_real_detector_finds_the_same_in_any_batch(checkpoint, slide):
     """bfloat16 rounds at 2^-8: scores within .05, boxes within a pixel of 8 um; what is near the floor may be lost."""
-    detector = load_model(checkpoint, device="cpu", bf16="on")
+    detector = load_model(checkpoint, device="cpu", precision="bfloat16")
     one, many = (SlidePredictor(detector, tile_px=128, batch_size=size).predict(slide) for size in (1, 3))
     parity = compare([(one, many)])
     assert parity.matched

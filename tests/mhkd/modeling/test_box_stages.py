@@ -16,7 +16,7 @@ from tests.mhkd.modeling.pairs import CASCADE, pair
 @pytest.mark.parametrize("kind", [(), CASCADE], ids=["faster", "cascade"])
 def test_step_by_step_is_what_detectron2_computes(tiny_cfg: Callable[..., CfgNode], kind: tuple[object, ...]) -> None:
     torch.manual_seed(0)
-    model = build_model(tiny_cfg("teacher", *kind, "MODEL.MHKD.BF16", "off")).train()
+    model = build_model(tiny_cfg("teacher", *kind, "MODEL.MHKD.PRECISION", "float32")).train()
     features = {f"p{i}": torch.randn(2, 32, 128 // 2**i, 128 // 2**i, requires_grad=True) for i in (3, 4, 5)}
     targets = [item["instances"] for item in (pair([[10.0, 20, 60, 70]], side=128), pair([], side=128))]
     proposals = []

@@ -19,7 +19,7 @@ NETWORKS = [path for name in ("teacher", "baseline_strict", "step3") for path in
 @pytest.mark.parametrize("path", NETWORKS, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_every_trainable_parameter_of_every_configuration_gets_a_gradient(path: Path) -> None:
     """So that distributed training need not look for those that do not."""
-    cfg = read_config(path, ["MODEL.DEVICE", "cpu", "MODEL.TIMM.PRETRAINED", "none", "MODEL.MHKD.BF16", "off"])
+    cfg = read_config(path, ["MODEL.DEVICE", "cpu", "MODEL.TIMM.PRETRAINED", "none", "MODEL.MHKD.PRECISION", "float32"])
     torch.manual_seed(0)
     model: Any = (build_student if cfg.MODEL.META_ARCHITECTURE == "MHKD" else build_model)(cfg).train()
     assert ("bfa" in {name.split(".")[0] for name, _ in model.named_parameters()}) == cfg.MODEL.MHKD.BFA.ENABLED

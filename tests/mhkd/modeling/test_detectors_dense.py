@@ -29,7 +29,7 @@ ORIGINALS = {"retinanet": (UpsampledRetinaNet, RetinaNet), "fcos": (UpsampledFCO
 
 def detector(tiny_cfg: MakeCfg, kind: str, *overrides: object) -> UpsampledDense:
     torch.manual_seed(0)
-    return build_model(tiny_cfg(f"{kind}/baseline_strict", *EVERY_SCORE, "MODEL.MHKD.BF16", "off", *overrides))
+    return build_model(tiny_cfg(f"{kind}/baseline_strict", *EVERY_SCORE, "MODEL.MHKD.PRECISION", "float32", *overrides))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -95,7 +95,7 @@ def test_the_running_mean_is_part_of_the_weights(tiny_cfg: MakeCfg, kind: str) -
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_scores_and_losses_are_float32_under_bfloat16(tiny_cfg: MakeCfg, kind: str) -> None:
-    model = detector(tiny_cfg, kind, "MODEL.MHKD.BF16", "on")
+    model = detector(tiny_cfg, kind, "MODEL.MHKD.PRECISION", "bfloat16")
     with EventStorage(0):
         losses = model([pair([[4.0, 4, 20, 22]])])
     assert {loss.dtype for loss in losses.values()} == {torch.float32}

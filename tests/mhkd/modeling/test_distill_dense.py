@@ -20,7 +20,7 @@ from tests.mhkd.modeling.pairs import LOSSES_OF, distiller, pair
 
 MakeCfg = Callable[..., CfgNode]
 KINDS = ("retinanet", "fcos")
-FLOAT32 = ("MODEL.MHKD.BF16", "off", "SOLVER.WARMUP_ITERS", 0)
+FLOAT32 = ("MODEL.MHKD.PRECISION", "float32", "SOLVER.WARMUP_SHARE", 0.0)
 
 ONE_LEVEL = ("MODEL.ANCHOR_GENERATOR.SIZES", [[32, 48]])
 
@@ -38,7 +38,12 @@ def losses_of(model: MHKD, batch: list[dict[str, Any]]) -> dict[str, torch.Tenso
 @pytest.mark.parametrize("align", ["shared", "crosskd"])
 @pytest.mark.parametrize(
     ("classes", "overrides"),
-    [(1, ()), (5, ("MODEL.FPN.OUT_CHANNELS", 64)), (1, ("MODEL.MHKD.UPSAMPLE", 2)), (1, ("MODEL.MHKD.BF16", "on"))],
+    [
+        (1, ()),
+        (5, ("MODEL.FPN.OUT_CHANNELS", 64)),
+        (1, ("MODEL.MHKD.UPSAMPLE", 2)),
+        (1, ("MODEL.MHKD.PRECISION", "bfloat16")),
+    ],
     ids=["one", "five-other-channels", "shifted", "bf16"],
 )
 def test_every_loss_and_a_gradient(

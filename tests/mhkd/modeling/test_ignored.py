@@ -31,7 +31,7 @@ def detector(tiny_cfg: MakeCfg, kind: str, *overrides: object) -> Any:
     torch.manual_seed(0)
     folder, own = KINDS[kind]
     classes = [x for head in HEADS for x in (f"MODEL.{head}.NUM_CLASSES", 1)]
-    cfg = tiny_cfg(f"{folder}/teacher", *own, *classes, "MODEL.MHKD.BF16", "off", *overrides)
+    cfg = tiny_cfg(f"{folder}/teacher", *own, *classes, "MODEL.MHKD.PRECISION", "float32", *overrides)
     return build_model(cfg).train()
 
 
@@ -158,7 +158,7 @@ def test_a_distiller_leaves_out_what_lies_there_in_both_frames(tiny_cfg: MakeCfg
     folder, own = KINDS[kind]
     cascade = {"teacher": own, "trainable": ("roi_heads",)} if folder == "demo" else {}
     model = distiller(
-        tiny_cfg, *own, "MODEL.MHKD.ALIGN", align, "MODEL.MHKD.BF16", "off", kinds=(folder, folder), **cascade
+        tiny_cfg, *own, "MODEL.MHKD.ALIGN", align, "MODEL.MHKD.PRECISION", "float32", kinds=(folder, folder), **cascade
     )
     whole = Boxes(torch.tensor([[-100.0, -100, 200, 200]]))
     everything = [pair([]) | {"ignored_boxes": whole}, pair([]) | {"ignored_boxes": whole}]

@@ -119,7 +119,7 @@ def test_the_halves_of_the_local_loss_are_objects_and_background(
 def test_a_switch_changes_its_own_loss(tiny_cfg: MakeCfg, overrides: tuple[object, ...], changed: set[str]) -> None:
     batch, found = [pair([[4.0, 4, 20, 22]]), pair([])], []
     for settings in ((), overrides):
-        cwd = ("MODEL.MHKD.FEATURE_LOSS", "cwd", "MODEL.MHKD.BF16", "off")
+        cwd = ("MODEL.MHKD.FEATURE_LOSS", "cwd", "MODEL.MHKD.PRECISION", "float32")
         model = distiller(tiny_cfg, *cwd, *settings, trainable=("roi_heads",))
         torch.manual_seed(1)  # the sampling of RoIs
         with EventStorage(0):
@@ -204,7 +204,7 @@ def test_an_equal_student_has_nothing_to_learn(tiny_cfg: MakeCfg, loss: str, ali
     overrides = ("MODEL.MHKD.UPSAMPLE", 1, "MODEL.MHKD.FEATURE_LOSS", loss, "MODEL.MHKD.ALIGN", align)
     if loss == "fgd":  # its published weights are made for larger sums
         overrides = (*overrides, "MODEL.MHKD.LOSS_WEIGHTS.FEATURE", 100.0)
-    model = distiller(tiny_cfg, *overrides, "MODEL.MHKD.BF16", "off", "SOLVER.WARMUP_SHARE", 0.0, s=1)
+    model = distiller(tiny_cfg, *overrides, "MODEL.MHKD.PRECISION", "float32", "SOLVER.WARMUP_SHARE", 0.0, s=1)
     for detector in (model.student, model.teacher.detector):  # fresh ones say about the same whatever they see
         for layer in (detector.roi_heads.box_predictor.cls_score, detector.roi_heads.box_predictor.bbox_pred):
             torch.nn.init.normal_(layer.weight, std=0.5)
@@ -227,7 +227,7 @@ def test_scales_and_shifts_at_odd_sizes(tiny_cfg: MakeCfg, s: int, u: int) -> No
     levels = ["p2", "p3", "p4", "p5"]
     overrides = ("MODEL.FPN.IN_FEATURES", ["res2", "res3", "res4", "res5"], "MODEL.MHKD.FEATURE_LEVELS", levels)
     anchors = ("MODEL.RPN.IN_FEATURES", levels, "MODEL.ANCHOR_GENERATOR.SIZES", [[16], [32], [64], [96]])
-    both = (*overrides, *anchors, "MODEL.ROI_HEADS.IN_FEATURES", levels, "MODEL.MHKD.BF16", "off")
+    both = (*overrides, *anchors, "MODEL.ROI_HEADS.IN_FEATURES", levels, "MODEL.MHKD.PRECISION", "float32")
     model = distiller(tiny_cfg, *both, "MODEL.MHKD.UPSAMPLE", u, s=s, teacher=both)
     shift = (s // u).bit_length() - 1
     assert model.pyramid_loss is not None
@@ -282,7 +282,7 @@ def test_a_smaller_input_is_aligned_by_shifting_the_pyramid(tiny_cfg: MakeCfg) -
 
 def test_the_ramp_comes_from_the_iteration(tiny_cfg: MakeCfg) -> None:
     """The same batch at four iterations of a run of 30 with a warm-up of 3: a quarter, a half, all, all of it."""
-    model = distiller(tiny_cfg, "SOLVER.MAX_ITER", 30, "MODEL.MHKD.BF16", "off")
+    model = distiller(tiny_cfg, "SOLVER.MAX_ITER", 30, "MODEL.MHKD.PRECISION", "float32")
     batch, found = [pair([[4.0, 4, 20, 22]])], []
     for iteration in (0, 1, 3, 9):
         torch.manual_seed(1)
@@ -326,7 +326,7 @@ def test_student_boxes_are_in_the_frame_of_the_given_image(tiny_cfg: MakeCfg, u:
 
     Detectron2's own detector on the image made larger beforehand finds the same, in that larger frame.
     """
-    overrides = ("MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.0, "MODEL.MHKD.BF16", "off", "MODEL.MHKD.UPSAMPLE")
+    overrides = ("MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.0, "MODEL.MHKD.PRECISION", "float32", "MODEL.MHKD.UPSAMPLE")
     student = UpsampledRCNN(tiny_cfg("distill", *overrides, u)).eval()
     native = GeneralizedRCNN(tiny_cfg("distill", *overrides, 1)).eval()
     native.load_state_dict(student.state_dict())

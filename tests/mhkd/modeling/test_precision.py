@@ -11,6 +11,7 @@ from detectron2.modeling.proposal_generator.rpn import StandardRPNHead
 from torch import nn
 
 from mhkd.modeling import precision
+from preprocess.base.errors import UserError
 from tests.mhkd.modeling.pairs import CASCADE, pair
 
 
@@ -18,20 +19,24 @@ from tests.mhkd.modeling.pairs import CASCADE, pair
 def test_auto_follows_the_processor(monkeypatch: pytest.MonkeyPatch, amx: bool, avx512: bool, native: bool) -> None:
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
-    assert precision.resolve_bf16("auto", "cpu") is native
-    assert precision.resolve_bf16("on", "cpu") is True
-    assert precision.resolve_bf16("off", "cpu") is False
+    assert precision.resolve_precision("auto", "cpu") is (torch.bfloat16 if native else torch.float32)
+    assert precision.resolve_precision("bfloat16", "cpu") is torch.bfloat16
+    assert precision.resolve_precision("float32", "cpu") is torch.float32
+    assert precision.resolve_precision("float16", "cuda") is torch.float16
 
 
-def test_unknown_setting_is_refused() -> None:
-    with pytest.raises(ValueError, match="yes"):
-        precision.resolve_bf16("yes", "cpu")
+@pytest.mark.parametrize(
+    ("setting", "message"), [("yes", "use one of auto, float32"), ("float16", "float16 is for GPUs")]
+)
+def test_a_setting_that_cannot_be_is_refused(setting: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        precision.resolve_precision(setting, "cpu")
 
 
 def test_autocast_computes_in_bfloat16_only_where_enabled() -> None:
     a = torch.ones(2, 2)
-    for enabled, dtype in ((True, torch.bfloat16), (False, torch.float32)):
-        with precision.autocast(torch.device("cpu"), enabled):
+    for dtype in (torch.bfloat16, torch.float32):
+        with precision.autocast(torch.device("cpu"), dtype):
             assert (a @ a).dtype == dtype
 
 
@@ -65,7 +70,7 @@ def test_scores_of_two_stage_detectors_do_not_tie_in_bfloat16(
 ) -> None:
     """Of the RPN and of the box heads: as many scores as there are boxes, and float32."""
     torch.manual_seed(0)
-    cfg = tiny_cfg("teacher", *kind, "MODEL.MHKD.BF16", "on", "MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.0)
+    cfg = tiny_cfg("teacher", *kind, "MODEL.MHKD.PRECISION", "bfloat16", "MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.0)
     model: Any = build_model(cfg).eval()
     with torch.no_grad(), model.autocast():
         images = model.preprocess_image([pair([], side=128)])

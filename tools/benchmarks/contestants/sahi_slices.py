@@ -18,7 +18,7 @@ from mhkd.deploy.cpu.compiled import freeze_convolutions
 from mhkd.deploy.detector import Detector
 from mhkd.deploy.detector_file import load_detector
 from mhkd.inference.predictor import SCORE_FLOOR
-from mhkd.modeling.precision import bf16_is_native
+from mhkd.modeling.precision import resolve_precision
 from mhkd.structures import SlideDetections
 from preprocess.base.geometry import size_at
 from preprocess.slides.slide import Slide
@@ -97,7 +97,7 @@ def predict(slide: Slide, detector: Detector, *, tile_px: int, overlap: float, s
 def turns_of_sahi(path: Path, name: str, model: str, overlap: float = 0.25) -> dict[str, Callable[[], SlideDetections]]:
     """SAHI with the tiles of the training set: the checkpoint as it is (``sahi``), and as frozen graphs (``sahi+``)."""
     as_trained = load_detector(model)
-    frozen = replace(as_trained, model=freeze_convolutions(as_trained.model, bf16=bf16_is_native("cpu")))
+    frozen = replace(as_trained, model=freeze_convolutions(as_trained.model, dtype=resolve_precision("auto", "cpu")))
 
     def run(detector: Detector) -> SlideDetections:
         with Slide.open(path) as slide:

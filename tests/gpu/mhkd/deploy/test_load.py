@@ -41,8 +41,8 @@ def parity_of(reference, other, tiles):
 @pytest.mark.parametrize("backend", ["torch", "eager"])
 def test_float32_on_a_gpu_is_float32_on_a_cpu(path, tiles, backend):
     """Within 0.05 px and 1e-3 of the score: sums in another order through some fifty layers."""
-    on_cpu = load_model(path, device="cpu", backend="eager", bf16="off")
-    on_gpu = load_model(path, device="cuda", backend=backend, bf16="off")
+    on_cpu = load_model(path, device="cpu", backend="eager", precision="float32")
+    on_gpu = load_model(path, device="cuda", backend=backend, precision="float32")
     parity = parity_of(on_cpu, on_gpu, tiles)
     assert parity.matched
     assert parity.box_px <= 0.05
@@ -52,7 +52,7 @@ def test_float32_on_a_gpu_is_float32_on_a_cpu(path, tiles, backend):
 
 @pytest.mark.usefixtures("needs_bf16")
 def test_on_a_gpu_no_norm_is_left_and_weights_are_stored_in_bfloat16(path):
-    backbone = load_model(path, device="cuda", bf16="on").model.backbone
+    backbone = load_model(path, device="cuda", precision="bfloat16").model.backbone
     assert not [m for m in backbone.modules() if isinstance(m, _BatchNorm)]
     convolutions = [m for m in backbone.modules() if isinstance(m, nn.Conv2d)]
     assert {p.dtype for m in convolutions for p in m.parameters(recurse=False)} == {torch.bfloat16}
@@ -60,7 +60,7 @@ def test_on_a_gpu_no_norm_is_left_and_weights_are_stored_in_bfloat16(path):
 
 @pytest.mark.usefixtures("exact_float32")
 def test_a_batch_of_tiles_is_detected_as_the_tiles_one_by_one(path, tiles):
-    detector = load_model(path, device="cuda", bf16="off")
+    detector = load_model(path, device="cuda", precision="float32")
     together = detect(detector, tiles, [FRAME] * len(tiles))
     alone = [detect(detector, [tile], [FRAME])[0] for tile in tiles]
     parity = compare(zip(alone, together, strict=True))

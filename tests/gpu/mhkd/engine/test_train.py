@@ -13,9 +13,9 @@ from mhkd.deploy.detector_file import load_detector
 from mhkd.engine.train import run_training
 
 PRECISIONS = {
-    "fp32": ("MODEL.MHKD.BF16", "off"),
-    "bf16": ("MODEL.MHKD.BF16", "on"),
-    "fp16": ("MODEL.MHKD.BF16", "off", "SOLVER.AMP.ENABLED", True),
+    "fp32": ("MODEL.MHKD.PRECISION", "float32"),
+    "bf16": ("MODEL.MHKD.PRECISION", "bfloat16"),
+    "fp16": ("MODEL.MHKD.PRECISION", "float16"),
 }
 ON_GPU = ("MODEL.DEVICE", "cuda", "SOLVER.MAX_ITER")
 

@@ -40,8 +40,8 @@ def memory_limit():
 @pytest.mark.usefixtures("exact_float32")
 def test_a_slide_searched_on_a_gpu_is_as_on_a_cpu(checkpoint, slide):
     """Batches of another size, several reading threads and another order of sums: 0.1 px at 8 um, 1e-3 of the score."""
-    on_cpu = SlidePredictor(load_model(checkpoint, device="cpu", backend="eager", bf16="off"), tile_px=64)
-    on_gpu = SlidePredictor(load_model(checkpoint, device="cuda", bf16="off"), tile_px=64)
+    on_cpu = SlidePredictor(load_model(checkpoint, device="cpu", backend="eager", precision="float32"), tile_px=64)
+    on_gpu = SlidePredictor(load_model(checkpoint, device="cuda", precision="float32"), tile_px=64)
     assert on_gpu.batch_size > on_cpu.batch_size == 1
     parity = compare([(on_cpu.predict(slide), on_gpu.predict(slide))])
     assert parity.matched
@@ -55,8 +55,8 @@ def test_bfloat16_on_a_gpu_is_float32_on_a_cpu_but_for_its_rounding(tmp_path):
     """Of a trained model: scores within 0.05, boxes within two of its pixels, nothing of 0.3 or more lost."""
     spec = SlideSpec("new", "P1", "test", seed=20_251, size_px=(4096, 3072), glomeruli=(10, 12))
     make_slide(spec, tmp_path)
-    exact = load_model(BUNDLED, device="cpu", backend="eager", bf16="off")
-    rounded = load_model(BUNDLED, device="cuda", bf16="on")
+    exact = load_model(BUNDLED, device="cpu", backend="eager", precision="float32")
+    rounded = load_model(BUNDLED, device="cuda", precision="bfloat16")
     with Slide.open(slide_path(spec, tmp_path)) as slide:
         pair = tuple(SlidePredictor(detector).predict(slide) for detector in (exact, rounded))
         pixel_l0 = exact.input_mpp / slide.mpp
@@ -77,7 +77,7 @@ def test_the_default_finds_objects_and_says_what_computed_it(checkpoint, slide):
 @pytest.mark.usefixtures("exact_float32")
 def test_a_batch_beyond_the_memory_is_halved_until_it_fits(checkpoint, tmp_path, memory_limit, capsys):
     """All tiles of a slide at once, in the memory that four of them take."""
-    detector = load_model(checkpoint, device="cuda", bf16="off")
+    detector = load_model(checkpoint, device="cuda", precision="float32")
     with Slide.open(write_blob_slide(tmp_path / "large.svs", mpp=2.0)) as slide:
         one_by_one = SlidePredictor(detector, tile_px=128, batch_size=1)
         num_tiles = len(one_by_one.plan(slide).tiles)

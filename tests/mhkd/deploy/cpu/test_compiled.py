@@ -31,7 +31,7 @@ def detections(model, images):
 
 def test_frozen_graphs_find_the_same(detector, images):
     boxes, scores = boxes_and_scores(detector.model, images)
-    frozen = freeze_convolutions(detector.model, bf16=False)
+    frozen = freeze_convolutions(detector.model, dtype=torch.float32)
     assert len(boxes)
     assert frozen.backbone is not detector.model.backbone
     for _ in range(2):  # the first call of a shape makes its graph
@@ -43,19 +43,21 @@ def test_frozen_graphs_find_the_same(detector, images):
 
 @pytest.mark.parametrize("config", ["retinanet/baseline_strict", "fcos/baseline_strict"])
 def test_one_stage_detectors_find_the_same(config, images, tmp_path):
-    detector = load_detector(write_detector(tmp_path / "detector.pth", "MODEL.MHKD.BF16", "off", config=config))
-    frozen = freeze_convolutions(detector.model, bf16=False)
+    detector = load_detector(
+        write_detector(tmp_path / "detector.pth", "MODEL.MHKD.PRECISION", "float32", config=config)
+    )
+    frozen = freeze_convolutions(detector.model, dtype=torch.float32)
     assert isinstance(frozen.head, FrozenHead)
     expected, found = (detections(model, images) for model in (detector.model, frozen))
     parity = compare([(expected, found)])  # some score the same, so that their order is anyone's
     assert parity.matched
     assert parity.within(0.01, 1e-4)
-    assert len(boxes_and_scores(freeze_convolutions(detector.model, bf16=True), images)[0])
+    assert len(boxes_and_scores(freeze_convolutions(detector.model, dtype=torch.bfloat16), images)[0])
 
 
 def test_what_is_found_does_not_depend_on_what_came_before(detector, images):
-    alone = boxes_and_scores(freeze_convolutions(detector.model, bf16=True), images[:1])
-    frozen = freeze_convolutions(detector.model, bf16=True)
+    alone = boxes_and_scores(freeze_convolutions(detector.model, dtype=torch.bfloat16), images[:1])
+    frozen = freeze_convolutions(detector.model, dtype=torch.bfloat16)
     boxes_and_scores(frozen, [*images, *images[::-1]])
     torch.testing.assert_close(boxes_and_scores(frozen, images[:1]), alone, atol=0, rtol=0)
 
@@ -63,9 +65,9 @@ def test_what_is_found_does_not_depend_on_what_came_before(detector, images):
 def test_several_threads_find_what_one_finds(detector, images):
     """Also where they come to a new shape at the same time: only one of them may make its graph."""
     images = [images[0], images[0].flip(2), *(image[:, :96, :64] for image in images)]
-    alone = freeze_convolutions(detector.model, bf16=True)
+    alone = freeze_convolutions(detector.model, dtype=torch.bfloat16)
     expected = [boxes_and_scores(alone, [image]) for image in images]
-    shared = freeze_convolutions(detector.model, bf16=True)
+    shared = freeze_convolutions(detector.model, dtype=torch.bfloat16)
     threads = torch.get_num_threads()
     with ThreadPoolExecutor(3, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
         found = list(pool.map(lambda image: boxes_and_scores(shared, [image]), images * 4))
@@ -74,7 +76,7 @@ def test_several_threads_find_what_one_finds(detector, images):
 
 
 def test_features_of_an_image_are_the_same_in_any_batch(detector, images):
-    frozen = freeze_convolutions(detector.model, bf16=True)
+    frozen = freeze_convolutions(detector.model, dtype=torch.bfloat16)
     batch = torch.stack([images[0], images[0].flip(2), images[0].flip(1)]).float() / 255 - 0.5
     with torch.inference_mode():
         together, alone = frozen.backbone(batch), frozen.backbone(batch[:1])
@@ -118,4 +120,4 @@ def test_a_model_of_another_kind_is_left_as_it_is():
     def model(inputs):
         return inputs
 
-    assert freeze_convolutions(model, bf16=True) is model
+    assert freeze_convolutions(model, dtype=torch.bfloat16) is model

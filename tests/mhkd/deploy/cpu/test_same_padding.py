@@ -40,5 +40,5 @@ def test_other_convolutions_stay():
 
 
 def test_the_convolutions_of_a_frozen_detector_pad_evenly(detector):
-    frozen = freeze_convolutions(detector.model, bf16=False)
+    frozen = freeze_convolutions(detector.model, dtype=torch.float32)
     assert sum(isinstance(module, EvenlyPaddedConv) for module in frozen.modules()) > 2
