@@ -14,7 +14,7 @@ import pytest
 from mhkd import launch
 
 REPOSITORY = Path(__file__).parents[1]
-MODELS = ("baseline_independent", "baseline_strict", "step1", "step2", "step3", "teacher")
+MODELS = ("baseline_independent", "baseline_strict", "distill/step1", "distill/step2", "distill/step3", "teacher")
 
 
 @pytest.fixture(scope="module")
@@ -89,18 +89,31 @@ def test_help_names_the_targets_and_the_variables():
 
 
 def planned(*arguments: str, out: str = "none") -> list[tuple[str, str]]:
-    """The tools that make would run for ``arguments`` on a clean clone, each with its output folder."""
-    commands = make("--dry-run", *([f"OUT={out}"] if out else []), *arguments)
-    return re.findall(r"tools/(\w+)\.py.*?--output-dir (\S+)", commands.replace("\\\n", " "))
+    """The tools that make would run for ``arguments`` on a clean clone, each with its output folder.
+
+    Of a training step it is the folder of what the step exports.
+    """
+    commands = make("--dry-run", *([f"OUT={out}"] if out else []), *arguments).replace("\\\n", " ")
+    found = re.findall(r"tools/(\w+)\.py.*?--output-dir (\S+)([^\n]*)", commands)
+    steps = [re.search(r"--until-step (\d)", options) for *_, options in found]
+    return [
+        (tool, f"{folder}/step{step[1]}" if step else folder)
+        for (tool, folder, _), step in zip(found, steps, strict=True)
+    ]
 
 
 def test_a_step_builds_what_it_needs_in_order():
     assert planned("train-step2", "SLIDES=setup.cfg") == [
         ("make_tiles", "none/tiles"),
         ("train", "none/teacher"),
-        ("train", "none/step1"),
-        ("train", "none/step2"),
+        ("train", "none/distill/step1"),
+        ("train", "none/distill/step2"),
     ]
+
+
+def test_a_one_stage_detector_has_no_second_step():
+    trained = [folder for tool, folder in planned("train-step3", "SLIDES=setup.cfg", "CONFIGS=configs/fcos")[1:]]
+    assert trained == ["none/teacher", "none/distill/step1", "none/distill/step3"]
 
 
 def test_the_demo_trains_every_model_once_and_ends_with_the_table():
@@ -110,7 +123,7 @@ def test_the_demo_trains_every_model_once_and_ends_with_the_table():
     assert steps[-1] == ("evaluate", "none/evaluation")
 
 
-@pytest.mark.parametrize("made", ["teacher", "baseline_strict", "step3"])
+@pytest.mark.parametrize("made", ["teacher", "baseline_strict", "distill/step3"])
 def test_a_finished_model_is_not_trained_again(made):
     (trained,) = [folder for tool, folder in planned(f"none/{made}/detector.pth", *finished(made)) if tool == "train"]
     assert trained == f"none/{made}"
@@ -160,8 +173,11 @@ def test_a_folder_that_make_cannot_build_in_is_one_clear_line(name):
 # What stands in for the tools: it notes its call, and writes what they would, the manifest only where it changes.
 STAND_IN = """#!/bin/bash
 set -e
-tool=$(basename "$1" .py); table="$2"; options="$*"; out=
-while [ $# -gt 0 ]; do case "$1" in --output-dir) out="$2";; --slides) table="$2";; esac; shift; done
+tool=$(basename "$1" .py); table="$2"; options="$*"; out=; step=
+while [ $# -gt 0 ]; do
+  case "$1" in --output-dir) out="$2";; --slides) table="$2";; --until-step) step="/step$2";; esac; shift
+done
+out="$out$step"
 echo "$tool $out" >> "$CALLS"
 mkdir -p "$out"
 case $tool in

@@ -99,6 +99,6 @@ def test_a_native_student_trains_in_two_processes_of_which_one_sees_no_object(
     tiny_cfg: MakeCfg, teacher: Path, tmp_path: Path
 ) -> None:
     """MGD's generator has a gradient of zero there: without any, the other process would wait for it for ever."""
-    overrides = ("MODEL.MHKD.FEATURE_LOSS", "mgd", "MODEL.MHKD.FEATURE_FOREGROUND", True, "SOLVER.MAX_ITER", 8)
-    given = ("MODEL.MHKD.TEACHER.WEIGHTS", str(teacher), "OUTPUT_DIR", str(tmp_path / "native"))
+    overrides = ("MODEL.MHKD.FEATURE_LOSS", "mgd", "MODEL.MHKD.FEATURE_FOREGROUND", True, "MODEL.MHKD.INIT", "none")
+    given = ("MODEL.MHKD.TEACHER.WEIGHTS", str(teacher), "OUTPUT_DIR", str(tmp_path / "native"), "SOLVER.MAX_ITER", 8)
     assert launch_training(tiny_cfg("native/distill", *overrides, *given), 2).is_file()
