@@ -80,6 +80,9 @@ def add_mhkd_config(cfg: CfgNode) -> None:
     cfg.MODEL.MHKD.TEACHER = CfgNode()
     cfg.MODEL.MHKD.TEACHER.CONFIG_FILE = ""
     cfg.MODEL.MHKD.TEACHER.WEIGHTS = ""
+    # What it must have been trained on: um/px (0: those of the tiles) and class names ([]: those of the tiles).
+    cfg.MODEL.MHKD.TEACHER.INPUT_MPP = 0.0
+    cfg.MODEL.MHKD.TEACHER.CLASS_NAMES = []
     # Mutual learning: [] (fixed teacher) or ["roi_heads"], whose box branch then trains on high magnification with its
     # own detection loss plus REVERSE_KL times the KL towards the student's scores, at LR_FACTOR times the rate.
     cfg.MODEL.MHKD.TEACHER.TRAINABLE = []

@@ -60,6 +60,8 @@ def fit_to_data(cfg: CfgNode, manifest: Manifest) -> CfgNode:
     cfg.MODEL.RETINANET.NUM_CLASSES = cfg.MODEL.FCOS.NUM_CLASSES = len(manifest.labels)
     if cfg.MODEL.META_ARCHITECTURE == "MHKD":
         cfg.MODEL.MHKD.SCALE_FACTOR = _scale_factor(cfg, manifest)
+        cfg.MODEL.MHKD.TEACHER.INPUT_MPP = manifest.teacher_mpp
+        cfg.MODEL.MHKD.TEACHER.CLASS_NAMES = list(manifest.labels)
     if cfg.MODEL.MHKD.SELECT not in {"last", "best"}:
         raise UserError(f"MODEL.MHKD.SELECT is {cfg.MODEL.MHKD.SELECT!r}", remedy='use "last" or "best"')
     if cfg.MODEL.MHKD.SELECT == "best" and not cfg.TEST.EVAL_PERIOD:

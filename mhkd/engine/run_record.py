@@ -114,9 +114,12 @@ def logging_to(folder: str | Path) -> Iterator[None]:
     rank = comm.get_rank()
     path = Path(folder) / (f"{LOG_FILE}.rank{rank}" if rank else LOG_FILE)
     path.parent.mkdir(parents=True, exist_ok=True)
+    warnings = logging.StreamHandler()  # a logger with a file no longer says them by itself
+    warnings.setLevel(logging.WARNING)
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("[%(asctime)s] %(name)s %(levelname)s: %(message)s", "%m/%d %H:%M:%S"))
     loggers = [logging.getLogger(name) for name in LOGGERS]
+    logging.getLogger("mhkd").addHandler(warnings)
     for logger in loggers:
         logger.addHandler(handler)
         if logger.level == logging.NOTSET:
@@ -124,6 +127,7 @@ def logging_to(folder: str | Path) -> Iterator[None]:
     try:
         yield
     finally:
+        logging.getLogger("mhkd").removeHandler(warnings)
         for logger in loggers:
             logger.removeHandler(handler)
         handler.close()

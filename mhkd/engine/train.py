@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from contextlib import nullcontext
 from pathlib import Path
@@ -21,6 +22,8 @@ from mhkd.phases import Phase, PhaseSchedule
 from preprocess.base.errors import UserError
 from preprocess.base.files import exclusive_use
 from preprocess.tiles.manifest import Manifest
+
+logger = logging.getLogger(__name__)
 
 
 def run_training(cfg: CfgNode, until_step: int | None = None) -> Path:
@@ -45,6 +48,13 @@ def run_training(cfg: CfgNode, until_step: int | None = None) -> Path:
 def _train(cfg: CfgNode, until_step: int | None) -> Path:
     manifest = Manifest.read(cfg.DATASETS.TILES)
     _check_split(manifest)
+    if manifest.failed_slides:
+        logger.warning(
+            "%s: trained without %d slides that could not be cut: %s",
+            manifest.root,
+            len(manifest.failed_slides),
+            ", ".join(manifest.failed_slides),
+        )
     cfg = fit_to_data(resolve_init(cfg), manifest)
     last = _last_phase(PhaseSchedule.from_config(cfg), until_step)
     exporter = StudentExporter(cfg, manifest, open_run(cfg))

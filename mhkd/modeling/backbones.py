@@ -146,24 +146,27 @@ def load_packaged_weights(network: nn.Module, name: str) -> None:
 
 
 class ReadFPN(FPN):
-    """Detectron2's FPN without what nobody reads: the output convolutions of other levels than ``levels``.
+    """Detectron2's FPN without the levels that nobody reads, so that no output convolution is left without a gradient.
 
-    The names and the weights of what is left are Detectron2's. Its output has ``levels`` alone.
+    The names and the weights of what is left are Detectron2's. The level of the top block, which has no parameters,
+    comes with the level that it is made of.
     """
 
     def __init__(self, *, levels: list[str], top_block: LastLevelMaxPool, **fpn: Any) -> None:
         """
         Args:
             levels: that are read, such as ["p2", "p3"].
-            top_block: makes one more level of the last that has a convolution.
+            top_block: makes one more level of the last one.
             fpn: the other arguments of Detectron2's FPN.
         """
         super().__init__(top_block=top_block, **fpn)
-        self.levels = [level for level in self._out_features if level in levels]
-        made_from_last = self._out_features[-1] in levels
+        *made, extra = self._out_features
+        last = made[-1]
+        needed = {*levels, last} if extra in levels else set(levels)
+        self.levels = [level for level in made if level in needed] + [extra] * (last in needed)
         convolutions = cast(Any, self).output_convs
-        for place, level in enumerate(reversed(self._out_features[: len(convolutions)])):
-            if level not in levels and not (made_from_last and level == top_block.in_feature):
+        for place, level in enumerate(reversed(made)):
+            if level not in needed:
                 convolutions[place] = nn.Identity()
                 delattr(self, f"fpn_output{level[1:]}")
 

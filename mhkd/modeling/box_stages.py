@@ -72,6 +72,18 @@ def predict(heads: StandardROIHeads, pooled: Tensor, stage: int) -> tuple[Tensor
     return heads.box_predictor(heads.box_head(pooled))
 
 
+def poolable(heads: StandardROIHeads, features: dict[str, Tensor]) -> list[Tensor]:
+    """The levels that ``heads`` pool from, (N, C, H, W) each, in the form that their pooler takes.
+
+    On a GPU that is float32 with the channels apart, in one copy for all stages; left to itself, the pooler makes two
+    for each, and rounds RoIs to the precision of the features. On a CPU mhkd's pooler takes them as they are.
+    """
+    levels = [features[level] for level in heads.box_in_features]
+    if levels[0].is_cuda:
+        return [level.to(torch.float32, memory_format=torch.contiguous_format) for level in levels]
+    return levels
+
+
 def run_stages(
     heads: StandardROIHeads,
     features: dict[str, Tensor],
@@ -81,7 +93,7 @@ def run_stages(
     """Run every stage; with ``targets`` proposals are sampled and labelled as in training."""
     if targets is not None:
         proposals = heads.label_and_sample_proposals(proposals, targets)
-    pyramid = [features[f] for f in heads.box_in_features]
+    pyramid = poolable(heads, features)
     sizes = [x.image_size for x in proposals]
     stages: list[Stage] = []
     count = len(predictors(heads))

@@ -31,7 +31,7 @@ def pyramid_of(detector: Any, features: dict[str, Tensor]) -> list[Tensor]:
 
 
 def predict_maps(detector: Any, features: dict[str, Tensor]) -> Maps:
-    """What the head says about a pyramid, as float32."""
+    """The maps that the head of ``detector`` predicts on a pyramid, by level (N, C, H, W), as float32."""
     return [[full_precision(level) for level in maps] for maps in detector.head(pyramid_of(detector, features))]
 
 

@@ -46,7 +46,7 @@ class Cut:
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a detector says at M locations: logits (M, K), deltas and anchors (M, 4), centerness (M,) where it has one.
+    """What a detector predicts at M locations: logits (M, K), deltas and anchors (M, 4), centerness (M,) if it has one.
 
     factors: (M, 4), pixels of this detector's input per pixel of the up-sampled student image.
     """
@@ -224,8 +224,8 @@ class DenseOutputs(Outputs):
     ) -> LossTerms:
         """
         Args:
-            maps: what the teacher's head says about f_H.
-            crossed: what it says about f_L', to be compared in the place of the student's own maps.
+            maps: of the teacher's head on f_H.
+            crossed: of the teacher's head on f_L', to be compared in the place of the student's own maps.
         """
         strides = student.anchor_generator.strides
         extents = [
@@ -234,7 +234,8 @@ class DenseOutputs(Outputs):
         own, theirs = (
             [Cut(pair[side], *extent) for pair, extent in zip(self.levels, extents, strict=True)] for side in (0, 1)
         )
-        factors = torch.tensor([[*scale, *scale] for scale in batch.scales], device=batch.images.tensor.device)
+        factors = torch.tensor([[*scale, *scale] for scale in batch.scales])
+        factors = factors.to(batch.images.tensor.device, non_blocking=True)
         wanted = Predictions.at(teacher, maps, theirs, factors)
         if crossed is None:
             given = Predictions.at(student, outputs.maps, own, torch.ones_like(factors))

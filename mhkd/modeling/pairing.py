@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from detectron2.config import CfgNode
@@ -22,6 +24,8 @@ from preprocess.base.errors import UserError
 
 Scales = Sequence[tuple[float, float]]
 """Per image, teacher pixels per pixel of the up-sampled student image, in x and in y."""
+MPP_TOLERANCE = 0.01
+"""Pixel sizes that differ by less, relatively, are the same."""
 LossTerms = dict[str, Tensor]
 
 
@@ -227,7 +231,8 @@ def build_teacher(cfg: CfgNode, trainable: tuple[str, ...] = ()) -> Teacher:
     """The teacher of MODEL.MHKD.TEACHER on the configured device, of which at most the parts ``trainable`` learn.
 
     Raises:
-        UserError: no weights named, missing, or not those of its configuration.
+        UserError: no weights named, missing, or not those of its configuration; a teacher that does not fit the
+            student's tiles and configuration (:func:`check_teacher`).
     """
     settings = cfg.MODEL.MHKD.TEACHER
     if not settings.WEIGHTS:
@@ -244,7 +249,76 @@ def build_teacher(cfg: CfgNode, trainable: tuple[str, ...] = ()) -> Teacher:
     teacher_cfg.MODEL.DEVICE, teacher_cfg.MODEL.TIMM.PRETRAINED = cfg.MODEL.DEVICE, "none"
     detector = build_model(teacher_cfg)
     load_strictly(detector, weights, settings.WEIGHTS)
+    input_mpp, class_names = content.get("input_mpp"), content.get("class_names")
+    check_teacher(
+        detector,
+        cfg,
+        teacher_mpp=settings.INPUT_MPP or input_mpp,
+        labels=settings.CLASS_NAMES or class_names,
+        input_mpp=input_mpp,
+        class_names=class_names,
+        path=settings.WEIGHTS,
+    )
     return as_teacher(detector, trainable)
+
+
+def check_teacher(
+    detector: Any,
+    cfg: CfgNode,
+    *,
+    teacher_mpp: float | None,
+    labels: Sequence[str] | None,
+    input_mpp: float | None = None,
+    class_names: Sequence[str] | None = None,
+    path: str | Path | None = None,
+) -> None:
+    """Refuse a teacher that sees other images, or means other classes, than the student's tiles and configuration say.
+
+    Args:
+        detector: the teacher as loaded, before :func:`as_teacher`.
+        cfg: the student's configuration.
+        teacher_mpp: micrometres per pixel of the tiles' teacher images; None where that is not known.
+        labels: of the tiles, in their order; None where they are not known.
+        input_mpp, class_names: what the teacher was trained with; None where its file does not say.
+        path: the teacher's file, for the message.
+
+    Raises:
+        UserError: the two differ in pixel size, classes, channel order or normalisation, with both values; or the
+            teacher up-samples its input or has a BFA, as only a student does.
+    """
+
+    def demand(fits: bool, reason: str, remedy: str) -> None:
+        if not fits:
+            raise UserError(reason, path=path, remedy=remedy)
+
+    high = "name the detector that was trained on high magnification"
+    demand(
+        input_mpp is None or teacher_mpp is None or math.isclose(input_mpp, teacher_mpp, rel_tol=MPP_TOLERANCE),
+        f"the teacher was trained at {input_mpp} um/px, the tiles' teacher images have {teacher_mpp}",
+        "name a teacher of these tiles, or make tiles with its --teacher-mpp",
+    )
+    demand(
+        class_names is None or labels is None or list(class_names) == list(labels),
+        f"the teacher's classes are {', '.join(class_names or ())}, those of the tiles {', '.join(labels or ())}",
+        "name a teacher that was trained on tiles with these labels, in this order",
+    )
+    factor, adapted = getattr(detector, "upsample", 1), list(getattr(detector, "bfa", ()))
+    demand(factor == 1, f"the teacher up-samples its input by {factor}, and a teacher's factor is 1", high)
+    demand(not adapted, f"the teacher has a BFA on {', '.join(adapted)}, and a teacher has one on no level", high)
+    order, wanted = getattr(detector, "input_format", None), cfg.INPUT.FORMAT  # some detectors do not say
+    demand(
+        order in (None, wanted),
+        f"the teacher's INPUT.FORMAT is {order}, the student's {wanted}",
+        "train both with one order of colours; tiles are read as RGB",
+    )
+    for key in ("PIXEL_MEAN", "PIXEL_STD"):
+        own = [round(float(value), 3) for value in getattr(detector, key.lower()).flatten()]
+        given = [round(float(value), 3) for value in cfg.MODEL[key]]
+        demand(
+            own == given,
+            f"the teacher's MODEL.{key} is {own}, the student's {given}",
+            f"give both the same MODEL.{key}",
+        )
 
 
 def build_outputs(

@@ -10,7 +10,7 @@ from detectron2.structures import Boxes, ImageList, Instances
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from mhkd.modeling.box_stages import Stage, predict, run_stages, stage_losses
+from mhkd.modeling.box_stages import Stage, poolable, predict, run_stages, stage_losses
 from mhkd.modeling.detectors_dense import Maps, predict_maps
 from mhkd.modeling.ignored import leave_ignored_out
 from mhkd.modeling.precision import keep_last_layers_in_float32
@@ -102,8 +102,7 @@ class RoITeacher(Teacher):
     @torch.no_grad()
     def pool(self, pyramid: dict[str, Tensor], boxes: list[Boxes]) -> Tensor:
         """f_HL: RoIAlign of f_H on ``boxes`` (teacher pixels, one entry an image) -> (R, C, 7, 7)."""
-        heads = self.roi_heads
-        return heads.box_pooler([pyramid[f] for f in heads.box_in_features], boxes)
+        return self.roi_heads.box_pooler(poolable(self.roi_heads, pyramid), boxes)
 
     def predict(self, pooled: Tensor, stage: int = 0) -> tuple[Tensor, Tensor]:
         """O_H: class logits (R, K + 1) and box deltas (R, 4 or 4 K) of ``stage``; a gradient only where it learns."""

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,10 @@ from mhkd.deploy.detector_file import load_detector
 from mhkd.engine.checkpoint import BEST_FILE
 from mhkd.engine.train import run_training
 from mhkd.engine.trainer import Trainer
-from mhkd.weights import read_checkpoint
+from mhkd.weights import read_checkpoint, write_checkpoint
 from preprocess.base.errors import UserError
 from preprocess.base.files import exclusive_use
+from preprocess.tiles.manifest import Manifest
 from tests.mhkd.engine.runs import PHASES, MakeCfg, Stop, assert_same, checkpoint_of, distil, only, weights_of
 from tests.mhkd.modeling.pairs import CASCADE
 
@@ -258,3 +261,31 @@ def test_a_damaged_tile_is_named(tiny_cfg: MakeCfg, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(cv2, "imread", lambda *_: None)
     with pytest.raises(UserError, match=r"teacher_.*missing or damaged"):
         run_training(tiny_cfg("teacher"))
+
+
+def test_slides_that_could_not_be_cut_are_said(
+    tiny_cfg: MakeCfg, tile_pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(tile_pairs, tmp_path / "tiles")
+    manifest = replace(Manifest.read(tile_pairs), failed_slides=("broken", "gone"))
+    manifest.write(tmp_path / "tiles")
+    folder = run_training(tiny_cfg("teacher", "SOLVER.MAX_ITER", 1, "DATASETS.TILES", str(tmp_path / "tiles"))).parent
+    said = "trained without 2 slides that could not be cut: broken, gone"
+    assert said in capsys.readouterr().err
+    assert said in (folder / "log.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"input_mpp": 1.0}, r"the teacher was trained at 1\.0 um/px, the tiles' teacher images have 2\.0"),
+        ({"class_names": ["Tubule"]}, "the teacher's classes are Tubule, those of the tiles Glomerulus"),
+    ],
+)
+def test_a_teacher_of_other_tiles_is_refused(
+    tiny_cfg: MakeCfg, teacher: Path, tmp_path: Path, changes: dict[str, object], message: str
+) -> None:
+    other = tmp_path / "other.pth"
+    write_checkpoint(other, read_checkpoint(teacher) | changes)
+    with pytest.raises(UserError, match=message):
+        distil(tiny_cfg, other, start=teacher)

@@ -94,8 +94,8 @@ def test_freezing_ends_behind_the_stage_that_is_named() -> None:
     ("architecture", "levels", "pyramid", "outputs"),
     [
         ("UpsampledRCNN", ["p2", "p3"], {"p2", "p3"}, {"2", "3"}),
-        ("UpsampledRCNN", ["p3", "p4"], {"p3", "p4"}, {"3", "4"}),
-        ("UpsampledRCNN", ["p2", "p5"], {"p2", "p5"}, {"2", "4"}),  # p5 is made of p4
+        ("UpsampledRCNN", ["p3", "p4"], {"p3", "p4", "p5"}, {"3", "4"}),
+        ("UpsampledRCNN", ["p2", "p5"], {"p2", "p4", "p5"}, {"2", "4"}),  # p5 is made of p4
         ("MHKD", ["p2", "p3"], {"p2", "p3"}, {"2", "3"}),
         ("OfAUser", ["p2"], {"p2", "p3", "p4", "p5"}, {"2", "3", "4"}),
     ],

@@ -300,10 +300,10 @@ def test_the_teacher_stays_in_evaluation_mode(tiny_cfg: MakeCfg) -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (("MODEL.MHKD.FEATURE_LOSS", "l7"), "unknown feature loss 'l7'"),
+        (("MODEL.MHKD.FEATURE_LOSS", "l7"), "FEATURE_LOSS is 'l7'"),
         (("MODEL.MHKD.FEATURE_LEVELS", ["p9"]), "share none of the levels p9"),
         (("MODEL.MHKD.FEATURE_LEVEL_WEIGHTS", [1.0]), "1 entries for 3 FEATURE_LEVELS"),
-        (("MODEL.MHKD.ALIGN", "nearest"), r"ALIGN is 'nearest'.*shared, iou, crosskd"),
+        (("MODEL.MHKD.ALIGN", "nearest"), r"ALIGN is 'nearest'.*shared, crosskd, iou"),
         (("MODEL.MHKD.STAGES", "first"), r"STAGES is 'first'.*all, last"),
         (("MODEL.MHKD.LOSS_WEIGHTS.LOCAL", -1.0), "weight of local is negative"),
         (("MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS", (1.0, 1.0, 1.0, 1.0)), "scale their box deltas differently"),

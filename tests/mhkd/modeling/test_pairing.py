@@ -19,6 +19,7 @@ from mhkd.modeling.pairing import (
     Outputs,
     as_teacher,
     build_pyramid_loss,
+    check_teacher,
     level_shift,
     pair_levels,
     register_pair,
@@ -103,6 +104,41 @@ def test_a_pair_of_a_users_own_is_found_by_the_name_of_its_student(
         distiller(tiny_cfg, "MODEL.MHKD.STUDENT", "MyRCNN", teacher=own, losses=("LOCAL",))
     with pytest.raises(ValueError, match="MyRCNN has the pair MyOutputs already"):
         register_pair(MyRCNN, MyTeacher)(MyOutputs)
+
+
+FITS = {"teacher_mpp": 2.0, "labels": ["Glomerulus"], "input_mpp": 2.0, "class_names": ("Glomerulus",)}
+BFA = ("MODEL.MHKD.BFA.ENABLED", True)
+
+
+@pytest.mark.parametrize("kind", ["demo", "retinanet", "fcos"])
+def test_a_teacher_of_these_tiles_fits(tiny_cfg: MakeCfg, kind: str) -> None:
+    detector = build_model(tiny_cfg(f"{kind}/teacher"))
+    cfg = tiny_cfg(f"{kind}/step3")
+    check_teacher(detector, cfg, **FITS)
+    check_teacher(detector, cfg, **FITS | {"input_mpp": 2.001})
+    check_teacher(detector, cfg, teacher_mpp=2.0, labels=["Glomerulus"])  # a checkpoint that says neither
+
+
+@pytest.mark.parametrize(
+    ("overrides", "changed", "message"),
+    [
+        ((), {"input_mpp": 0.5}, r"trained at 0.5 um/px, the tiles' teacher images have 2.0"),
+        ((), {"class_names": ("A", "B")}, r"classes are A, B, those of the tiles Glomerulus"),
+        ((), {"class_names": ("A", "B"), "labels": ["B", "A"]}, r"classes are A, B, those of the tiles B, A"),
+        (("MODEL.MHKD.UPSAMPLE", 4), {}, r"up-samples its input by 4, and a teacher's factor is 1"),
+        (BFA, {}, r"has a BFA on p3, p4, p5, and a teacher has one on no level"),
+        (("INPUT.FORMAT", "BGR"), {}, r"INPUT.FORMAT is BGR, the student's RGB"),
+        (("MODEL.PIXEL_MEAN", [1.0, 2.0, 3.0]), {}, r"PIXEL_MEAN is \[1.0, 2.0, 3.0\], the student's \[127.5"),
+        (("MODEL.PIXEL_STD", [1.0, 2.0, 3.0]), {}, r"PIXEL_STD is \[1.0, 2.0, 3.0\], the student's \[127.5"),
+    ],
+)
+def test_a_teacher_that_does_not_fit_is_refused_with_both_values(
+    tiny_cfg: MakeCfg, overrides: tuple[object, ...], changed: dict[str, object], message: str
+) -> None:
+    detector = build_model(tiny_cfg("teacher", *overrides))
+    with pytest.raises(UserError, match=message) as caught:
+        check_teacher(detector, tiny_cfg("step3"), path="teacher.pth", **FITS | changed)
+    assert "teacher.pth" in str(caught.value)
 
 
 PYRAMID = {f"p{i}": SimpleNamespace(channels=8, stride=2**i) for i in range(2, 7)}
