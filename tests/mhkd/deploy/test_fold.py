@@ -17,7 +17,7 @@ from mhkd.deploy.cpu.operators import SWITCH
 from mhkd.deploy.detector_file import load_detector
 from mhkd.deploy.fold import cast_weights, fold_batch_norms, fold_detector
 from mhkd.deploy.parity import compare
-from mhkd.modeling.detectors_dense import Float32Conv2d
+from mhkd.modeling.precision import Float32Conv2d
 from mhkd.structures import SlideDetections
 from tests.detectors import write_detector
 

@@ -15,7 +15,7 @@ from mhkd.inference.cohort_runner import check_writable, result_lines, search_sl
 from mhkd.inference.report.cohort import INDEX, TABLE
 from mhkd.inference.slide_job import ModelFile, OutputSpec, SearchOptions, SearchSpec, SlideJob
 from preprocess.base.errors import UserError
-from preprocess.jobs.job_result import Outcome
+from preprocess.jobs.job_result import JobResult
 from preprocess.slides.search import SlideFile
 from tests.blobs import DISCS, write_blob_slide
 from tests.jobs import contents, job_of, load_and_tell
@@ -163,7 +163,7 @@ def test_the_workers_of_one_machine_spread_over_its_gpus(slides, tmp_path, monke
 
 def test_workers_that_share_a_gpu_say_so_once(slides, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    monkeypatch.setattr(cohort_runner, "run_cohort", lambda run, items, *_, **__: [Outcome(job) for job in items])
+    monkeypatch.setattr(cohort_runner, "run_cohort", lambda run, items, *_, **__: [JobResult(job) for job in items])
     path = tmp_path / "model.pth"
     path.write_bytes(b"")
     spec = SearchSpec(ModelFile.of(load_and_note_device, path, "cuda", 2), SearchOptions())
