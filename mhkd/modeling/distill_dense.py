@@ -46,7 +46,7 @@ class Cut:
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a detector predicts at M locations: logits (M, K), deltas and anchors (M, 4), centerness (M,) where it has one.
+    """Outputs of a detector at M locations: logits (M, K), deltas and anchors (M, 4), centerness (M,) where it has one.
 
     factors: (M, 4), pixels of this detector's input per pixel of the up-sampled student image.
     """
