@@ -128,3 +128,17 @@ def test_losses_are_float32_under_bfloat16(name: str) -> None:
     assert (
         loss(features(0, channels=4).bfloat16(), features(1, channels=4).bfloat16(), LEFT_HALF).dtype == torch.float32
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "foreground_only"),
+    [(name, only) for name in NAMES for only in (False, True) if not (only and name == "fgd")],
+)
+def test_no_loss_waits_for_the_device(name: str, foreground_only: bool) -> None:
+    """Tensors on "meta" have no values: whoever asks for one, as waiting for a GPU does, gets an error."""
+    loss = build_feature_loss(name, 3, foreground_only=foreground_only).to("meta")
+    student = features(0).to("meta").requires_grad_()
+    value = loss(student, features(1).to("meta"), [boxes.to("meta") for boxes in LEFT_HALF])
+    value.backward()
+    assert value.shape == ()
+    assert student.grad is not None
