@@ -107,6 +107,7 @@ class Trainer(DefaultTrainer):
             PositionSampler(comm.get_rank(), world_size),
             cfg.SOLVER.IMS_PER_BATCH // world_size,
             cfg.DATALOADER.NUM_WORKERS,
+            pin_memory=cfg.MODEL.DEVICE.startswith("cuda"),
         )
 
     def build_hooks(self) -> list[HookBase]:
