@@ -10,9 +10,8 @@ from typing import Any
 
 from detectron2.config import CfgNode
 
-from mhkd.config import read_config
+from mhkd.config import PhaseSchedule, read_config
 from mhkd.engine.initialisation import is_backbone_file
-from mhkd.phases import PhaseSchedule
 from preprocess.base.errors import UserError
 from preprocess.tiles.manifest import Manifest
 

@@ -10,8 +10,8 @@ from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
 from detectron2.utils.events import EventStorage
 
+from mhkd.config import Phase, PhaseSchedule
 from mhkd.data.stream import PositionSampler
-from mhkd.phases import Phase, PhaseSchedule
 
 logger = logging.getLogger(__name__)
 

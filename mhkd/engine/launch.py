@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -65,10 +66,18 @@ def launch_training(
         with _gpus_hidden() if processes > 1 and device == "cpu" else nullcontext():
             launch(run_training, num_gpus, num_machines, machine_rank, dist_url, args=(cfg, until_step))
     except ProcessException as error:
-        reason = str(error).strip().splitlines()[-1].rpartition("UserError: ")[2]
-        raise UserError(f"a training process failed: {reason}", path=cfg.OUTPUT_DIR) from None
+        raise UserError(f"a training process failed: {cause_of(str(error))}", path=cfg.OUTPUT_DIR) from None
     folder = Path(cfg.OUTPUT_DIR)
     return (folder if until_step is None else folder / f"step{until_step}") / DETECTOR_FILE
+
+
+def cause_of(traceback: str) -> str:
+    """The message of the exception that ``traceback`` ends with: its first line, as torch adds hints to some."""
+    raised = re.findall(r"^(?:[\w.]*\.)?(\w+(?:Error|Exception|Interrupt)): (.+)$", traceback, re.MULTILINE)
+    if not raised:
+        return traceback.strip().splitlines()[-1]
+    name, message = raised[-1]
+    return message if name == "UserError" else f"{name}: {message}"
 
 
 @contextmanager

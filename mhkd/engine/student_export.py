@@ -8,9 +8,9 @@ from typing import Any
 from detectron2.config import CfgNode
 from torch import nn
 
+from mhkd.config import Phase, PhaseSchedule
 from mhkd.engine.checkpoint import BEST_FILE, export_detector
 from mhkd.engine.threshold import best_thresh
-from mhkd.phases import Phase, PhaseSchedule
 from mhkd.provenance import software
 from mhkd.weights import load_strictly, read_checkpoint
 from preprocess.tiles.manifest import Manifest

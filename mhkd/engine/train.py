@@ -12,13 +12,13 @@ from detectron2.config import CfgNode
 from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
 
+from mhkd.config import Phase, PhaseSchedule
 from mhkd.deploy.detector import quiet_torch
 from mhkd.engine.initialisation import resolve_init
 from mhkd.engine.run_config import fit_to_data
 from mhkd.engine.run_record import logging_to, open_run
 from mhkd.engine.student_export import StudentExporter
 from mhkd.engine.trainer import Trainer
-from mhkd.phases import Phase, PhaseSchedule
 from preprocess.base.errors import UserError
 from preprocess.base.files import exclusive_use
 from preprocess.tiles.manifest import Manifest

@@ -17,6 +17,7 @@ from detectron2.utils.logger import setup_logger
 from torch import nn
 from torch.utils.data import DataLoader
 
+from mhkd.config import Phase, PhaseSchedule
 from mhkd.data.datasets import tile_dicts
 from mhkd.data.mapper import TilePairMapper
 from mhkd.data.stream import PositionSampler, TileStream, build_stream_loader
@@ -30,7 +31,6 @@ from mhkd.engine.selection import BestOnValidation
 from mhkd.engine.student_export import StudentExporter, detector_traits
 from mhkd.evaluation.tile_level import evaluate_tiles
 from mhkd.modeling.meta_arch import MHKD
-from mhkd.phases import Phase, PhaseSchedule
 from preprocess.base.errors import UserError
 from preprocess.tiles.manifest import Manifest
 

@@ -10,6 +10,7 @@ from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
 
+from mhkd.config import Phase, PhaseSchedule
 from mhkd.losses.pyramid import PyramidLoss
 from mhkd.modeling.detectors import build_student
 from mhkd.modeling.feature_pictures import feature_picture
@@ -22,7 +23,6 @@ from mhkd.modeling.pairing import (
     level_shift,
 )
 from mhkd.modeling.teacher import Teacher
-from mhkd.phases import Phase, PhaseSchedule
 from preprocess.base.errors import UserError
 
 LOSSES = ("feature", "local", "semantic_cls", "semantic_box", "semantic_centerness")

@@ -22,11 +22,10 @@ from detectron2.engine import SimpleTrainer
 from detectron2.utils.events import EventStorage
 from torch import Tensor, nn
 
-from mhkd.config import mhkd_cfg
+from mhkd.config import PhaseSchedule, mhkd_cfg
 from mhkd.deploy.detector import quiet_torch
 from mhkd.engine.trainer import Trainer, loop_of
 from mhkd.modeling.meta_arch import MHKD
-from mhkd.phases import PhaseSchedule
 
 WARM_UP, MEMORY_TURNS = 3, 3
 """Turns that do not count, as kernels are chosen at the first call; and turns whose peak memory is taken."""

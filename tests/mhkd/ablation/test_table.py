@@ -6,7 +6,7 @@ import pytest
 from detectron2.config import CfgNode
 
 from mhkd.ablation.table import CONTROLS, Recipe
-from mhkd.phases import Phase, PhaseSchedule
+from mhkd.config import Phase, PhaseSchedule
 from preprocess.base.errors import UserError
 from tests.mhkd.conftest import DEMO
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mhkd.engine.launch import launch_training
+from mhkd.engine.launch import cause_of, launch_training
 from preprocess.base.errors import UserError
 from tests.mhkd.conftest import TINY
 from tests.mhkd.engine.runs import MakeCfg, assert_same, weights_of
@@ -102,3 +102,22 @@ def test_a_native_student_trains_in_two_processes_of_which_one_sees_no_object(
     overrides = ("MODEL.MHKD.FEATURE_LOSS", "mgd", "MODEL.MHKD.FEATURE_FOREGROUND", True, "MODEL.MHKD.INIT", "none")
     given = ("MODEL.MHKD.TEACHER.WEIGHTS", str(teacher), "OUTPUT_DIR", str(tmp_path / "native"), "SOLVER.MAX_ITER", 8)
     assert launch_training(tiny_cfg("native/distill", *overrides, *given), 2).is_file()
+
+
+@pytest.mark.parametrize(
+    ("traceback", "cause"),
+    [
+        (
+            "Traceback:\n  File x\npreprocess.base.errors.UserError: t.pth: not found (look)\n",
+            "t.pth: not found (look)",
+        ),
+        (
+            "Traceback:\nRuntimeError: Expected a gradient.\nYou can pass `x=True`.\nParameter 3\n",
+            "RuntimeError: Expected a gradient.",
+        ),
+        ("KeyError: 'a'\n\nDuring handling:\n\nValueError: no number\n", "ValueError: no number"),
+        ("process 1 terminated with signal SIGKILL", "process 1 terminated with signal SIGKILL"),
+    ],
+)
+def test_the_cause_of_a_failed_process_is_named_rather_than_a_hint(traceback: str, cause: str) -> None:
+    assert cause_of(traceback) == cause

@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from detectron2.config import CfgNode
-from detectron2.modeling import GeneralizedRCNN
+from detectron2.modeling import GeneralizedRCNN, build_model
 from detectron2.utils.events import EventStorage
 from torch.nn import functional
 
+from mhkd.deploy.detector_file import load_detector
 from mhkd.modeling.detectors import UpsampledRCNN
 from preprocess.base.errors import UserError
 from tests.mhkd.modeling.pairs import ALL, CASCADE, distiller, pair
@@ -352,3 +354,17 @@ def test_pictures_of_the_features_at_their_period(tiny_cfg: MakeCfg) -> None:
         names = [name for name, _, _ in storage._vis_data]
         assert len(names) == expected
     assert names[0] == "features/p3: f_H, f_L, f_L'"
+
+
+def test_detectron2_builds_the_distiller_from_its_keys_alone(tiny_cfg: MakeCfg, teacher: Path) -> None:
+    given = ("MODEL.MHKD.TEACHER.WEIGHTS", str(teacher), "MODEL.ROI_HEADS.NUM_CLASSES", 1, "MODEL.MHKD.SCALE_FACTOR", 4)
+    model = build_model(tiny_cfg("distill", *given)).train()
+    with EventStorage(0):
+        losses = model([pair([[4.0, 4, 20, 22]])])
+    assert set(losses) == TASK | {"loss_kd_feature"}
+    expected = load_detector(teacher).model.state_dict()
+    assert all(torch.equal(value, expected[key]) for key, value in model.teacher.detector.state_dict().items())
+    with pytest.raises(UserError, match=r"SCALE_FACTOR is 0"):
+        build_model(tiny_cfg("distill", *given[:4]))
+    with pytest.raises(UserError, match="UPSAMPLE 4 does not divide the scale factor 6"):
+        build_model(tiny_cfg("distill", *given[:5], 6))
