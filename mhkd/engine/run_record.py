@@ -40,9 +40,11 @@ def describe_run(cfg: CfgNode) -> dict[str, Any]:
     Raises:
         UserError: one of the files is missing.
     """
+    tiles = Path(cfg.DATASETS.TILES)
     paths = {
-        "tiles": Path(cfg.DATASETS.TILES) / "manifest.csv",
-        "boxes": Path(cfg.DATASETS.TILES) / "boxes.csv",
+        "manifest": tiles / "manifest.json",  # other pixels of the same tiles are seen here alone
+        "tiles": tiles / "manifest.csv",
+        "boxes": tiles / "boxes.csv",
         "weights": cfg.MODEL.WEIGHTS,
         "teacher_weights": cfg.MODEL.MHKD.TEACHER.WEIGHTS,
         "teacher_config": cfg.MODEL.MHKD.TEACHER.CONFIG_FILE,
