@@ -11,7 +11,7 @@ import json
 import re
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ import torchvision  # noqa: F401  registers the operators that a graph may name
 from detectron2.structures import Boxes, Instances
 from torch import Tensor
 
+from mhkd.deploy.detector import Detector
 from preprocess.base.errors import UserError
 
 EXPORT_VERSION = 1
@@ -37,33 +38,7 @@ _FORBIDDEN = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class ExportedDetector:
-    """A detector that was loaded from a graph; see ``mhkd.deploy.detector.Detector``."""
-
-    graph: Graph
-    input_mpp: float
-    tile_px: int
-    class_names: tuple[str, ...]
-    provenance: dict[str, Any]
-    path: Path
-    score_thresh: float | None = None
-    is_thread_safe: bool = False
-    device: str = "cpu"
-    computed_by: str = ""
-
-    def model(self, inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """As Detectron2's detectors: one image after another, since the graph takes one."""
-        return [{"instances": self._instances(item["image"])} for item in inputs]
-
-    def _instances(self, image: Tensor) -> Instances:
-        boxes, scores, classes = self.graph(image)
-        found = Instances((image.shape[1], image.shape[2]))
-        found.pred_boxes, found.scores, found.pred_classes = Boxes(boxes), scores, classes
-        return found
-
-
-def load_exported(path: Path, device: str = "cpu", backend: str = "auto") -> ExportedDetector:
+def load_exported(path: Path, device: str = "cpu", backend: str = "auto") -> Detector:
     """The detector in a ``.torchscript`` or ``.onnx`` file; nothing in the file but its graph is run.
 
     Args:
@@ -101,7 +76,18 @@ def load_exported(path: Path, device: str = "cpu", backend: str = "auto") -> Exp
     }
     precision = "a precision of its own choice" if name == "openvino" else "float32"
     how = f"{name}, {torch.device(device).type}, {precision}"
-    return ExportedDetector(graph=graph, path=path, device=device, computed_by=how, **values)
+    return Detector(partial(_detect, graph), path=path, device=device, computed_by=how, **values)
+
+
+def _detect(graph: Graph, inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """As Detectron2's detectors: one image after another, since the graph takes one."""
+    outputs = []
+    for item in inputs:
+        found = Instances(tuple(item["image"].shape[1:]))
+        boxes, found.scores, found.pred_classes = graph(item["image"])
+        found.pred_boxes = Boxes(boxes)
+        outputs.append({"instances": found})
+    return outputs
 
 
 def _torchscript(path: Path, device: str) -> tuple[dict[str, Any], Graph]:

@@ -12,8 +12,9 @@ from torch import nn
 from mhkd.deploy.cpu.compiled import freeze_convolutions
 from mhkd.deploy.cpu.malloc import prepare_heap
 from mhkd.deploy.cpu.operators import are_wanted
-from mhkd.deploy.detector_file import Detector, load_detector, resolve_device
-from mhkd.deploy.exported import SUFFIXES, ExportedDetector, load_exported
+from mhkd.deploy.detector import Detector
+from mhkd.deploy.detector_file import load_detector, resolve_device
+from mhkd.deploy.exported import SUFFIXES, load_exported
 from mhkd.deploy.fold import fold_detector
 from mhkd.deploy.registry import find_model
 from mhkd.modeling.precision import name_of, resolve_precision
@@ -28,7 +29,7 @@ MIN_SIDE_PX = 448
 
 def load_model(
     model: str | Path, device: str = "auto", *, backend: str = "auto", precision: str | None = None
-) -> Detector | ExportedDetector:
+) -> Detector:
     """The detector that ``model`` names, ready to predict slides.
 
     Its ``tile_px`` is the side that tiles of a slide should have: TILE_FACTOR times that of the training set, or what
