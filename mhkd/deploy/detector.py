@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from mhkd.deploy.batch import ImageBatch, send_images
-from mhkd.deploy.memory import is_out_of_memory, release_memory
+from mhkd.deploy.memory import is_out_of_memory
 from mhkd.structures import SlideDetections
 from preprocess.base.errors import UserError
 from preprocess.base.files import sha256_of
@@ -111,7 +111,7 @@ def detect(
     batch = images if isinstance(images, ImageBatch) else send_images(images, detector.device)
     outputs = _outputs(detector, batch)
     if outputs is None:
-        release_memory()
+        torch.cuda.empty_cache()  # does nothing where there is no GPU
         raise BatchTooLargeError(
             f"the memory does not hold a batch of {len(batch)} tiles",
             remedy="give a smaller --tile-px, or --device cpu",

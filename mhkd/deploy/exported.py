@@ -69,11 +69,8 @@ def load_exported(path: Path, device: str = "cpu", backend: str = "auto") -> Det
         raise UserError(
             f"not a detector that mhkd exported: {reason}", path=path, remedy="export it again: tools/export_model.py"
         ) from None
-    values = {field: card[field] for field in _FIELDS if field != "source"}
-    values |= {
-        "class_names": tuple(card["class_names"]),
-        "provenance": {**card["provenance"], "source": card["source"]},
-    }
+    values = {field: card[field] for field in ("input_mpp", "tile_px", "score_thresh")}
+    values |= {"class_names": tuple(card["class_names"]), "provenance": card["provenance"] | {"source": card["source"]}}
     precision = "a precision of its own choice" if name == "openvino" else "float32"
     how = f"{name}, {torch.device(device).type}, {precision}"
     return Detector(partial(_detect, graph), path=path, device=device, computed_by=how, **values)
@@ -100,12 +97,7 @@ def _torchscript(path: Path, device: str) -> tuple[dict[str, Any], Graph]:
                 )
     files = {CARD_KEY: ""}
     module = torch.jit.load(str(path), map_location=device, _extra_files=files).eval()
-
-    def graph(image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        boxes, scores, classes = module(image.to(device))
-        return boxes, scores, classes
-
-    return json.loads(files[CARD_KEY]), graph
+    return json.loads(files[CARD_KEY]), lambda image: module(image.to(device))
 
 
 def _onnxruntime(path: Path, device: str) -> tuple[dict[str, Any], Graph]:
@@ -126,7 +118,7 @@ def _openvino(path: Path, device: str) -> tuple[dict[str, Any], Graph]:
     core = openvino.Core()
     settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
     compiled = core.compile_model(core.read_model(str(path)), "CPU", settings)
-    return card, lambda image: _tensors([x for x in compiled(image.numpy()).values()])
+    return card, lambda image: _tensors(list(compiled(image.numpy()).values()))
 
 
 _ONNX_RUNNERS = {"onnxruntime": _onnxruntime, "openvino": _openvino}

@@ -12,7 +12,6 @@ from mhkd.ablation.table import CONTROLS, Recipe
 from mhkd.deploy.detector_file import resolve_device
 from preprocess.base.console import EXIT_OK, HelpFormatter, run_main
 from preprocess.base.files import write_text
-from preprocess.tiles.manifest import Manifest
 from tools.benchmarks.control_costs import markdown, measure_costs
 
 OTHERS = [
@@ -50,12 +49,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     if args.threads:
         torch.set_num_threads(args.threads)
-    manifest = Manifest.read(args.tiles)
-    scale = round(manifest.student_mpp / manifest.teacher_mpp)
     # So many iterations that four phases share them equally; none is trained to its end.
-    recipe = Recipe(
-        args.configs, args.tiles, 400, 400, scale, tuple(args.overrides), device=resolve_device(args.device)
-    )
+    iterations = {"teacher_iterations": 400, "iterations": 400}
+    device, overrides = resolve_device(args.device), tuple(args.overrides)
+    recipe = Recipe.of(args.configs, args.tiles, **iterations, overrides=overrides, device=device)
     frame = measure_costs(recipe, args.controls.split(","), args.teacher, args.rounds)
     if args.output_csv:
         write_text(args.output_csv, frame.to_csv(index=False))

@@ -18,6 +18,9 @@ class FoldedNorm(nn.Module):
     features (N, C, H, W), normalised already, in and out.
     """
 
+    running_mean: Tensor
+    running_var: Tensor
+
     def __init__(self, norm: _BatchNorm) -> None:
         super().__init__()
         self.eps = norm.eps
@@ -30,9 +33,8 @@ class FoldedNorm(nn.Module):
 
     def scale_and_shift(self) -> tuple[Tensor, Tensor]:
         """(C,) each: what normalisation multiplies by and adds."""
-        statistics: dict[str, Any] = dict(self.named_buffers(recurse=False))
-        scale = self.weight * (statistics["running_var"] + self.eps).rsqrt()
-        return scale, self.bias - statistics["running_mean"] * scale
+        scale = self.weight * (self.running_var + self.eps).rsqrt()
+        return scale, self.bias - self.running_mean * scale
 
     def forward(self, features: Tensor) -> Tensor:
         return self.act(self.drop(features))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +10,10 @@ from typing import Any
 import pandas as pd
 
 from mhkd.ablation.report import SCORES
+from mhkd.ablation.runner import RESULT_FILE, finished_result, score_detector
 from mhkd.ablation.table import Recipe
+from mhkd.deploy.detector import Detector
 from mhkd.deploy.load import load_model
-from mhkd.evaluation.slide_level import evaluate_slides, evaluated_cohort
-from mhkd.inference.predictor import SlidePredictor
 from mhkd.provenance import software
 from preprocess.base.files import sha256_of, write_json
 from preprocess.tiles.manifest import Manifest
@@ -64,33 +63,26 @@ class Job:
             "cpu_seconds": self.budget_s if name in TIMED else None,
             "overrides": list(self.recipe.overrides) if name == enlarged.TRAINED else [],
         }
-        file = folder / "result.json"
-        if file.is_file():
-            before: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-            if before["inputs"] == key:
-                return before
+        file = folder / RESULT_FILE
+        if before := finished_result(file, key):
+            return before
         peer = self._train(name, seed, teacher or Path(), manifest, folder)
         result = {
             **{"peer": name, "seed": seed, "start": peer.start, "iterations": peer.iterations},
-            **{"seconds": round(peer.seconds, 1), "cpu_s": round(peer.cpu_s, 1), "input_mpp": peer.input_mpp},
-            **{"scores": self.score(peer, name), "inputs": key, "provenance": software()},
+            **{"seconds": round(peer.seconds, 1), "cpu_s": round(peer.cpu_s, 1), "input_mpp": peer.detector.input_mpp},
+            **{"scores": self.score(peer.detector, name), "inputs": key, "provenance": software()},
         }
         write_json(file, result)
         return result
 
-    def score(self, detector: Any, name: str) -> dict[str, Any]:
-        """The figures of docs/evaluation.md of any detector."""
-        slides, classes = evaluated_cohort(self.slides, Manifest.read(self.recipe.tiles))
-        predict = SlidePredictor(detector).predict
-        names = detector.class_names
-        return evaluate_slides(predict, slides, self.split, names, classes=classes, description=name).result
+    def score(self, detector: Detector, name: str) -> dict[str, Any]:
+        return score_detector(detector, self.slides, Manifest.read(self.recipe.tiles), self.split, name)
 
     def score_ours(self, name: str, path: Path) -> dict[str, Any]:
         """A trained detector of ours, or an exported one, in the rows of the peers."""
         detector = load_model(path, device=self.recipe.device)
-        provenance = detector.provenance
         return {
-            **{"peer": name, "seed": provenance.get("seed"), "start": "ours", "iterations": None},
+            **{"peer": name, "seed": detector.provenance.get("seed"), "start": "ours", "iterations": None},
             **{"seconds": None, "cpu_s": None, "input_mpp": detector.input_mpp, "scores": self.score(detector, name)},
         }
 
