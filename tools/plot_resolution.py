@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
 from mhkd.ablation.resolution import CURVES, markdown, read_resolution
@@ -34,7 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     resolution = read_resolution(args.tables, args.controls.split(","))
     text, table = markdown(resolution), args.output_dir / "resolution.csv"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
 from mhkd.ablation.runner import run_folder
@@ -52,7 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     names, seeds = args.peers.split(","), [int(seed) for seed in args.seeds.split(",")]
     if unknown := [name for name in names if name not in PEERS]:
