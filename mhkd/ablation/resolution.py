@@ -124,9 +124,7 @@ def _missing(points: pd.DataFrame, controls: Sequence[str], scales: Sequence[flo
     """Points at the students' ``scales`` (um/px) and seeds that others have; the teacher has an um/px of its own."""
     most = points["seeds"].max()
     found = {(row["control"], row["um/px"]): row["seeds"] for row in points.to_dict("records")}
-    texts = []
-    if TEACHER in controls and TEACHER not in set(points["control"]):
-        texts.append(label(TEACHER))
+    texts = [label(TEACHER)] if TEACHER in controls and TEACHER not in set(points["control"]) else []
     for control in controls:
         for mpp in scales if control != TEACHER else ():
             seeds = found.get((control, mpp), 0)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import cycle
@@ -139,30 +138,27 @@ def measure_loading(cfg: CfgNode, workers: Sequence[int], iterations: int, block
     cfg.defrost()
     model = Trainer.build_model(cfg)
     optimizer = Trainer.build_optimizer(cfg, model)
-    found: dict[int, dict[str, list[float]]] = {n: {"seconds": [], "waiting": [], "start": []} for n in workers}
+    found: dict[int, list[list[tuple[float, float]]]] = {number: [] for number in workers}
     with EventStorage(cfg.SOLVER.WARMUP_ITERS) as storage, quiet_torch():
-        for number, lists in [*found.items()] * blocks:
+        for number in [*found] * blocks:
             cfg.DATALOADER.NUM_WORKERS = number
             step = _loop(cfg, model, Trainer.build_train_loader(cfg), optimizer).run_step
-            for turn in range(WARM_UP + iterations):
-                seconds, _ = timed(step, cfg.MODEL.DEVICE)
-                waiting = storage.latest()["data_time"][0]
-                if not turn:
-                    lists["start"].append(waiting)
-                if turn >= WARM_UP:
-                    lists["seconds"].append(seconds)
-                    lists["waiting"].append(waiting)
-    return [
-        {
-            "workers": number,
-            "seconds": statistics.median(lists["seconds"]),
-            "waiting_ms": 1000 * statistics.median(lists["waiting"]),
-            "waiting_share": sum(lists["waiting"]) / sum(lists["seconds"]),
-            "images_per_s": cfg.SOLVER.IMS_PER_BATCH / statistics.median(lists["seconds"]),
-            "start_s": statistics.median(lists["start"]),
-        }
-        for number, lists in found.items()
-    ]
+            turns = range(WARM_UP + iterations)
+            found[number].append([(timed(step, cfg.MODEL.DEVICE)[0], storage.latest()["data_time"][0]) for _ in turns])
+    return [_loading(number, np.array(turns), cfg.SOLVER.IMS_PER_BATCH) for number, turns in found.items()]
+
+
+def _loading(workers: int, turns: np.ndarray, batch_size: int) -> dict[str, Any]:
+    """turns: (blocks, iterations, 2), seconds and those of them that were spent waiting for data."""
+    seconds, waiting = turns[:, WARM_UP:].reshape(-1, 2).T
+    return {
+        "workers": workers,
+        "seconds": float(np.median(seconds)),
+        "waiting_ms": 1000 * float(np.median(waiting)),
+        "waiting_share": float(waiting.sum() / seconds.sum()),
+        "images_per_s": batch_size / float(np.median(seconds)),
+        "start_s": float(np.median(turns[:, 0, 1])),
+    }
 
 
 def take_turns(sides: dict[str, Callable[[], None]], rounds: int, device: str) -> dict[str, np.ndarray]:
