@@ -132,6 +132,7 @@ def name_random_teacher(cfg: CfgNode, teacher_cfg: CfgNode, folder: Path) -> Non
     """Make the teacher of ``cfg`` one with the random weights of ``teacher_cfg``, kept in ``folder``."""
     write_checkpoint(folder / "teacher.pth", {"model": Trainer.build_model(teacher_cfg).state_dict()})
     (folder / "teacher.yaml").write_text(teacher_cfg.dump(), encoding="utf-8")
+    cfg.defrost()
     cfg.MODEL.MHKD.TEACHER.CONFIG_FILE = str(folder / "teacher.yaml")
     cfg.MODEL.MHKD.TEACHER.WEIGHTS = str(folder / "teacher.pth")
 
