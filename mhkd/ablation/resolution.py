@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mhkd.ablation.report import COLUMNS, ENDS, SCORES
+from mhkd.ablation.report import COLUMNS, ENDS, SCORES, sort_controls, spread
 from mhkd.ablation.table import CONTROLS, TEACHER
 from preprocess.base.errors import UserError
 
@@ -64,14 +64,11 @@ def read_resolution(tables: Sequence[str | Path], controls: Sequence[str] = CURV
     runs = runs[runs["control"].isin(controls)].drop_duplicates(_KEY)
     if runs.empty:
         raise UserError(f"the tables hold no run of {', '.join(controls)}")
-    order = {name: place for place, name in enumerate(controls)}
     groups = runs.groupby(["control", "um/px"])
     points = groups[[*SCORES, *ENDS]].mean()
     points[[f"{score} sd" for score in SCORES]] = groups[list(SCORES)].std()
     points.insert(0, "seeds", groups.size())
-    points = points.reset_index().sort_values(
-        ["control", "um/px"], key=lambda c: c.map(order) if c.name == "control" else c, ignore_index=True
-    )
+    points = sort_controls(points.reset_index(), controls, "um/px").reset_index(drop=True)
     return Resolution(points, _missing(points, controls, scales), _note(runs))
 
 
@@ -144,8 +141,5 @@ def _note(runs: pd.DataFrame) -> str:
 
 
 def _cell(point: dict, score: str) -> str:
-    if pd.isna(point[score]):
-        return "-"
-    spread = "" if pd.isna(point[f"{score} sd"]) else f" +- {point[f'{score} sd']:.1f}"
     low, high = point[f"{score} low"], point[f"{score} high"]
-    return f"{point[score]:.1f}{spread}" + ("" if pd.isna(low) else f" ({low:.1f} to {high:.1f})")
+    return spread(point[score], point[f"{score} sd"]) + ("" if pd.isna(low) else f" ({low:.1f} to {high:.1f})")

@@ -15,7 +15,7 @@ from detectron2.config import CfgNode
 from detectron2.engine import SimpleTrainer
 from detectron2.utils.events import EventStorage
 
-from mhkd.ablation.report import STRICT
+from mhkd.ablation.report import STRICT, markdown_table
 from mhkd.ablation.table import CONTROLS, Recipe
 from mhkd.deploy.detector import quiet_torch
 from mhkd.deploy.detector_file import resolve_device
@@ -103,11 +103,9 @@ def measure_costs(recipe: Recipe, names: Sequence[str], teacher: Path, rounds: i
 
 def markdown(frame: pd.DataFrame) -> str:
     """The costs as a Markdown table."""
-    lines = ["| control | s | of strict's | processor time |", "|---|---:|---:|---:|"]
-    for row in frame.to_dict("records"):
-        ratio = f"{row['ratio']:.2f} [{row['low']:.2f}-{row['high']:.2f}]"
-        lines.append(f"| {row['control']} | {row['seconds']:.2f} | {ratio} | {row['cpu_ratio']:.2f} |")
-    return "\n".join(lines) + "\n"
+    cells = ("{control}", "{seconds:.2f}", "{ratio:.2f} [{low:.2f}-{high:.2f}]", "{cpu_ratio:.2f}")
+    rows = [[cell.format(**row) for cell in cells] for row in frame.to_dict("records")]
+    return markdown_table(["control", "s", "of strict's", "processor time"], rows)
 
 
 def _phases(recipe: Recipe, name: str, teacher: Path, manifest: Manifest) -> list[CfgNode]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from mhkd.ablation.report import SCORES
+from mhkd.ablation.report import SCORES, markdown_table, number, spread
 from mhkd.ablation.runner import RESULT_FILE, finished_result, score_detector
 from mhkd.ablation.table import Recipe
 from mhkd.deploy.detector import Detector
@@ -113,17 +113,12 @@ def table(results: Sequence[dict[str, Any]]) -> pd.DataFrame:
 def markdown(frame: pd.DataFrame) -> str:
     """One row a peer, mean +- standard deviation over seeds."""
     heads = ["", "begins with", "iterations", "CPU s of training", "seeds", *SCORES, "s per slide"]
-    lines = [f"| {' | '.join(heads)} |", "|---|---|" + "---:|" * (len(heads) - 2)]
+    rows = []
     for name, runs in frame.groupby("peer", sort=False):
         cells = [PEERS.get(str(name), str(name)), str(runs["start"].iloc[0])]
-        cells += [_number(runs["iterations"], "{:.0f}"), _number(runs["cpu_s"], "{:.0f}"), f"{len(runs)}"]
-        for score in SCORES:
-            spread = f" +- {runs[score].std():.1f}" if len(runs) > 1 else ""
-            cells.append(_number(runs[score], "{:.1f}") + spread)
-        lines.append(f"| {' | '.join([*cells, _number(runs['s per slide'], '{:.2f}')])} |")
-    return "\n".join(lines) + "\n"
-
-
-def _number(values: pd.Series, form: str) -> str:
-    mean = pd.to_numeric(values).mean()
-    return "-" if pd.isna(mean) else form.format(mean)
+        figures = runs[["iterations", "cpu_s", *SCORES, "s per slide"]].apply(pd.to_numeric)
+        means, deviations = figures.mean(), figures.std()
+        cells += [number(means["iterations"], "{:.0f}"), number(means["cpu_s"], "{:.0f}"), f"{len(runs)}"]
+        cells += [spread(means[score], deviations[score]) for score in SCORES]
+        rows.append([*cells, number(means["s per slide"], "{:.2f}")])
+    return markdown_table(heads, rows, text_columns=2)
