@@ -27,13 +27,8 @@ from preprocess.base.files import write_text
 from preprocess.tiles.manifest import Manifest
 from tools.benchmarks.speed import BATCHES, phases_apart, take_turns
 
-OTHERS = [
-    "phase1",
-    *(name for name in CONTROLS if name.startswith("alone_")),
-    "shift_half",
-    "strict_half",
-    "phases1234",
-]
+ALONE = [name for name in CONTROLS if name.startswith("alone_")]
+OTHERS = ["phase1", *ALONE, "shift_half", "strict_half", "phases1234"]
 EXAMPLES = """
 Reading tiles is not timed. Ratios are medians over the rounds, in brackets their quartiles; processor time is what
 other processes disturb less. All controls are in memory at once, about 100 MB each.

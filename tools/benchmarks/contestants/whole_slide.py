@@ -99,18 +99,18 @@ def average_precision(path: Path, annotation: Path, found: SlideDetections) -> d
     return {key: scores[key] or 0.0 for key in ("AP", "AP50", "AP75")}
 
 
-def bytes_read(path: Path, mpp: float, reader: str, tile_px: int = 512) -> int:
+def bytes_read(path: Path, mpp: float, reader: str) -> int:
     """Bytes that the kernel hands over (Linux, /proc/self/io) while all tissue of a slide is read once at ``mpp``."""
-    os.environ[READER_VARIABLE] = reader
+    os.environ[READER_VARIABLE], size = reader, Size(512, 512)
     try:
         with Slide.open(path) as slide:
             mask = TissueMask.of(slide)
-            grid = Grid(slide.region, slide.wh_l0(Size(tile_px, tile_px), mpp))
+            grid = Grid(slide.region, slide.wh_l0(size, mpp))
         tiles = [tile for tile in grid if mask.coverage(tile)]
         with Slide.open(path) as slide:  # nothing of it is in a cache yet
             before = _read_so_far()
             for tile in tiles:
-                slide.read(tile, Size(tile_px, tile_px))
+                slide.read(tile, size)
             return _read_so_far() - before
     finally:
         del os.environ[READER_VARIABLE]
