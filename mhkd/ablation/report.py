@@ -60,10 +60,9 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     for score in SCORES:
         found[score], found[f"{score} sd"] = groups[score].mean(), groups[score].std()
     ap = frame.pivot(index="seed", columns="control", values="AP")
-    for name in found.index:
-        if STRICT in ap and name != STRICT:
-            difference = ap[name] - ap[STRICT]
-            found.loc[name, ["over strict", "over strict sd"]] = difference.mean(), difference.std()
+    if STRICT in ap:
+        difference = ap.drop(columns=STRICT).sub(ap[STRICT], axis=0)
+        found["over strict"], found["over strict sd"] = difference.mean(), difference.std()
     seconds = found["s per iteration"] = groups["s per iteration"].mean()
     if STRICT in seconds:
         found["cost"] = seconds / seconds[STRICT]

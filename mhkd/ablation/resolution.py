@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from mhkd.ablation.report import COLUMNS, ENDS, SCORES, sort_controls, spread
-from mhkd.ablation.table import CONTROLS, TEACHER
+from mhkd.ablation.table import TEACHER, check_controls
 from preprocess.base.errors import UserError
 
 CSV = "controls.csv"
@@ -56,8 +56,7 @@ def read_resolution(tables: Sequence[str | Path], controls: Sequence[str] = CURV
     every table; it has one um/px. Raises UserError for a table that is missing or older than its columns, and where
     two tables disagree about one run.
     """
-    if unknown := [name for name in controls if name not in CONTROLS]:
-        raise UserError(f"no control is called {', '.join(unknown)}", remedy=f"there are {', '.join(CONTROLS)}")
+    check_controls(controls)
     runs = pd.concat([_read(Path(table)) for table in tables])
     _check_repeated(runs)
     scales = sorted(runs.loc[runs["control"] != TEACHER, "um/px"].unique())

@@ -15,7 +15,7 @@ import cv2
 import torch
 from detectron2.config import CfgNode
 
-from mhkd.ablation.table import CONTROLS, TEACHER, Recipe
+from mhkd.ablation.table import CONTROLS, TEACHER, Recipe, check_controls
 from mhkd.ablation.teacher_check import check_teacher
 from mhkd.ablation.untrained import export_untrained
 from mhkd.deploy.detector import Detector
@@ -71,8 +71,7 @@ def run_controls(
     is there already, finished or interrupted, must be what ``recipe`` describes. A run that fails does not stop the
     others. Raises UserError for a name that is no control.
     """
-    if unknown := [name for name in names if name not in CONTROLS]:
-        raise UserError(f"no control is called {', '.join(unknown)}", remedy=f"there are {', '.join(CONTROLS)}")
+    check_controls(names)
     threads = threads_of_a_run(jobs)
 
     def runs(names: Sequence[str]) -> list[Run]:

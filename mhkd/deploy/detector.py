@@ -136,6 +136,7 @@ def _outputs(detector: Detector, batch: ImageBatch) -> list[dict[str, Any]] | No
     return None
 
 
+_tracer_log = logging.getLogger("torch.fx._symbolic_trace")
 _quiet_lock = threading.Lock()
 _quiet = ExitStack()
 _quiet_users = 0
@@ -151,7 +152,10 @@ def quiet_torch() -> Iterator[None]:
     global _quiet_users
     with _quiet_lock:
         if not _quiet_users:
-            _quiet.enter_context(_without_advice())
+            _quiet.enter_context(warnings.catch_warnings())
+            warnings.filterwarnings("ignore", category=UserWarning, module="torch")
+            _quiet.callback(_tracer_log.setLevel, _tracer_log.level)
+            _tracer_log.setLevel(logging.ERROR)
         _quiet_users += 1
     try:
         yield
@@ -160,19 +164,6 @@ def quiet_torch() -> Iterator[None]:
             _quiet_users -= 1
             if not _quiet_users:
                 _quiet.close()
-
-
-@contextmanager
-def _without_advice() -> Iterator[None]:
-    logger = logging.getLogger("torch.fx._symbolic_trace")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", category=UserWarning, module="torch")
-            yield
-    finally:
-        logger.setLevel(level)
 
 
 def _to_detections(

@@ -85,7 +85,10 @@ def measure_costs(recipe: Recipe, names: Sequence[str], teacher: Path, rounds: i
     if wrong := [name for name in names if name not in CONTROLS or CONTROLS[name].budget != "student"]:
         raise UserError(f"no iterations of a student to time: {', '.join(wrong)}", remedy="leave them out")
     manifest = Manifest.read(recipe.tiles)
-    phases = {name: _phases(recipe, name, teacher, manifest) for name in dict.fromkeys([STRICT, *names])}
+    phases = {}
+    for name in dict.fromkeys([STRICT, *names]):
+        cfg = recipe.config(CONTROLS[name], seed=1, output_dir=Path("unused"), teacher=teacher)
+        phases[name] = phases_apart(fit_to_data(cfg, manifest))
     distilling = next((cfg for cfgs in phases.values() for cfg in cfgs if cfg.MODEL.META_ARCHITECTURE == "MHKD"), None)
     loader = Trainer.build_train_loader(distilling or phases[STRICT][0])
     batches = list(islice(loader, BATCHES))
@@ -101,11 +104,6 @@ def markdown(frame: pd.DataFrame) -> str:
     cells = ("{control}", "{seconds:.2f}", "{ratio:.2f} [{low:.2f}-{high:.2f}]", "{cpu_ratio:.2f}")
     rows = [[cell.format(**row) for cell in cells] for row in frame.to_dict("records")]
     return markdown_table(["control", "s", "of strict's", "processor time"], rows)
-
-
-def _phases(recipe: Recipe, name: str, teacher: Path, manifest: Manifest) -> list[CfgNode]:
-    cfg = recipe.config(CONTROLS[name], seed=1, output_dir=Path("unused"), teacher=teacher)
-    return phases_apart(fit_to_data(cfg, manifest))
 
 
 def _step(cfg: CfgNode, batches: Sequence[Any]) -> Callable[[], None]:
