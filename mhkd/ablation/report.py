@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from mhkd.ablation.table import CONTROLS, TEACHER
-from preprocess.base.files import atomic_path, write_text
+from preprocess.base.files import atomic_path, write_csv, write_text
 
 SCORES = ("AP", "AP50", "AP75", "F1", "centre_F1")
 STRICT, INDEPENDENT = "strict", "independent"
@@ -95,7 +95,7 @@ def write_report(results: Sequence[dict[str, Any]], output_dir: Path) -> list[Pa
     frame = table(results)
     found = summary(frame)
     paths = [output_dir / f"controls.{suffix}" for suffix in ("csv", "md", "png")]
-    write_text(paths[0], frame.to_csv(index=False))
+    write_csv(paths[0], frame)
     scores = results[0]["scores"]
     note = (
         f"{scores['num_slides']} slides, {len(scores['by_patient'])} patients, {scores['num_objects']} objects of the "

@@ -65,19 +65,18 @@ def load_model(
         network.precision = precision
     factor = max(TILE_FACTOR, math.ceil(MIN_SIDE_PX / (detector.tile_px * getattr(network, "upsample", 1))))
     widen_tiles(network, factor)
-    detector = replace(detector, tile_px=factor * detector.tile_px)
     device_type = device.partition(":")[0]
     dtype = resolve_precision(getattr(network, "precision", "float32"), device_type)
     how = f"{device_type}, {name_of(dtype)}"
-    plain = replace(detector, computed_by=f"Detectron2, {how}")
+    detector = replace(detector, tile_px=factor * detector.tile_px, computed_by=f"Detectron2, {how}")
     if backend == "eager":
-        return plain
+        return detector
     if not are_wanted(device):
         folded = fold_detector(network, dtype=dtype)
-        return replace(plain, computed_by=f"folded Detectron2, {how}") if folded else plain
+        return replace(detector, computed_by=f"folded Detectron2, {how}") if folded else detector
     frozen = freeze_convolutions(network, dtype=dtype)
     if frozen is network:
-        return plain
+        return detector
     return replace(detector, model=frozen, is_thread_safe=True, computed_by=f"frozen graphs, {how}")
 
 

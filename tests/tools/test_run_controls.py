@@ -73,7 +73,8 @@ def check_that_other_rows_are_not_mixed_in(slides_csv, tiles, output, capsys):
 
     assert "failed: strict, seed 1: " in (said := failures("--controls", "strict", "--iterations", "6"))
     assert "SOLVER.MAX_ITER 4 (now 6)" in said
-    assert "strict/seed1: holds a run with SOLVER.BASE_LR" in failures("--controls", "strict", overrides=("SOLVER.BASE_LR", "0.25"))
+    said = failures("--controls", "strict", overrides=("SOLVER.BASE_LR", "0.25"))
+    assert "strict/seed1: holds a run with SOLVER.BASE_LR" in said
     # The teacher of this very folder, and that folder's as the teacher of others: without it no student is trained.
     other = ("--controls", "strict,joint", "--teacher-iterations", "6")
     assert "teacher/seed1: holds a run with SOLVER.MAX_ITER 4 (now 6)" in failures(*other)

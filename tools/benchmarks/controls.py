@@ -23,7 +23,7 @@ from mhkd.engine.run_config import fit_to_data
 from mhkd.engine.trainer import Trainer
 from preprocess.base.console import EXIT_OK, HelpFormatter, run_main
 from preprocess.base.errors import UserError
-from preprocess.base.files import write_text
+from preprocess.base.files import write_csv
 from preprocess.tiles.manifest import Manifest
 from tools.benchmarks.speed import BATCHES, phases_apart, take_turns
 
@@ -63,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
     recipe = Recipe.of(args.configs, args.tiles, **iterations, overrides=overrides, device=device)
     frame = measure_costs(recipe, args.controls.split(","), args.teacher, args.rounds)
     if args.output_csv:
-        write_text(args.output_csv, frame.to_csv(index=False))
+        write_csv(args.output_csv, frame)
     print(markdown(frame))
     return EXIT_OK
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -27,7 +26,7 @@ from preprocess.slides.readers.tiff import READER_VARIABLE
 from preprocess.slides.slide import Slide
 from preprocess.slides.table import read_slides_csv
 from preprocess.tissue.mask import TissueMask
-from tools.benchmarks.contestants.measure import SCRIPTS
+from tools.benchmarks.contestants.measure import launch
 
 Turn = Callable[[], SlideDetections | None]
 
@@ -134,12 +133,10 @@ def peak_mb(path: Path, model: str, options: list[str]) -> float:
     """The peak memory of a process of its own that runs tools/infer_wsi.py, in MB."""
     with tempfile.TemporaryDirectory() as folder:
         tool = [sys.executable, "-m", "tools.infer_wsi", str(path), "--model", model, "--output-dir", folder, *options]
-        took = Path(folder, "took.json")  # launched by a small process: a child inherits its parent's peak
-        subprocess.run([sys.executable, SCRIPTS / "launch.py", took, *tool], stdout=subprocess.DEVNULL, check=True)
-        figures = json.loads(took.read_text())
-    if figures["exit_code"]:
-        raise subprocess.CalledProcessError(figures["exit_code"], tool)
-    return float(figures["peak_mb"])
+        took = launch(tool, Path(folder), stdout=subprocess.DEVNULL)
+    if took["exit_code"]:
+        raise subprocess.CalledProcessError(int(took["exit_code"]), tool)
+    return took["peak_mb"]
 
 
 def row(name: str, cost: dict[str, float], reference: dict[str, float], scores: dict[str, Any]) -> str:
