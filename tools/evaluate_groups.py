@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
 from mhkd.deploy.detector import choose_threshold, describe_detector
@@ -32,7 +31,6 @@ Examples:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line of this tool."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter, epilog=EXAMPLES)
     parser.add_argument("slides", type=Path, help="the cohort table, with annotations")
     parser.add_argument("--by", nargs="+", required=True, metavar="COLUMN", help="columns whose values make the groups")
@@ -50,8 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Score what the command line asks for."""
+def main(argv: list[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     slides = read_slides_csv(args.slides, for_training=False)
     wanted: dict[str, list[str]] = {}

@@ -20,7 +20,6 @@ unseen.csv. The same seed gives the same bytes; finished slides are kept when th
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line of this tool."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter, epilog=EXAMPLES)
     parser.add_argument("--output-dir", type=Path, required=True, help="folder to write to; made if absent")
     parser.add_argument("--seed", type=int, default=7, help="decides every byte of every slide")
@@ -38,7 +37,6 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Make the cohort that the command line asks for."""
     args = build_parser().parse_args(argv)
     counts = {"train": args.train, "val": args.val, "test": args.test}
     if args.seed < 0 or min(counts.values()) < 0:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
 from mhkd.ablation.resolution import CURVES, markdown, read_resolution
 from mhkd.ablation.resolution_plot import write_plots
 from preprocess.base.console import EXIT_OK, HelpFormatter, run_main
-from preprocess.base.files import write_text
+from preprocess.base.files import write_csv, write_text
 
 EXAMPLES = """
 Each scale is one output folder of tools/run_controls.py (one folder of tiles each, the same slides and the same
@@ -34,12 +33,12 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     resolution = read_resolution(args.tables, args.controls.split(","))
     text, table = markdown(resolution), args.output_dir / "resolution.csv"
     write_text(args.output_dir / "resolution.md", text)
-    write_text(table, resolution.points.to_csv(index=False))
+    write_csv(table, resolution.points)
     written = [args.output_dir / "resolution.md", table, *write_plots(resolution, args.output_dir)]
     print(text, *written, sep="\n")
     return EXIT_OK

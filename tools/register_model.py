@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
 from mhkd.deploy.register import read_card, register_model
@@ -21,7 +20,6 @@ Examples:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line of this tool."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter, epilog=EXAMPLES)
     parser.add_argument("model", type=Path, help="a detector.pth that training exported")
     parser.add_argument("--name", required=True, help="the name, and that of the file")
@@ -31,8 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Register the model that the command line names."""
+def main(argv: list[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     card = read_card(args.card)
     entry = register_model(args.model, args.folder, args.name, card, score_thresh=args.score_thresh)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import webbrowser
-from collections.abc import Sequence
 from pathlib import Path
 
 from mhkd.inference.viewer.results import find_views
@@ -39,7 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     views = find_views(args.output_dir, find_slides(args.slides, leave_out=args.output_dir))
     missing = sum(view.path is None for view in views)

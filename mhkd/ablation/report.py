@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from mhkd.ablation.table import CONTROLS, TEACHER
-from preprocess.base.files import atomic_path, write_text
+from preprocess.base.files import atomic_path, write_csv, write_text
 
 SCORES = ("AP", "AP50", "AP75", "F1", "centre_F1")
 STRICT, INDEPENDENT = "strict", "independent"
@@ -39,9 +39,13 @@ def table(results: Sequence[dict[str, Any]]) -> pd.DataFrame:
                 *ends,
             )
         )
-    order = {name: place for place, name in enumerate(CONTROLS)}
-    frame = pd.DataFrame(rows, columns=list(COLUMNS))
-    return frame.sort_values(["control", "seed"], key=lambda c: c.map(order) if c.name == "control" else c)
+    return sort_controls(pd.DataFrame(rows, columns=list(COLUMNS)), CONTROLS, "seed")
+
+
+def sort_controls(frame: pd.DataFrame, names: Iterable[str], then: str) -> pd.DataFrame:
+    """The rows of ``frame`` in the order that ``names`` has of their controls, those of one control by ``then``."""
+    order = {name: place for place, name in enumerate(names)}
+    return frame.sort_values(["control", then], key=lambda c: c.map(order) if c.name == "control" else c)
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
@@ -56,10 +60,9 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     for score in SCORES:
         found[score], found[f"{score} sd"] = groups[score].mean(), groups[score].std()
     ap = frame.pivot(index="seed", columns="control", values="AP")
-    for name in found.index:
-        if STRICT in ap and name != STRICT:
-            difference = ap[name] - ap[STRICT]
-            found.loc[name, ["over strict", "over strict sd"]] = difference.mean(), difference.std()
+    if STRICT in ap:
+        difference = ap.drop(columns=STRICT).sub(ap[STRICT], axis=0)
+        found["over strict"], found["over strict sd"] = difference.mean(), difference.std()
     seconds = found["s per iteration"] = groups["s per iteration"].mean()
     if STRICT in seconds:
         found["cost"] = seconds / seconds[STRICT]
@@ -73,30 +76,18 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
 
 def markdown(found: pd.DataFrame) -> str:
     """The summary as a Markdown table."""
-    heads = [
-        "control",
-        "what",
-        "um/px",
-        "iterations",
-        "seeds",
-        *SCORES,
-        "AP over strict",
-        "gap recovered",
-        "over indep.",
-        "s per iteration",
-        "of strict's",
-    ]
-    lines = ["| " + " | ".join(heads) + " |", "|---|---|" + "---:|" * (len(heads) - 2)]
+    heads = ["control", "what", "um/px", "iterations", "seeds", *SCORES]
+    heads += ["AP over strict", "gap recovered", "over indep.", "s per iteration", "of strict's"]
+    rows = []
     for name, row in found.iterrows():
         compared = name not in (TEACHER, STRICT)
         cells = [str(name), CONTROLS[str(name)].text, f"{row['um/px']:g}", f"{row['iterations']}", f"{row['seeds']}"]
-        cells += [_spread(row, score) for score in SCORES]
-        cells.append(_spread(row, "over strict", "+") if compared else "-")
-        cells.append(_number(row, "recovered", "{:.0f} %") if compared else "-")
-        cells.append(_number(row, "gain", "{:+.1f} %") if name != INDEPENDENT else "-")
-        cells += [_number(row, "s per iteration", "{:.2f}"), _number(row, "cost", "{:.2f}")]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+        cells += [spread(row[score], row[f"{score} sd"]) for score in SCORES]
+        cells.append(spread(row.get("over strict"), row.get("over strict sd"), "+") if compared else "-")
+        cells.append(number(row.get("recovered"), "{:.0f} %") if compared else "-")
+        cells.append(number(row.get("gain"), "{:+.1f} %") if name != INDEPENDENT else "-")
+        rows.append([*cells, number(row["s per iteration"], "{:.2f}"), number(row.get("cost"), "{:.2f}")])
+    return markdown_table(heads, rows, text_columns=2)
 
 
 def write_report(results: Sequence[dict[str, Any]], output_dir: Path) -> list[Path]:
@@ -104,7 +95,7 @@ def write_report(results: Sequence[dict[str, Any]], output_dir: Path) -> list[Pa
     frame = table(results)
     found = summary(frame)
     paths = [output_dir / f"controls.{suffix}" for suffix in ("csv", "md", "png")]
-    write_text(paths[0], frame.to_csv(index=False))
+    write_csv(paths[0], frame)
     scores = results[0]["scores"]
     note = (
         f"{scores['num_slides']} slides, {len(scores['by_patient'])} patients, {scores['num_objects']} objects of the "
@@ -134,13 +125,18 @@ def _plot(frame: pd.DataFrame, found: pd.DataFrame, path: Path) -> None:
         figure.savefig(temporary, format="png", dpi=150, metadata={"Software": None})
 
 
-def _spread(row: pd.Series, key: str, sign: str = "") -> str:
-    mean, deviation = row.get(key), row.get(f"{key} sd")
-    if pd.isna(mean):
-        return "-"
-    return f"{mean:{sign}.1f}" + ("" if pd.isna(deviation) else f" +- {deviation:.1f}")
+def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, text_columns: int = 1) -> str:
+    """A Markdown table, with numbers, at the right of their cells, from column ``text_columns`` on."""
+    rule = "|" + "---|" * text_columns + "---:|" * (len(heads) - text_columns)
+    lines = [f"| {' | '.join(cells)} |" for cells in (heads, *rows)]
+    return "\n".join([lines[0], rule, *lines[1:]]) + "\n"
 
 
-def _number(row: pd.Series, key: str, form: str) -> str:
-    value = row.get(key)
+def spread(mean: Any, deviation: Any, sign: str = "") -> str:
+    """Mean and standard deviation over seeds, which one seed has not."""
+    return number(mean, f"{{:{sign}.1f}}") + ("" if pd.isna(deviation) else f" +- {deviation:.1f}")
+
+
+def number(value: Any, form: str) -> str:
+    """``value`` in ``form``; ``-`` where there is none."""
     return "-" if pd.isna(value) else form.format(value)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from mhkd.ablation.report import COLUMNS, ENDS, SCORES
-from mhkd.ablation.table import CONTROLS, TEACHER
+from mhkd.ablation.report import COLUMNS, ENDS, SCORES, sort_controls, spread
+from mhkd.ablation.table import TEACHER, check_controls
 from preprocess.base.errors import UserError
 
 CSV = "controls.csv"
@@ -56,22 +56,18 @@ def read_resolution(tables: Sequence[str | Path], controls: Sequence[str] = CURV
     every table; it has one um/px. Raises UserError for a table that is missing or older than its columns, and where
     two tables disagree about one run.
     """
-    if unknown := [name for name in controls if name not in CONTROLS]:
-        raise UserError(f"no control is called {', '.join(unknown)}", remedy=f"there are {', '.join(CONTROLS)}")
+    check_controls(controls)
     runs = pd.concat([_read(Path(table)) for table in tables])
     _check_repeated(runs)
     scales = sorted(runs.loc[runs["control"] != TEACHER, "um/px"].unique())
     runs = runs[runs["control"].isin(controls)].drop_duplicates(_KEY)
     if runs.empty:
         raise UserError(f"the tables hold no run of {', '.join(controls)}")
-    order = {name: place for place, name in enumerate(controls)}
     groups = runs.groupby(["control", "um/px"])
     points = groups[[*SCORES, *ENDS]].mean()
     points[[f"{score} sd" for score in SCORES]] = groups[list(SCORES)].std()
     points.insert(0, "seeds", groups.size())
-    points = points.reset_index().sort_values(
-        ["control", "um/px"], key=lambda c: c.map(order) if c.name == "control" else c, ignore_index=True
-    )
+    points = sort_controls(points.reset_index(), controls, "um/px").reset_index(drop=True)
     return Resolution(points, _missing(points, controls, scales), _note(runs))
 
 
@@ -124,9 +120,7 @@ def _missing(points: pd.DataFrame, controls: Sequence[str], scales: Sequence[flo
     """Points at the students' ``scales`` (um/px) and seeds that others have; the teacher has an um/px of its own."""
     most = points["seeds"].max()
     found = {(row["control"], row["um/px"]): row["seeds"] for row in points.to_dict("records")}
-    texts = []
-    if TEACHER in controls and TEACHER not in set(points["control"]):
-        texts.append(label(TEACHER))
+    texts = [label(TEACHER)] if TEACHER in controls and TEACHER not in set(points["control"]) else []
     for control in controls:
         for mpp in scales if control != TEACHER else ():
             seeds = found.get((control, mpp), 0)
@@ -146,8 +140,5 @@ def _note(runs: pd.DataFrame) -> str:
 
 
 def _cell(point: dict, score: str) -> str:
-    if pd.isna(point[score]):
-        return "-"
-    spread = "" if pd.isna(point[f"{score} sd"]) else f" +- {point[f'{score} sd']:.1f}"
     low, high = point[f"{score} low"], point[f"{score} high"]
-    return f"{point[score]:.1f}{spread}" + ("" if pd.isna(low) else f" ({low:.1f} to {high:.1f})")
+    return spread(point[score], point[f"{score} sd"]) + ("" if pd.isna(low) else f" ({low:.1f} to {high:.1f})")

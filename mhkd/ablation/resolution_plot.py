@@ -18,13 +18,7 @@ from mhkd.ablation.resolution import UNTRAINED, Resolution, label
 from mhkd.ablation.table import TEACHER
 from preprocess.base.files import atomic_path
 
-TITLES = {
-    "AP": "AP (IoU 0.5:0.95)",
-    "AP50": "AP50",
-    "AP75": "AP75",
-    "F1": "F1 at IoU 0.5",
-    "centre_F1": "centre-hit F1",
-}
+TITLES = {"AP": "AP (IoU 0.5:0.95)", "F1": "F1 at IoU 0.5", "centre_F1": "centre-hit F1"}
 # Okabe and Ito's colours; a marker and a line of its own for each curve, for those who print in grey.
 _COLOURS = ("#000000", "#E69F00", "#56B4E9", "#0072B2", "#D55E00", "#009E73", "#CC79A7")
 _MARKERS = ("*", "v", "s", "o", "D", "^", "P")
@@ -47,9 +41,9 @@ _METADATA: dict[str, dict[str, Any]] = {
 }
 
 
-def write_plots(resolution: Resolution, folder: Path, stem: str = "resolution") -> list[Path]:
+def write_plots(resolution: Resolution, folder: Path) -> list[Path]:
     """Write the figure as PDF, SVG and PNG (300 dpi); their paths."""
-    paths = [folder / f"{stem}.{suffix}" for suffix in _METADATA]
+    paths = [folder / f"resolution.{suffix}" for suffix in _METADATA]
     with matplotlib.rc_context(_STYLE):
         drawing = draw(resolution)
         for path, (suffix, metadata) in zip(paths, _METADATA.items(), strict=True):
@@ -69,7 +63,7 @@ def draw(resolution: Resolution) -> Figure:
             dodge = _DODGE ** (place - (len(resolution.controls) - 1) / 2)
             _draw_curve(panel, resolution, control, score, dodge, _look(place))
         panel.set_xscale("log", base=2)
-        panel.set(title=TITLES[score], ylim=(0, 100), xlim=(scales[0] / 1.25, scales[-1] * 1.25))
+        panel.set(title=TITLES.get(score, score), ylim=(0, 100), xlim=(scales[0] / 1.25, scales[-1] * 1.25))
         panel.set_xticks(scales, labels=[f"{mpp:g}" for mpp in scales])
         panel.xaxis.set_minor_locator(NullLocator())
         panel.grid(alpha=0.25, linewidth=0.5)

@@ -15,9 +15,10 @@ import cv2
 import torch
 from detectron2.config import CfgNode
 
-from mhkd.ablation.table import CONTROLS, TEACHER, Recipe
+from mhkd.ablation.table import CONTROLS, TEACHER, Recipe, check_controls
 from mhkd.ablation.teacher_check import check_teacher
 from mhkd.ablation.untrained import export_untrained
+from mhkd.deploy.detector import Detector
 from mhkd.deploy.detector_file import load_detector
 from mhkd.engine.run_record import RECORD_FILE, hash_of_start
 from mhkd.engine.student_export import DETECTOR_FILE
@@ -70,8 +71,7 @@ def run_controls(
     is there already, finished or interrupted, must be what ``recipe`` describes. A run that fails does not stop the
     others. Raises UserError for a name that is no control.
     """
-    if unknown := [name for name in names if name not in CONTROLS]:
-        raise UserError(f"no control is called {', '.join(unknown)}", remedy=f"there are {', '.join(CONTROLS)}")
+    check_controls(names)
     threads = threads_of_a_run(jobs)
 
     def runs(names: Sequence[str]) -> list[Run]:
@@ -151,21 +151,9 @@ def _score(run: Run, path: Path) -> dict[str, Any]:
         "split": run.split,
     }
     file = run.folder / (RESULT_FILE if run.split == "test" else f"{run.split}-{RESULT_FILE}")
-    if file.is_file():
-        before: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        if before["inputs"] == key:
-            return before
-    detector = load_detector(path, run.recipe.device)
-    slides, classes = evaluated_cohort(run.slides, manifest)
-    scores = evaluate_slides(
-        SlidePredictor(detector).predict,
-        slides,
-        run.split,
-        detector.class_names,
-        classes=classes,
-        description=run.control,
-    ).result
-    control = CONTROLS[run.control]
+    if before := finished_result(file, key):
+        return before
+    detector, control = load_detector(path, run.recipe.device), CONTROLS[run.control]
     result = {
         "control": run.control,
         "text": control.text,
@@ -173,12 +161,25 @@ def _score(run: Run, path: Path) -> dict[str, Any]:
         "start": control.start,
         "iterations": run.recipe.budget(control),
         "input_mpp": detector.input_mpp,
-        "scores": scores,
+        "scores": score_detector(detector, run.slides, manifest, run.split, run.control),
         "inputs": key,
         "provenance": software(),
     }
     write_json(file, result)
     return result
+
+
+def finished_result(file: Path, inputs: dict[str, Any]) -> dict[str, Any] | None:
+    """What an earlier call left in ``file``, if it was made of the same ``inputs``."""
+    before: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {"inputs": None}
+    return before if before["inputs"] == inputs else None
+
+
+def score_detector(detector: Detector, table: Path, manifest: Manifest, split: str, name: str) -> dict[str, Any]:
+    """The figures of docs/evaluation.md of ``detector`` on the slides of ``table`` in ``split``."""
+    slides, classes = evaluated_cohort(table, manifest)
+    predict, names = SlidePredictor(detector).predict, detector.class_names
+    return evaluate_slides(predict, slides, split, names, classes=classes, description=name).result
 
 
 @contextmanager

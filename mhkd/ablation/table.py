@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -39,10 +39,10 @@ class Control:
     phases: int = 4
     joint: bool = False
     cumulative: bool = False
-    losses: Mapping[str, float] | None = None
+    losses: Mapping[str, float] = field(default_factory=dict)
     upsample: int | None = None
     shift: int = 0
-    overrides: Mapping[str, Any] | None = None
+    overrides: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def distils(self) -> bool:
@@ -112,6 +112,12 @@ CONTROLS: dict[str, Control] = {
 }
 
 
+def check_controls(names: Iterable[str]) -> None:
+    """Raise UserError where one of ``names`` is no control."""
+    if unknown := [name for name in names if name not in CONTROLS]:
+        raise UserError(f"no control is called {', '.join(unknown)}", remedy=f"there are {', '.join(CONTROLS)}")
+
+
 @dataclass(frozen=True)
 class Recipe:
     """What all controls share: the configurations, the data, the iterations, and overrides of any key.
@@ -166,8 +172,8 @@ class Recipe:
             cfg.MODEL.MHKD.LOSS_WEIGHTS = self._read("distill.yaml").MODEL.MHKD.LOSS_WEIGHTS
             cfg.MODEL.MHKD.PHASES = self._phases(control)
             cfg.MODEL.MHKD.TEACHER.WEIGHTS = str(teacher)
-        of_run = {k: v for k, v in (control.overrides or {}).items() if k not in _OF_A_PHASE}
-        of_run |= {f"MODEL.MHKD.LOSS_WEIGHTS.{loss}": weight for loss, weight in (control.losses or {}).items()}
+        of_run = {k: v for k, v in control.overrides.items() if k not in _OF_A_PHASE}
+        of_run |= {f"MODEL.MHKD.LOSS_WEIGHTS.{loss}": weight for loss, weight in control.losses.items()}
         cfg.merge_from_list([x for pair in of_run.items() for x in pair])
         if not is_teacher:
             _set_input(cfg, control.factor(self.scale), self.scale)
@@ -220,7 +226,7 @@ class Recipe:
             found = [reduce(_with_losses, found[: i + 1]) for i in range(len(found))]
         if control.joint:
             found = [found[-1] | {"NAME": "joint"}]
-        own = {key: value for key, value in (control.overrides or {}).items() if key in _OF_A_PHASE}
+        own = {key: value for key, value in control.overrides.items() if key in _OF_A_PHASE}
         return [phase | {k: v for k, v in own.items() if _OF_A_PHASE[k] in phase["LOSSES"]} for phase in found]
 
 

@@ -33,20 +33,10 @@ def check_teacher(path: Path, wanted: CfgNode, manifest: Manifest) -> None:
     Raises:
         UserError: no exported detector, or another teacher, with what differs.
     """
-    content = read_export(path)
-    wanted = fit_to_data(wanted, manifest)
-    made = _traits(
-        yaml.safe_load(content["config"]),
-        content["input_mpp"],
-        content["class_names"],
-        content.get("provenance", {}).get("inputs", {}).get("weights"),
-    )
-    asked = _traits(
-        yaml.safe_load(wanted.dump()),
-        manifest.teacher_mpp,
-        manifest.labels,
-        hash_of_start(wanted.MODEL.WEIGHTS),
-    )
+    content, wanted = read_export(path), fit_to_data(wanted, manifest)
+    weights = content.get("provenance", {}).get("inputs", {}).get("weights")
+    made = _traits(content["config"], content["input_mpp"], content["class_names"], weights)
+    asked = _traits(wanted.dump(), manifest.teacher_mpp, manifest.labels, hash_of_start(wanted.MODEL.WEIGHTS))
     differing = [key for key in asked if key in made and made[key] != asked[key]]
     if differing:
         differing.sort(key=lambda key: key not in _FIRST)
@@ -58,7 +48,7 @@ def check_teacher(path: Path, wanted: CfgNode, manifest: Manifest) -> None:
         )
 
 
-def _traits(config: dict[str, Any], mpp: float, labels: Any, weights: str | None) -> dict[str, Any]:
+def _traits(config: str, mpp: float, labels: Any, weights: str | None) -> dict[str, Any]:
     """What is compared of a teacher, by what it is called."""
-    kept = {key: value for key, value in leaves(config) if not key.startswith(_NEUTRAL)}
+    kept = {key: value for key, value in leaves(yaml.safe_load(config)) if not key.startswith(_NEUTRAL)}
     return {**kept, "um/px": round(float(mpp), 6), "classes": list(labels), "initial weights": weights}

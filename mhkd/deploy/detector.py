@@ -7,31 +7,33 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 
 from mhkd.deploy.batch import ImageBatch, send_images
-from mhkd.deploy.memory import is_out_of_memory, release_memory
+from mhkd.deploy.memory import is_out_of_memory
 from mhkd.structures import SlideDetections
 from preprocess.base.errors import UserError
 from preprocess.base.files import sha256_of
 from preprocess.base.geometry import Region, Size
 
 
-class Detector(Protocol):
+@dataclass(frozen=True)
+class Detector:
     """A loaded model: ``mhkd.deploy.load.load_model`` makes one.
 
     Attributes:
         model: takes Detectron2's list of dicts, ``image`` an RGB uint8 tensor (3, h, w) at ``input_mpp``, and gives
             ``[{"instances": Instances}]`` with boxes in the pixels of that image.
         input_mpp: um per pixel of its images.
-        class_names: of its labels, in their order.
         tile_px: the side that tiles of a slide should have, in input pixels.
-        path: its file.
+        class_names: of its labels, in their order.
         provenance: what training says of it, as plain JSON.
+        path: its file.
         score_thresh: the score from which on a detection counts, chosen on validation data; None where that was not
             done.
         is_thread_safe: whether it is allowed and worth while to call ``model`` from several threads at once.
@@ -39,26 +41,17 @@ class Detector(Protocol):
         computed_by: what runs it, on which kind of device and in which precision: scores differ a little with that.
     """
 
-    @property
-    def model(self) -> Callable[[list[dict[str, Any]]], list[dict[str, Any]]]: ...
-    @property
-    def input_mpp(self) -> float: ...
-    @property
-    def class_names(self) -> tuple[str, ...]: ...
-    @property
-    def tile_px(self) -> int: ...
-    @property
-    def path(self) -> Path: ...
-    @property
-    def provenance(self) -> dict[str, Any]: ...
-    @property
-    def score_thresh(self) -> float | None: ...
-    @property
-    def is_thread_safe(self) -> bool: ...
-    @property
-    def device(self) -> str: ...
-    @property
-    def computed_by(self) -> str: ...
+    model: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]
+    _: KW_ONLY
+    input_mpp: float
+    tile_px: int
+    class_names: tuple[str, ...]
+    provenance: dict[str, Any]
+    path: Path
+    score_thresh: float | None = None
+    is_thread_safe: bool = False
+    device: str = "cpu"
+    computed_by: str = "Detectron2"
 
 
 DEFAULT_SCORE_THRESH = 0.5
@@ -118,7 +111,7 @@ def detect(
     batch = images if isinstance(images, ImageBatch) else send_images(images, detector.device)
     outputs = _outputs(detector, batch)
     if outputs is None:
-        release_memory()
+        torch.cuda.empty_cache()  # does nothing where there is no GPU
         raise BatchTooLargeError(
             f"the memory does not hold a batch of {len(batch)} tiles",
             remedy="give a smaller --tile-px, or --device cpu",
@@ -143,6 +136,7 @@ def _outputs(detector: Detector, batch: ImageBatch) -> list[dict[str, Any]] | No
     return None
 
 
+_tracer_log = logging.getLogger("torch.fx._symbolic_trace")
 _quiet_lock = threading.Lock()
 _quiet = ExitStack()
 _quiet_users = 0
@@ -158,7 +152,10 @@ def quiet_torch() -> Iterator[None]:
     global _quiet_users
     with _quiet_lock:
         if not _quiet_users:
-            _quiet.enter_context(_without_advice())
+            _quiet.enter_context(warnings.catch_warnings())
+            warnings.filterwarnings("ignore", category=UserWarning, module="torch")
+            _quiet.callback(_tracer_log.setLevel, _tracer_log.level)
+            _tracer_log.setLevel(logging.ERROR)
         _quiet_users += 1
     try:
         yield
@@ -167,19 +164,6 @@ def quiet_torch() -> Iterator[None]:
             _quiet_users -= 1
             if not _quiet_users:
                 _quiet.close()
-
-
-@contextmanager
-def _without_advice() -> Iterator[None]:
-    logger = logging.getLogger("torch.fx._symbolic_trace")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", category=UserWarning, module="torch")
-            yield
-    finally:
-        logger.setLevel(level)
 
 
 def _to_detections(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from detectron2.config import CfgNode
@@ -13,35 +12,21 @@ from torch import nn
 
 import mhkd.modeling  # noqa: F401  registers the architectures that a configuration may name
 from mhkd.deploy.cpu.operators import use_cpu_operators
+from mhkd.deploy.detector import Detector as LoadedDetector
 from mhkd.weights import export_config, load_strictly, read_export
 from preprocess.base.errors import UserError
 
 
 @dataclass(frozen=True)
-class Detector:
-    """An exported detector, ready to predict.
-
-    ``model`` takes ``[{"image": uint8 RGB tensor (3, h, w)}]`` and gives ``[{"instances": Instances}]`` with boxes
-    in pixels of that image. Feed it images of ``input_mpp`` um/px; it was trained on tiles of ``tile_px``.
-    ``score_thresh`` is the score that counts as found, where the file says one. ``is_thread_safe``,
-    ``computed_by``: see ``mhkd.deploy.detector.Detector``.
-    """
+class Detector(LoadedDetector):
+    """A detector that training exported, whose ``tile_px`` is that of its training tiles; ``cfg`` says its device."""
 
     model: nn.Module
     cfg: CfgNode
-    input_mpp: float
-    tile_px: int
-    class_names: tuple[str, ...]
-    provenance: dict[str, Any]
-    path: Path
-    score_thresh: float | None = None
-    is_thread_safe: bool = False
-    computed_by: str = "Detectron2"
+    device: str = field(init=False)
 
-    @property
-    def device(self) -> str:
-        """Where the model is, as it was asked for."""
-        return self.cfg.MODEL.DEVICE
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "device", self.cfg.MODEL.DEVICE)
 
 
 def resolve_device(name: str) -> str:

@@ -11,7 +11,7 @@ import json
 import re
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ import torchvision  # noqa: F401  registers the operators that a graph may name
 from detectron2.structures import Boxes, Instances
 from torch import Tensor
 
+from mhkd.deploy.detector import Detector
 from preprocess.base.errors import UserError
 
 EXPORT_VERSION = 1
@@ -37,33 +38,7 @@ _FORBIDDEN = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class ExportedDetector:
-    """A detector that was loaded from a graph; see ``mhkd.deploy.detector.Detector``."""
-
-    graph: Graph
-    input_mpp: float
-    tile_px: int
-    class_names: tuple[str, ...]
-    provenance: dict[str, Any]
-    path: Path
-    score_thresh: float | None = None
-    is_thread_safe: bool = False
-    device: str = "cpu"
-    computed_by: str = ""
-
-    def model(self, inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """As Detectron2's detectors: one image after another, since the graph takes one."""
-        return [{"instances": self._instances(item["image"])} for item in inputs]
-
-    def _instances(self, image: Tensor) -> Instances:
-        boxes, scores, classes = self.graph(image)
-        found = Instances((image.shape[1], image.shape[2]))
-        found.pred_boxes, found.scores, found.pred_classes = Boxes(boxes), scores, classes
-        return found
-
-
-def load_exported(path: Path, device: str = "cpu", backend: str = "auto") -> ExportedDetector:
+def load_exported(path: Path, device: str = "cpu", backend: str = "auto") -> Detector:
     """The detector in a ``.torchscript`` or ``.onnx`` file; nothing in the file but its graph is run.
 
     Args:
@@ -94,14 +69,22 @@ def load_exported(path: Path, device: str = "cpu", backend: str = "auto") -> Exp
         raise UserError(
             f"not a detector that mhkd exported: {reason}", path=path, remedy="export it again: tools/export_model.py"
         ) from None
-    values = {field: card[field] for field in _FIELDS if field != "source"}
-    values |= {
-        "class_names": tuple(card["class_names"]),
-        "provenance": {**card["provenance"], "source": card["source"]},
-    }
+    values = {field: card[field] for field in ("input_mpp", "tile_px", "score_thresh")}
+    values |= {"class_names": tuple(card["class_names"]), "provenance": card["provenance"] | {"source": card["source"]}}
     precision = "a precision of its own choice" if name == "openvino" else "float32"
     how = f"{name}, {torch.device(device).type}, {precision}"
-    return ExportedDetector(graph=graph, path=path, device=device, computed_by=how, **values)
+    return Detector(partial(_detect, graph), path=path, device=device, computed_by=how, **values)
+
+
+def _detect(graph: Graph, inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """As Detectron2's detectors: one image after another, since the graph takes one."""
+    outputs = []
+    for item in inputs:
+        found = Instances(tuple(item["image"].shape[1:]))
+        boxes, found.scores, found.pred_classes = graph(item["image"])
+        found.pred_boxes = Boxes(boxes)
+        outputs.append({"instances": found})
+    return outputs
 
 
 def _torchscript(path: Path, device: str) -> tuple[dict[str, Any], Graph]:
@@ -114,12 +97,7 @@ def _torchscript(path: Path, device: str) -> tuple[dict[str, Any], Graph]:
                 )
     files = {CARD_KEY: ""}
     module = torch.jit.load(str(path), map_location=device, _extra_files=files).eval()
-
-    def graph(image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        boxes, scores, classes = module(image.to(device))
-        return boxes, scores, classes
-
-    return json.loads(files[CARD_KEY]), graph
+    return json.loads(files[CARD_KEY]), lambda image: module(image.to(device))
 
 
 def _onnxruntime(path: Path, device: str) -> tuple[dict[str, Any], Graph]:
@@ -140,7 +118,7 @@ def _openvino(path: Path, device: str) -> tuple[dict[str, Any], Graph]:
     core = openvino.Core()
     settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
     compiled = core.compile_model(core.read_model(str(path)), "CPU", settings)
-    return card, lambda image: _tensors([x for x in compiled(image.numpy()).values()])
+    return card, lambda image: _tensors(list(compiled(image.numpy()).values()))
 
 
 _ONNX_RUNNERS = {"onnxruntime": _onnxruntime, "openvino": _openvino}

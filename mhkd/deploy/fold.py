@@ -92,9 +92,8 @@ def fold_batch_norms(network: nn.Module) -> int:
     for name, convolution in pairs:
         norm = network.get_submodule(name)
         _fold(convolution, norm)
-        parent, _, child = name.rpartition(".")
         rest = [getattr(norm, part) for part in ("drop", "act") if hasattr(norm, part)]
-        setattr(network.get_submodule(parent), child, nn.Sequential(*rest))
+        network.set_submodule(name, nn.Sequential(*rest))
     # Detectron2's own convolutions hold the norm that follows them.
     held = [m for m in network.modules() if isinstance(m, nn.Conv2d) and isinstance(getattr(m, "norm", None), _NORMS)]
     for convolution in held:

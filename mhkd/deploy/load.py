@@ -12,8 +12,9 @@ from torch import nn
 from mhkd.deploy.cpu.compiled import freeze_convolutions
 from mhkd.deploy.cpu.malloc import prepare_heap
 from mhkd.deploy.cpu.operators import are_wanted
-from mhkd.deploy.detector_file import Detector, load_detector, resolve_device
-from mhkd.deploy.exported import SUFFIXES, ExportedDetector, load_exported
+from mhkd.deploy.detector import Detector
+from mhkd.deploy.detector_file import load_detector, resolve_device
+from mhkd.deploy.exported import SUFFIXES, load_exported
 from mhkd.deploy.fold import fold_detector
 from mhkd.deploy.registry import find_model
 from mhkd.modeling.precision import name_of, resolve_precision
@@ -28,7 +29,7 @@ MIN_SIDE_PX = 448
 
 def load_model(
     model: str | Path, device: str = "auto", *, backend: str = "auto", precision: str | None = None
-) -> Detector | ExportedDetector:
+) -> Detector:
     """The detector that ``model`` names, ready to predict slides.
 
     Its ``tile_px`` is the side that tiles of a slide should have: TILE_FACTOR times that of the training set, or what
@@ -64,19 +65,18 @@ def load_model(
         network.precision = precision
     factor = max(TILE_FACTOR, math.ceil(MIN_SIDE_PX / (detector.tile_px * getattr(network, "upsample", 1))))
     widen_tiles(network, factor)
-    detector = replace(detector, tile_px=factor * detector.tile_px)
     device_type = device.partition(":")[0]
     dtype = resolve_precision(getattr(network, "precision", "float32"), device_type)
     how = f"{device_type}, {name_of(dtype)}"
-    plain = replace(detector, computed_by=f"Detectron2, {how}")
+    detector = replace(detector, tile_px=factor * detector.tile_px, computed_by=f"Detectron2, {how}")
     if backend == "eager":
-        return plain
+        return detector
     if not are_wanted(device):
         folded = fold_detector(network, dtype=dtype)
-        return replace(plain, computed_by=f"folded Detectron2, {how}") if folded else plain
+        return replace(detector, computed_by=f"folded Detectron2, {how}") if folded else detector
     frozen = freeze_convolutions(network, dtype=dtype)
     if frozen is network:
-        return plain
+        return detector
     return replace(detector, model=frozen, is_thread_safe=True, computed_by=f"frozen graphs, {how}")
 
 

@@ -30,12 +30,6 @@ def is_out_of_memory(error: BaseException) -> bool:
     return bool(_ALLOCATION.search(text)) or (bool(_NO_KERNEL.search(text)) and _is_a_gpu_full())
 
 
-def release_memory() -> None:
-    """Give what the allocator of the GPUs keeps, but does not use, back to them."""
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        torch.cuda.empty_cache()
-
-
 def _is_a_gpu_full() -> bool:
     states = (torch.cuda.mem_get_info(index) for index in range(torch.cuda.device_count()))
     return any(free < FULL_SHARE * total for free, total in states)

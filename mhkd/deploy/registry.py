@@ -24,14 +24,7 @@ _PACKAGED = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Entry:
-    """One model of a table.
-
-    Attributes:
-        name: what commands take for it.
-        path: its file.
-        sha256: of its file.
-        card: what it was trained on and what it is for, as plain JSON.
-    """
+    """One model of a table: its file, and what it was trained on and is for (``card``, plain JSON)."""
 
     name: str
     path: Path

@@ -32,7 +32,7 @@ def run(slides_csv, tiles, output, *options, overrides=()):
 
 
 def modified(folder: Path) -> dict[str, int]:
-    return {str(path): path.stat().st_mtime_ns for path in sorted(folder.glob("*/seed1/*/detector.pth"))}
+    return {str(path): path.stat().st_mtime_ns for path in sorted(folder.glob("*/seed1/detector.pth"))}
 
 
 def test_controls_make_a_table_and_are_not_run_twice(slides_csv, tiles, tmp_path, capsys):
@@ -50,13 +50,8 @@ def test_controls_make_a_table_and_are_not_run_twice(slides_csv, tiles, tmp_path
         "phases1234": True,
         "untrained": False,
     }
-    assert {path.name for path in (output / "phases1234" / "seed1").glob("*/")} == {
-        "basic",
-        "adaptive",
-        "local",
-        "semantic",
-    }
     before = modified(output)
+    assert len(before) == 4
     assert run(slides_csv, tiles, output, "--controls", "strict") == 0
     assert modified(output) == before
     # A teacher of elsewhere is scored and not trained; one that is missing costs its seed, in one line.
@@ -77,11 +72,12 @@ def check_that_other_rows_are_not_mixed_in(slides_csv, tiles, output, capsys):
         return capsys.readouterr().err
 
     assert "failed: strict, seed 1: " in (said := failures("--controls", "strict", "--iterations", "6"))
-    assert "holds a run with other config" in said
-    assert "strict/seed1/train: holds a run" in failures("--controls", "strict", overrides=("SOLVER.BASE_LR", "0.25"))
+    assert "SOLVER.MAX_ITER 4 (now 6)" in said
+    said = failures("--controls", "strict", overrides=("SOLVER.BASE_LR", "0.25"))
+    assert "strict/seed1: holds a run with SOLVER.BASE_LR" in said
     # The teacher of this very folder, and that folder's as the teacher of others: without it no student is trained.
     other = ("--controls", "strict,joint", "--teacher-iterations", "6")
-    assert "teacher/seed1/train: holds a run with other config" in failures(*other)
+    assert "teacher/seed1: holds a run with SOLVER.MAX_ITER 4 (now 6)" in failures(*other)
     elsewhere = output.parent / "d"
     assert run(slides_csv, tiles, elsewhere, *other, "--teachers", str(output)) == 1
     assert "trained with SOLVER.MAX_ITER 4 (here 6)" in capsys.readouterr().err

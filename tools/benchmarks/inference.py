@@ -12,16 +12,7 @@ from mhkd.deploy.load import BACKENDS
 from mhkd.inference.predictor import SlidePredictor
 from preprocess.base.console import EXIT_OK, HelpFormatter, run_main
 from preprocess.base.files import write_json
-from tools.benchmarks.contestants.whole_slide import (
-    Turn,
-    average_precision,
-    bytes_read,
-    bytes_stored,
-    interleave,
-    peak_mb,
-    row,
-    turns_of,
-)
+from tools.benchmarks.contestants import whole_slide
 
 EXAMPLES = """
 All contestants take turns in this one process; the figures are medians, after one turn to warm up.
@@ -61,40 +52,40 @@ def main(argv: list[str] | None = None) -> int:
     if args.threads:
         torch.set_num_threads(args.threads)
     models = {name or Path(path).stem: path for name, _, path in (text.rpartition("=") for text in args.model)}
-    turns: dict[str, Turn] = {}
+    turns: dict[str, whole_slide.Turn] = {}
     for name, path in models.items():
         predictor = SlidePredictor.from_model(
             path, backend=args.backend, tile_px=args.tile_px, overlap=args.overlap, batch_size=args.batch_size
         )
-        turns |= {f"{name} {kind}": turn for kind, turn in turns_of(predictor, args.slide).items()}
+        turns |= {f"{name} {kind}": turn for kind, turn in whole_slide.turns_of(predictor, args.slide).items()}
     if args.sahi:
         from tools.benchmarks.contestants.sahi_slices import turns_of_sahi
 
         turns |= turns_of_sahi(args.slide, *list(models.items())[-1])
-    costs, found = interleave(turns, args.repeats)
+    costs, found = whole_slide.interleave(turns, args.repeats)
     scores = {
-        name: average_precision(args.slide, args.annotation, result)
+        name: whole_slide.average_precision(args.slide, args.annotation, result)
         for name, result in found.items()
         if args.annotation
     }
     print("| | seconds | CPU s | x model alone | AP | AP50 | AP75 |\n" + "|---" * 7 + "|")
     for name in turns:
         model = name.rpartition(" ")[0]
-        print(row(name, costs[name], costs[f"{model} model"], scores.get(name, {})))
+        print(whole_slide.row(name, costs[name], costs[f"{model} model"], scores.get(name, {})))
     figures: dict[str, Any] = {"costs": costs, "scores": scores, "threads": torch.get_num_threads()}
     if args.bytes:
         figures["bytes"] = {
-            reader: {f"{mpp:g}": bytes_read(args.slide, mpp, reader) for mpp in (1.0, 4.0)}
+            reader: {f"{mpp:g}": whole_slide.bytes_read(args.slide, mpp, reader) for mpp in (1.0, 4.0)}
             for reader in ("openslide", "tiff")
         }
         for reader, counts in figures["bytes"].items():
             share = counts["1"] / counts["4"]
             print(f"bytes read by {reader}: {counts['1']:,} at 10x, {counts['4']:,} at 2.5x: 1/{share:.1f}")
-        figures["bytes"]["stored"] = bytes_stored(args.slide)
+        figures["bytes"]["stored"] = whole_slide.bytes_stored(args.slide)
         print("bytes of whole levels:", *(f"{n:,} at {mpp} um/px" for mpp, n in figures["bytes"]["stored"].items()))
     if args.memory:
         figures["peak_mb"] = {
-            name: peak_mb(args.slide, path, ["--backend", args.backend]) for name, path in models.items()
+            name: whole_slide.peak_mb(args.slide, path, ["--backend", args.backend]) for name, path in models.items()
         }
         print(*(f"peak memory with {name}: {size:.0f} MB" for name, size in figures["peak_mb"].items()), sep="\n")
     if args.output_json:

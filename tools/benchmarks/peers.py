@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
 from mhkd.ablation.runner import run_folder
@@ -12,7 +11,7 @@ from mhkd.deploy.detector_file import resolve_device
 from mhkd.engine.student_export import DETECTOR_FILE
 from preprocess.base.console import HelpFormatter, describe_error, report, run_main
 from preprocess.base.errors import UserError
-from preprocess.base.files import write_text
+from preprocess.base.files import write_csv, write_text
 from preprocess.slides.table import SPLITS
 from tools.benchmarks.contestants.peer_runs import FROM_TEACHER, PEERS, Job, markdown, table
 
@@ -52,7 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     names, seeds = args.peers.split(","), [int(seed) for seed in args.seeds.split(",")]
     if unknown := [name for name in names if name not in PEERS]:
@@ -82,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     lines = []
     if results:
         frame = table(results)
-        write_text(args.output_dir / "peers.csv", frame.to_csv(index=False))
+        write_csv(args.output_dir / "peers.csv", frame)
         write_text(args.output_dir / "peers.md", markdown(frame))
         lines = [markdown(frame), str(args.output_dir / "peers.csv"), str(args.output_dir / "peers.md")]
     return report(lines, failed, len(names) * len(seeds) + len(ours))

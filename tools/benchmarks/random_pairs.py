@@ -14,16 +14,14 @@ from preprocess.tiles.manifest import BOXES_COLUMNS, TILES_COLUMNS, Manifest
 LABEL = "Glomerulus"
 
 
-def write_random_pairs(
-    folder: str | Path, count: int, *, tile_px: int, scale: int, objects: int = 2, seed: int = 0
-) -> Manifest:
+def write_random_pairs(folder: str | Path, count: int, *, tile_px: int, scale: int, objects: int = 2) -> Manifest:
     """A tile set of ``count`` training pairs, as make_tiles.py would leave it, in the file formats of a real one.
 
     Args:
         tile_px: side of the teacher's tiles; the student's are ``scale`` times smaller.
         objects: discs in each tile, a tenth to a fifth of its side in radius.
     """
-    root, rng, student_px = Path(folder), np.random.default_rng(seed), tile_px // scale
+    root, rng, student_px = Path(folder), np.random.default_rng(0), tile_px // scale
     tiles, boxes = [], []
     for number in range(count):
         image = np.clip(rng.normal((220, 170, 200), 12, (tile_px, tile_px, 3)), 0, 255).astype(np.uint8)

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.engine import SimpleTrainer
@@ -111,17 +111,15 @@ def measure_phase(cfg: CfgNode, iterations: int) -> dict[str, Any]:
     with EventStorage(cfg.SOLVER.WARMUP_ITERS), quiet_torch():
         turns = take_turns(sides, iterations, cfg.MODEL.DEVICE)
         peak_mb, floor_peak_mb = (peak_memory_mb(step, cfg.MODEL.DEVICE) for step in sides.values())
-    ratios, cpu_ratios = (
-        [phase[clock] / floor[clock] for phase, floor in zip(turns["phase"], turns["floor"], strict=True)]
-        for clock in (0, 1)
-    )
-    seconds, floor_seconds = (statistics.median(wall for wall, _ in turns[name]) for name in sides)
+    ratios = turns["phase"] / turns["floor"]
+    ratio, cpu_ratio = np.median(ratios, axis=0).tolist()
+    seconds, floor_seconds = (float(np.median(turns[name][:, 0])) for name in sides)
     return {
         "seconds": seconds,
         "floor_seconds": floor_seconds,
-        "ratio": statistics.median(ratios),
-        "quartiles": quartiles(ratios),
-        "cpu_ratio": statistics.median(cpu_ratios),
+        "ratio": ratio,
+        "quartiles": np.quantile(ratios[:, 0], (0.25, 0.75)).tolist(),
+        "cpu_ratio": cpu_ratio,
         "images_per_s": cfg.SOLVER.IMS_PER_BATCH / seconds,
         "peak_mb": peak_mb,
         "floor_peak_mb": floor_peak_mb,
@@ -139,41 +137,38 @@ def measure_loading(cfg: CfgNode, workers: Sequence[int], iterations: int, block
     cfg.defrost()
     model = Trainer.build_model(cfg)
     optimizer = Trainer.build_optimizer(cfg, model)
-    found: dict[int, dict[str, list[float]]] = {n: {"seconds": [], "waiting": [], "start": []} for n in workers}
+    found: dict[int, list[list[tuple[float, float]]]] = {number: [] for number in workers}
     with EventStorage(cfg.SOLVER.WARMUP_ITERS) as storage, quiet_torch():
-        for number, lists in [*found.items()] * blocks:
+        for number in [*found] * blocks:
             cfg.DATALOADER.NUM_WORKERS = number
             step = _loop(cfg, model, Trainer.build_train_loader(cfg), optimizer).run_step
-            for turn in range(WARM_UP + iterations):
-                seconds, _ = timed(step, cfg.MODEL.DEVICE)
-                waiting = storage.latest()["data_time"][0]
-                if not turn:
-                    lists["start"].append(waiting)
-                if turn >= WARM_UP:
-                    lists["seconds"].append(seconds)
-                    lists["waiting"].append(waiting)
-    return [
-        {
-            "workers": number,
-            "seconds": statistics.median(lists["seconds"]),
-            "waiting_ms": 1000 * statistics.median(lists["waiting"]),
-            "waiting_share": sum(lists["waiting"]) / sum(lists["seconds"]),
-            "images_per_s": cfg.SOLVER.IMS_PER_BATCH / statistics.median(lists["seconds"]),
-            "start_s": statistics.median(lists["start"]),
-        }
-        for number, lists in found.items()
-    ]
+            turns = range(WARM_UP + iterations)
+            found[number].append([(timed(step, cfg.MODEL.DEVICE)[0], storage.latest()["data_time"][0]) for _ in turns])
+    return [_loading(number, np.array(turns), cfg.SOLVER.IMS_PER_BATCH) for number, turns in found.items()]
 
 
-def take_turns(sides: dict[str, Callable[[], None]], rounds: int, device: str) -> dict[str, list[tuple[float, float]]]:
-    """(seconds, processor seconds) of each call. The sides follow one another, each the first in every other round."""
+def _loading(workers: int, turns: np.ndarray, batch_size: int) -> dict[str, Any]:
+    """turns: (blocks, iterations, 2), seconds and those of them that were spent waiting for data."""
+    seconds, waiting = turns[:, WARM_UP:].reshape(-1, 2).T
+    return {
+        "workers": workers,
+        "seconds": float(np.median(seconds)),
+        "waiting_ms": 1000 * float(np.median(waiting)),
+        "waiting_share": float(waiting.sum() / seconds.sum()),
+        "images_per_s": batch_size / float(np.median(seconds)),
+        "start_s": float(np.median(turns[:, 0, 1])),
+    }
+
+
+def take_turns(sides: dict[str, Callable[[], None]], rounds: int, device: str) -> dict[str, np.ndarray]:
+    """(rounds, 2) of each side: seconds and processor seconds of its calls. Every other round is in reverse order."""
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
     for turn in range(WARM_UP + rounds):
         for name in list(sides)[:: 1 if turn % 2 else -1]:
             seconds = timed(sides[name], device)
             if turn >= WARM_UP:
                 taken[name].append(seconds)
-    return taken
+    return {name: np.array(seconds) for name, seconds in taken.items()}
 
 
 def timed(step: Callable[[], None], device: str) -> tuple[float, float]:
@@ -208,12 +203,6 @@ def _reset_peak() -> bool:
     except (OSError, AttributeError):
         return False
     return True
-
-
-def quartiles(values: Sequence[float]) -> tuple[float, float]:
-    """The first and the third."""
-    first, _, third = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else [*values] * 3
-    return first, third
 
 
 def _loop(cfg: CfgNode, model: nn.Module, batches: Any, optimizer: torch.optim.Optimizer) -> SimpleTrainer:

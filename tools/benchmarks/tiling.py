@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     job = {key: getattr(args, key) for key in ("workers", "mpp", "tile_px", "quality", "min_tissue", "hs2p_backend")}
     job |= {"slide": str(args.slide.absolute()), "student_mpp": args.student_mpp}

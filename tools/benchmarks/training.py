@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode
@@ -13,12 +14,13 @@ from detectron2.config import CfgNode
 from mhkd.config import read_config
 from mhkd.deploy.detector_file import resolve_device
 from mhkd.engine.run_config import fit_to_data
+from mhkd.engine.trainer import Trainer
+from mhkd.weights import write_checkpoint
 from preprocess.base.console import EXIT_OK, HelpFormatter, progress, run_main
 from preprocess.base.files import write_json, write_text
 from preprocess.tiles.manifest import Manifest
 from tools.benchmarks.random_pairs import write_random_pairs
-from tools.benchmarks.speed import PHASES
-from tools.benchmarks.speed_table import markdown, measure_all, name_random_teacher
+from tools.benchmarks.speed import PHASES, measure_loading, measure_phase, named_phases
 
 EXAMPLES = """
 The floor of a phase is the teacher's pyramid without a gradient and the student's forward and backward pass with its
@@ -41,6 +43,7 @@ Examples:
       --device cuda --precision float16 --output-json speed.json --output-md speed.md
 """
 METHOD = ["basic", "adaptive", "local", "semantic", "joint", "mutual"]
+Row = dict[str, Any]
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -68,7 +71,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -101,6 +104,65 @@ def configuration(args: argparse.Namespace, folder: Path) -> tuple[CfgNode, list
         config = args.teacher_config or Path(args.config_file).with_name("teacher.yaml")
         name_random_teacher(cfg, fit_to_data(read_config(config, settings), manifest), folder)
     return cfg, args.upsample or sorted({1, 2, round(manifest.student_mpp / manifest.teacher_mpp)})
+
+
+def measure_all(
+    cfg: CfgNode, names: Sequence[str], factors: Sequence[int], iterations: int, workers: Sequence[int] = ()
+) -> Iterator[Row]:
+    """One row for each phase and factor u: of its speed, or, where ``workers`` are given, of its loading.
+
+    Args:
+        cfg: a distillation step with its tiles and its teacher.
+        names: of :data:`tools.benchmarks.speed.PHASES`.
+        workers: numbers of loading processes to compare.
+    """
+    for factor in factors:
+        scaled = cfg.clone()
+        scaled.defrost()
+        scaled.MODEL.MHKD.UPSAMPLE = factor
+        for name, phase in named_phases(scaled, names):
+            what = {"phase": name, "upsample": factor}
+            if not workers:
+                yield what | measure_phase(phase, iterations)
+            for row in measure_loading(phase, workers, iterations) if workers else ():
+                yield what | row
+
+
+def name_random_teacher(cfg: CfgNode, teacher_cfg: CfgNode, folder: Path) -> None:
+    """Make the teacher of ``cfg`` one with the random weights of ``teacher_cfg``, kept in ``folder``."""
+    write_checkpoint(folder / "teacher.pth", {"model": Trainer.build_model(teacher_cfg).state_dict()})
+    (folder / "teacher.yaml").write_text(teacher_cfg.dump(), encoding="utf-8")
+    cfg.defrost()
+    cfg.MODEL.MHKD.TEACHER.CONFIG_FILE = str(folder / "teacher.yaml")
+    cfg.MODEL.MHKD.TEACHER.WEIGHTS = str(folder / "teacher.pth")
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """A line for each phase (and number of workers) with columns for each factor u."""
+    if "workers" in rows[0]:
+        heads, columns = ("s", "waits ms (share)", "images/s", "first batch s"), _loading
+    else:
+        heads, columns = ("s", "of the floor", "images/s", "MB (floor)"), _speed
+    factors = list(dict.fromkeys(row["upsample"] for row in rows))
+    lines: dict[str, list[str]] = {}
+    for row in rows:
+        name = row["phase"] + (f", {row['workers']} workers" if "workers" in row else "")
+        lines.setdefault(name, []).extend(columns(row))
+    titles = [f"u = {factor}: {head}" for factor in factors for head in heads]
+    table = [["", *titles], ["---"] * (len(titles) + 1), *([name, *cells] for name, cells in lines.items())]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in table)
+
+
+def _speed(row: Row) -> list[str]:
+    low, high = row["quartiles"]
+    memory = "-" if row["peak_mb"] is None else f"{row['peak_mb']:.0f} ({row['floor_peak_mb']:.0f})"
+    ratio = f"{row['ratio']:.3f} [{low:.3f}-{high:.3f}], cpu {row['cpu_ratio']:.3f}"
+    return [f"{row['seconds']:.3f}", ratio, f"{row['images_per_s']:.1f}", memory]
+
+
+def _loading(row: Row) -> list[str]:
+    waiting = f"{row['waiting_ms']:.1f} ({row['waiting_share']:.1%})"
+    return [f"{row['seconds']:.3f}", waiting, f"{row['images_per_s']:.1f}", f"{row['start_s']:.2f}"]
 
 
 if __name__ == "__main__":

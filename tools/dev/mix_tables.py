@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
 from preprocess.base.console import HelpFormatter, run_main
@@ -25,7 +24,6 @@ Examples:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line of this tool."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter, epilog=EXAMPLES)
     parser.add_argument("procedural", type=Path, help="table of the procedural slides, with the column split")
     parser.add_argument("real", type=Path, help="table of the real images")
@@ -37,8 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Write the table that the command line asks for."""
+def main(argv: list[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     if args.copies < 0 or args.seed < 0:
         raise UserError("--copies and --seed must not be negative")

@@ -18,6 +18,9 @@ class FoldedNorm(nn.Module):
     features (N, C, H, W), normalised already, in and out.
     """
 
+    running_mean: Tensor
+    running_var: Tensor
+
     def __init__(self, norm: _BatchNorm) -> None:
         super().__init__()
         self.eps = norm.eps
@@ -30,9 +33,8 @@ class FoldedNorm(nn.Module):
 
     def scale_and_shift(self) -> tuple[Tensor, Tensor]:
         """(C,) each: what normalisation multiplies by and adds."""
-        statistics: dict[str, Any] = dict(self.named_buffers(recurse=False))
-        scale = self.weight * (statistics["running_var"] + self.eps).rsqrt()
-        return scale, self.bias - statistics["running_mean"] * scale
+        scale = self.weight * (self.running_var + self.eps).rsqrt()
+        return scale, self.bias - self.running_mean * scale
 
     def forward(self, features: Tensor) -> Tensor:
         return self.act(self.drop(features))
@@ -98,19 +100,17 @@ def fold_frozen_norms(network: nn.Module) -> None:
     """Fold every BatchNorm of ``network``, in place, that is all that reads the output of a convolution.
 
     Depthwise convolutions without one are put into the same form. The names and shapes of weights and statistics stay.
-    Norms must be frozen for good. Networks that torch.fx cannot
-    trace, and convolutions of an unknown kind, are left as they are.
+    Norms must be frozen for good. Networks that torch.fx cannot trace, and convolutions of an unknown kind, stay as
+    they are.
     """
     for conv_path, norm_path in list(_pairs(network)):
         norm = FoldedNorm(network.get_submodule(norm_path))  # type: ignore[arg-type]
         conv = FoldedConv(network.get_submodule(conv_path), norm)  # type: ignore[arg-type]
-        for path, module in ((norm_path, norm), (conv_path, conv)):
-            parent, _, child = path.rpartition(".")
-            setattr(network.get_submodule(parent), child, module)
+        network.set_submodule(norm_path, norm)
+        network.set_submodule(conv_path, conv)
     for path, module in list(network.named_modules()):
         if _is_known(module) and is_depthwise(module):
-            parent, _, child = path.rpartition(".")
-            setattr(network.get_submodule(parent), child, FoldedConv(module, None))
+            network.set_submodule(path, FoldedConv(module, None))
 
 
 class _Tracer(fx.Tracer):
@@ -132,12 +132,8 @@ def _pairs(network: nn.Module) -> Iterator[tuple[str, str]]:
             continue
         conv = network.get_submodule(str(source.target))
         frozen = norm.track_running_stats and norm.affine
-        if (
-            _is_known(conv)
-            and frozen
-            and conv.bias is None
-            and paths.count(node.target) == paths.count(source.target) == 1
-        ):
+        called_once = paths.count(node.target) == paths.count(source.target) == 1
+        if _is_known(conv) and conv.bias is None and frozen and called_once:
             yield str(source.target), str(node.target)
 
 

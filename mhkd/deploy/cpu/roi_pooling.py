@@ -155,7 +155,6 @@ def pool_channels_last(model: nn.Module) -> None:
     """Put every RoI pooling of Detectron2 in ``model`` that is by RoIAlign into this form, in place."""
     for path, module in list(model.named_modules()):
         if type(module) is ROIPooler and type(module.level_poolers[0]) is ROIAlign:
-            parent, _, child = path.rpartition(".")
             align = module.level_poolers[0]
             pooler = ChannelsLastROIPooler(
                 module.output_size,
@@ -165,4 +164,4 @@ def pool_channels_last(model: nn.Module) -> None:
                 module.canonical_box_size,
                 module.canonical_level,
             )
-            setattr(model.get_submodule(parent), child, pooler)
+            model.set_submodule(path, pooler)

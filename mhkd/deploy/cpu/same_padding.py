@@ -48,6 +48,5 @@ def pad_evenly(network: Any) -> int:
     """Put every convolution of ``network`` that can be into that form, in place; how many. Its kernels are frozen."""
     paths = [path for path, module in network.named_modules() if EvenlyPaddedConv.fits(module)]
     for path in paths:
-        parent, _, child = path.rpartition(".")
-        setattr(network.get_submodule(parent), child, EvenlyPaddedConv(network.get_submodule(path)))
+        network.set_submodule(path, EvenlyPaddedConv(network.get_submodule(path)))
     return len(paths)

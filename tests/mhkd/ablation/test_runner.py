@@ -9,7 +9,7 @@ from mhkd.ablation.runner import seconds_per_iteration, threads_of_a_run
 
 
 def write_log(folder, iterations: int, seconds: list[float]) -> None:
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     step = iterations // len(seconds)
     lines = [json.dumps({"iteration": step * (i + 1) - 1, "time": time}) for i, time in enumerate(seconds)]
     (folder / "metrics.json").write_text("\n".join([*lines, json.dumps({"iteration": iterations})]) + "\n")

@@ -7,7 +7,7 @@ from detectron2.config import CfgNode
 from detectron2.utils.events import EventStorage
 
 from tests.mhkd.modeling.pairs import distiller, pair
-from tools.benchmarks.speed import PHASES, Floor, named_phases, quartiles, take_turns
+from tools.benchmarks.speed import PHASES, Floor, named_phases, take_turns
 
 LOSSES = {"loss_rpn_cls", "loss_rpn_loc", "loss_cls", "loss_box_reg"}
 
@@ -43,8 +43,3 @@ def test_the_sides_take_turns() -> None:
     taken = take_turns({name: lambda name=name: calls.append(name) for name in "ab"}, 2, "cpu")
     assert "".join(calls) == "baab" * 2 + "ba"
     assert {name: len(times) for name, times in taken.items()} == {"a": 2, "b": 2}
-
-
-def test_quartiles() -> None:
-    assert quartiles([5.0, 1.0, 2.0, 4.0, 3.0]) == (2.0, 4.0)
-    assert quartiles([7.0]) == (7.0, 7.0)

@@ -69,7 +69,7 @@ def train_bicubic(manifest: Manifest, recipe: Recipe, teacher: Path, seed: int, 
     peer = Peer.of(manifest, model=lambda _: [], start="HR teacher", path=folder / "detector.pth")
     with peer.training(recipe.iterations):
         run_training(bicubic.config(CONTROLS["strict"], seed=seed, output_dir=folder, teacher=teacher))
-    peer.model = load_detector(peer.path).model
+    peer.detector = replace(peer.detector, model=load_detector(peer.detector.path).model)
     return peer
 
 

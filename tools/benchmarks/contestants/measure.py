@@ -25,11 +25,9 @@ def measure(name: str, script: list[Any], options: list[str], job: dict[str, Any
         out.mkdir()
         write_json(Path(folder, "job.json"), job | {"out": str(out)})
         environment = os.environ | {"PYTHONPATH": str(SCRIPTS.parents[2])}
-        launch = [sys.executable, SCRIPTS / "launch.py", Path(folder, "took.json")]
         with Path(folder, "log.txt").open("w") as log:
-            command = [*launch, *script, Path(folder, "job.json"), *options]
-            subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=environment, check=True)
-        took = json.loads(Path(folder, "took.json").read_text())
+            command = [*script, Path(folder, "job.json"), *options]
+            took = launch(command, Path(folder), stdout=log, stderr=subprocess.STDOUT, env=environment)
         if took.pop("exit_code") != 0:
             raise UserError(f"{name} failed: {Path(folder, 'log.txt').read_text()[-2000:]}")
         tiles = sum(path.parent.name != "masks" for path in out.rglob("*.jpg"))
@@ -37,6 +35,13 @@ def measure(name: str, script: list[Any], options: list[str], job: dict[str, Any
             with tarfile.open(archive) as tar:
                 tiles += len(tar.getnames())
         return {"tiles": tiles, **took}
+
+
+def launch(command: list[Any], folder: Path, **streams: Any) -> dict[str, float]:
+    """What ``command`` took, and its exit code; a small process starts it: a child inherits its parent's peak."""
+    took = folder / "took.json"
+    subprocess.run([sys.executable, SCRIPTS / "launch.py", took, *command], check=True, **streams)
+    return json.loads(took.read_text())
 
 
 def summary(turns: list[dict[str, float]]) -> dict[str, float]:

@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 from pathlib import Path
 from typing import Any
 
+from shapely import Point
+from shapely.geometry import mapping
+
 from tools import make_tiles
-
-
-def circle(x: float, y: float, radius: float) -> dict[str, Any]:
-    turns = [i * math.tau / 64 for i in range(64)]
-    ring = [(x + radius * math.cos(turn), y + radius * math.sin(turn)) for turn in turns]
-    properties = {"objectType": "annotation", "classification": {"name": "Glomerulus"}}
-    return {
-        "type": "Feature",
-        "geometry": {"type": "Polygon", "coordinates": [[*ring, ring[0]]]},
-        "properties": properties,
-    }
 
 
 def main(job: dict[str, Any]) -> int:
     out, half = Path(job["out"]), job["side_l0"] / 2
-    features = [circle(x + half, y + half, half / 3) for x, y in job["places"]]
+    properties = {"objectType": "annotation", "classification": {"name": "Glomerulus"}}
+    circles = [mapping(Point(x + half, y + half).buffer(half / 3)) for x, y in job["places"]]
+    features = [{"type": "Feature", "geometry": circle, "properties": properties} for circle in circles]
     (out / "objects.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": features}))
     (out / "slides.csv").write_text(f"slide,annotation,split\n{job['slide']},objects.geojson,train\n")
     values = {"teacher-mpp": job["mpp"], "student-mpp": job["student_mpp"], "tile-px": job["tile_px"]}

@@ -5,44 +5,40 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from detectron2.structures import Boxes, Instances
 
+from mhkd.deploy.detector import Detector
 from preprocess.tiles.manifest import Manifest
 
 
 @dataclass
 class Peer:
-    """As ``mhkd.deploy.detector.Detector``; ``start``: weights it began with; ``seconds``, ``cpu_s``: its training."""
+    """``start``: weights it began with; ``iterations``, ``seconds``, ``cpu_s``: its training."""
 
-    model: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]
+    detector: Detector
     start: str
-    input_mpp: float
-    tile_px: int
-    class_names: tuple[str, ...]
-    path: Path
     iterations: int = 0
     seconds: float = 0.0
     cpu_s: float = 0.0
-    score_thresh: float | None = None
-    is_thread_safe: bool = False
-    device: str = "cpu"
-    computed_by: str = "its own code"
-    provenance: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, manifest: Manifest, **known: Any) -> Peer:
+    def of(cls, manifest: Manifest, model: Callable[..., list[dict[str, Any]]], path: Path, start: str) -> Peer:
         """A peer that sees the student's tiles of ``manifest``."""
-        return cls(
+        detector = Detector(
+            model,
             input_mpp=manifest.student_mpp,
             tile_px=int(manifest.tiles["student_width"].iloc[0]),
             class_names=tuple(manifest.labels),
-            **known,
+            provenance={},
+            path=path,
+            computed_by="its own code",
         )
+        return cls(detector, start)
 
     @contextmanager
     def training(self, iterations: int) -> Iterator[None]:

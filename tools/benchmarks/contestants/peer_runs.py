@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +9,11 @@ from typing import Any
 
 import pandas as pd
 
-from mhkd.ablation.report import SCORES
+from mhkd.ablation.report import SCORES, markdown_table, number, spread
+from mhkd.ablation.runner import RESULT_FILE, finished_result, score_detector
 from mhkd.ablation.table import Recipe
+from mhkd.deploy.detector import Detector
 from mhkd.deploy.load import load_model
-from mhkd.evaluation.slide_level import evaluate_slides, evaluated_cohort
-from mhkd.inference.predictor import SlidePredictor
 from mhkd.provenance import software
 from preprocess.base.files import sha256_of, write_json
 from preprocess.tiles.manifest import Manifest
@@ -64,33 +63,26 @@ class Job:
             "cpu_seconds": self.budget_s if name in TIMED else None,
             "overrides": list(self.recipe.overrides) if name == enlarged.TRAINED else [],
         }
-        file = folder / "result.json"
-        if file.is_file():
-            before: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-            if before["inputs"] == key:
-                return before
+        file = folder / RESULT_FILE
+        if before := finished_result(file, key):
+            return before
         peer = self._train(name, seed, teacher or Path(), manifest, folder)
         result = {
             **{"peer": name, "seed": seed, "start": peer.start, "iterations": peer.iterations},
-            **{"seconds": round(peer.seconds, 1), "cpu_s": round(peer.cpu_s, 1), "input_mpp": peer.input_mpp},
-            **{"scores": self.score(peer, name), "inputs": key, "provenance": software()},
+            **{"seconds": round(peer.seconds, 1), "cpu_s": round(peer.cpu_s, 1), "input_mpp": peer.detector.input_mpp},
+            **{"scores": self.score(peer.detector, name), "inputs": key, "provenance": software()},
         }
         write_json(file, result)
         return result
 
-    def score(self, detector: Any, name: str) -> dict[str, Any]:
-        """The figures of docs/evaluation.md of any detector."""
-        slides, classes = evaluated_cohort(self.slides, Manifest.read(self.recipe.tiles))
-        predict = SlidePredictor(detector).predict
-        names = detector.class_names
-        return evaluate_slides(predict, slides, self.split, names, classes=classes, description=name).result
+    def score(self, detector: Detector, name: str) -> dict[str, Any]:
+        return score_detector(detector, self.slides, Manifest.read(self.recipe.tiles), self.split, name)
 
     def score_ours(self, name: str, path: Path) -> dict[str, Any]:
         """A trained detector of ours, or an exported one, in the rows of the peers."""
         detector = load_model(path, device=self.recipe.device)
-        provenance = detector.provenance
         return {
-            **{"peer": name, "seed": provenance.get("seed"), "start": "ours", "iterations": None},
+            **{"peer": name, "seed": detector.provenance.get("seed"), "start": "ours", "iterations": None},
             **{"seconds": None, "cpu_s": None, "input_mpp": detector.input_mpp, "scores": self.score(detector, name)},
         }
 
@@ -121,17 +113,12 @@ def table(results: Sequence[dict[str, Any]]) -> pd.DataFrame:
 def markdown(frame: pd.DataFrame) -> str:
     """One row a peer, mean +- standard deviation over seeds."""
     heads = ["", "begins with", "iterations", "CPU s of training", "seeds", *SCORES, "s per slide"]
-    lines = [f"| {' | '.join(heads)} |", "|---|---|" + "---:|" * (len(heads) - 2)]
+    rows = []
     for name, runs in frame.groupby("peer", sort=False):
         cells = [PEERS.get(str(name), str(name)), str(runs["start"].iloc[0])]
-        cells += [_number(runs["iterations"], "{:.0f}"), _number(runs["cpu_s"], "{:.0f}"), f"{len(runs)}"]
-        for score in SCORES:
-            spread = f" +- {runs[score].std():.1f}" if len(runs) > 1 else ""
-            cells.append(_number(runs[score], "{:.1f}") + spread)
-        lines.append(f"| {' | '.join([*cells, _number(runs['s per slide'], '{:.2f}')])} |")
-    return "\n".join(lines) + "\n"
-
-
-def _number(values: pd.Series, form: str) -> str:
-    mean = pd.to_numeric(values).mean()
-    return "-" if pd.isna(mean) else form.format(mean)
+        figures = runs[["iterations", "cpu_s", *SCORES, "s per slide"]].apply(pd.to_numeric)
+        means, deviations = figures.mean(), figures.std()
+        cells += [number(means["iterations"], "{:.0f}"), number(means["cpu_s"], "{:.0f}"), f"{len(runs)}"]
+        cells += [spread(means[score], deviations[score]) for score in SCORES]
+        rows.append([*cells, number(means["s per slide"], "{:.2f}")])
+    return markdown_table(heads, rows, text_columns=2)

@@ -30,21 +30,7 @@ class SahiModel(DetectionModel):
     def __init__(self, detector: Detector, score_thresh: float) -> None:
         self.detector = detector
         names = {str(i): name for i, name in enumerate(detector.class_names)}
-        super().__init__(model=detector, confidence_threshold=score_thresh, category_mapping=names, device="cpu")
-
-    def set_model(self, model: Any, **_: Any) -> None:
-        self.model = model
-
-    def load_model(self) -> None:
-        self.model = self.detector
-
-    @property
-    def category_names(self) -> list[str]:
-        return list(self.detector.class_names)
-
-    @property
-    def num_categories(self) -> int:
-        return len(self.detector.class_names)
+        super().__init__(confidence_threshold=score_thresh, category_mapping=names, device="cpu", load_at_init=False)
 
     def perform_inference(self, image: np.ndarray) -> None:
         with torch.inference_mode():

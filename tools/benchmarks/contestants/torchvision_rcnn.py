@@ -70,7 +70,7 @@ def train(
             nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimizer.step()
     peer.iterations = shares.n
-    write_checkpoint(peer.path, network.state_dict())
+    write_checkpoint(peer.detector.path, network.state_dict())
     return peer
 
 

@@ -42,7 +42,7 @@ def train(manifest: Manifest, iterations: int, seed: int, folder: Path, model: s
             **{"project": str(folder.resolve()), "name": "run", "exist_ok": True, "workers": 0, "pretrained": False},
             **{"amp": False, "plots": False, "val": False, "verbose": False},
         )
-    shutil.copyfile(folder / "run" / "weights" / "last.pt", peer.path)
+    shutil.copyfile(folder / "run" / "weights" / "last.pt", peer.detector.path)
     return peer
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -28,7 +26,7 @@ from preprocess.slides.readers.tiff import READER_VARIABLE
 from preprocess.slides.slide import Slide
 from preprocess.slides.table import read_slides_csv
 from preprocess.tissue.mask import TissueMask
-from tools.benchmarks.contestants.measure import SCRIPTS
+from tools.benchmarks.contestants.measure import launch
 
 Turn = Callable[[], SlideDetections | None]
 
@@ -83,7 +81,7 @@ def interleave(turns: dict[str, Turn], repeats: int) -> tuple[dict[str, dict[str
             if result is not None:
                 found[name] = result
     medians = {
-        name: {"seconds": statistics.median(w for w, _ in rows), "cpu_s": statistics.median(c for _, c in rows)}
+        name: dict(zip(("seconds", "cpu_s"), np.median(rows, axis=0).tolist(), strict=True))
         for name, rows in seconds.items()
     }
     return medians, found
@@ -100,18 +98,18 @@ def average_precision(path: Path, annotation: Path, found: SlideDetections) -> d
     return {key: scores[key] or 0.0 for key in ("AP", "AP50", "AP75")}
 
 
-def bytes_read(path: Path, mpp: float, reader: str, tile_px: int = 512) -> int:
+def bytes_read(path: Path, mpp: float, reader: str) -> int:
     """Bytes that the kernel hands over (Linux, /proc/self/io) while all tissue of a slide is read once at ``mpp``."""
-    os.environ[READER_VARIABLE] = reader
+    os.environ[READER_VARIABLE], size = reader, Size(512, 512)
     try:
         with Slide.open(path) as slide:
             mask = TissueMask.of(slide)
-            grid = Grid(slide.region, slide.wh_l0(Size(tile_px, tile_px), mpp))
+            grid = Grid(slide.region, slide.wh_l0(size, mpp))
         tiles = [tile for tile in grid if mask.coverage(tile)]
         with Slide.open(path) as slide:  # nothing of it is in a cache yet
             before = _read_so_far()
             for tile in tiles:
-                slide.read(tile, Size(tile_px, tile_px))
+                slide.read(tile, size)
             return _read_so_far() - before
     finally:
         del os.environ[READER_VARIABLE]
@@ -135,12 +133,10 @@ def peak_mb(path: Path, model: str, options: list[str]) -> float:
     """The peak memory of a process of its own that runs tools/infer_wsi.py, in MB."""
     with tempfile.TemporaryDirectory() as folder:
         tool = [sys.executable, "-m", "tools.infer_wsi", str(path), "--model", model, "--output-dir", folder, *options]
-        took = Path(folder, "took.json")  # launched by a small process: a child inherits its parent's peak
-        subprocess.run([sys.executable, SCRIPTS / "launch.py", took, *tool], stdout=subprocess.DEVNULL, check=True)
-        figures = json.loads(took.read_text())
-    if figures["exit_code"]:
-        raise subprocess.CalledProcessError(figures["exit_code"], tool)
-    return float(figures["peak_mb"])
+        took = launch(tool, Path(folder), stdout=subprocess.DEVNULL)
+    if took["exit_code"]:
+        raise subprocess.CalledProcessError(int(took["exit_code"]), tool)
+    return took["peak_mb"]
 
 
 def row(name: str, cost: dict[str, float], reference: dict[str, float], scores: dict[str, Any]) -> str:

@@ -5,7 +5,7 @@ import pytest
 from mhkd.ablation.table import Recipe
 from preprocess.base.errors import UserError
 from tests.mhkd.conftest import DEMO, TINY
-from tools.benchmarks.control_costs import markdown, measure_costs
+from tools.benchmarks.controls import markdown, measure_costs
 
 
 @pytest.fixture
