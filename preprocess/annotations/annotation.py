@@ -166,6 +166,19 @@ def is_named(slide: SlideFrame, name: str) -> bool:
     return slide.name in (safe_name(name), safe_name(f"{name}.svs"))
 
 
+def image_named_like(
+    slide: SlideFrame | None, images: Sequence[dict[str, Any]], key: str, remedy: str
+) -> dict[str, Any]:
+    """The one of a file's ``images`` whose ``key`` names ``slide``; without a slide, the only one. Or UserError."""
+    found = [image for image in images if slide is None or is_named(slide, str(image[key]))]
+    if len(found) == 1:
+        return found[0]
+    several = (
+        f"{len(found)} of its {len(images)} images are named {slide.name!r}" if slide else "it is of several images"
+    )
+    raise UserError(several, remedy=remedy)
+
+
 def scale_to(slide: SlideFrame | None, image: Size) -> float:
     """How many level-0 pixels a pixel of ``image`` spans, which is the whole slide or reduced by a whole factor.
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
-import pandas as pd
 
 from preprocess.base.console import note
 from preprocess.base.errors import UserError
@@ -17,13 +16,11 @@ from preprocess.base.files import safe_name
 from preprocess.slides.files import series_of
 from preprocess.slides.readers.ome_tiff import PlainTiffReader
 from preprocess.slides.readers.openslide import OpenSlideReader
-from preprocess.slides.table import read_slides_csv
+from preprocess.slides.table import read_slides_csv, slide_rows
 
 # A file that is named like a slide is one, also where nothing can be recognised in it any more: left out in silence,
 # a damaged slide would be missing from the results.
-_SLIDE_SUFFIXES = {
-    *(".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".vmu", ".svslide", ".tif", ".tiff", ".czi"),
-}
+_SLIDE_SUFFIXES = {".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".vmu", ".svslide", ".tif", ".tiff", ".czi"}
 
 
 @dataclass(frozen=True)
@@ -95,14 +92,9 @@ def named_by_suffix(pattern: Path) -> bool:
 
 
 def _rows(path: Path) -> Iterator[SlideFile]:
-    for row in read_slides_csv(path, for_training=False).to_dict("records"):
-        yield SlideFile(
-            path=Path(row["slide"]),
-            mpp=None if pd.isna(row["mpp"]) else float(row["mpp"]),
-            patient=None if pd.isna(row["patient"]) else str(row["patient"]),
-            annotation=None if pd.isna(row["annotation"]) else Path(row["annotation"]),
-            origin=None if pd.isna(row["origin"]) else str(row["origin"]),
-        )
+    for row in slide_rows(read_slides_csv(path, for_training=False)):
+        annotation = row["annotation"] and Path(row["annotation"])
+        yield SlideFile(Path(row["slide"]), row["mpp"], row["patient"], annotation, row["origin"])
 
 
 def _search(folder: Path, leave_out: Path | None) -> list[Path]:
@@ -136,13 +128,9 @@ def _files_below(folder: Path, leave_out: Path | None) -> Iterator[Path]:
             for name in folders
             if not name.startswith(".")
             and name not in skip
-            and (leave_out is None or not _same(place, name, leave_out))
+            and (leave_out is None or Path(place, name).resolve() != leave_out.resolve())
         )
         yield from (Path(place, name) for name in sorted(files) if not name.startswith("."))
-
-
-def _same(place: str, name: str, other: Path) -> bool:
-    return Path(place, name).resolve() == other.resolve()
 
 
 def _kind(path: Path) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -38,6 +39,11 @@ def read_slides_csv(path: str | Path, *, for_training: bool = True) -> pd.DataFr
     except UserError as error:
         raise UserError(error.reason, path=path, remedy=error.remedy) from None
     return table.reset_index(drop=True)
+
+
+def slide_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a table as :func:`read_slides_csv` returns it, with None for what is not given."""
+    return table.astype(object).where(table.notna(), None).to_dict("records")
 
 
 def check_patients(table: pd.DataFrame) -> None:

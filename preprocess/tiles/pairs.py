@@ -110,23 +110,6 @@ class PairSpec:
 
 
 @dataclass(frozen=True)
-class TilePair:
-    """One region as the teacher's and the student's image (uint8 RGB), with its tissue fraction and boxes."""
-
-    tile_id: str
-    region: Region
-    tissue: float
-    teacher: Image
-    student: Image
-    boxes: list[Box]
-
-    @property
-    def xy_name(self) -> str:
-        """The region's place in the names of files."""
-        return _xy_name(self.region)
-
-
-@dataclass(frozen=True)
 class PlannedTile:
     """One place of a slide's grid, with its tissue fraction, its boxes and its kind."""
 
@@ -136,6 +119,11 @@ class PlannedTile:
     boxes: list[Box]
     kind: TileKind
 
+    @property
+    def xy_name(self) -> str:
+        """The region's place in the names of files."""
+        return _xy_name(self.region)
+
     def read(self, slide: Slide, spec: PairSpec, scan: StudentScan | None = None) -> TilePair:
         """Read both images, each from the level that suits it, the student's from ``scan`` where there is one.
 
@@ -143,11 +131,17 @@ class PlannedTile:
         student on cleaner pixels than it gets at inference. Where both share a level, the reader still has
         the decoded tiles.
         """
-        teacher, student = (
-            slide.read(self.region, spec.teacher_size),
-            (scan or slide).read(self.region, spec.student_size),
-        )
-        return TilePair(self.tile_id, self.region, self.tissue, teacher, student, self.boxes)
+        teacher = slide.read(self.region, spec.teacher_size)
+        student = (scan or slide).read(self.region, spec.student_size)
+        return TilePair(**vars(self), teacher=teacher, student=student)
+
+
+@dataclass(frozen=True)
+class TilePair(PlannedTile):
+    """A planned tile with the teacher's and the student's image of its region, both uint8 RGB."""
+
+    teacher: Image
+    student: Image
 
 
 @dataclass(frozen=True)
