@@ -28,14 +28,7 @@ from preprocess.annotations import (
     mask,
     pascal_voc,
 )
-from preprocess.annotations.annotation import (
-    UNCLASSIFIED,
-    Annotation,
-    Annotations,
-    Drawing,
-    SlideFrame,
-    collect,
-)
+from preprocess.annotations.annotation import UNCLASSIFIED, Annotation, Annotations, Drawing, SlideFrame, collect
 from preprocess.base.errors import UserError
 
 __all__ = ["UNCLASSIFIED", "Annotation", "Annotations", "SlideFrame", "read_annotations"]

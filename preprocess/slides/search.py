@@ -78,17 +78,13 @@ def _expand(path: Path, leave_out: Path | None) -> Iterator[SlideFile]:
         matches = sorted(map(Path, glob.glob(str(path), recursive=True)))
         if not matches:
             raise UserError("no file is named like this", path=path, remedy="check the pattern")
+        names_suffix = bool(path.suffix) and not glob.has_magic(path.suffix)
         for match in matches:
             # A pattern such as * also matches what lies beside the slides.
-            if not match.is_dir() and (named_by_suffix(path) or _kind(match) is not None):
+            if not match.is_dir() and (names_suffix or _kind(match) is not None):
                 yield SlideFile(match)
     else:
         yield SlideFile(path)
-
-
-def named_by_suffix(pattern: Path) -> bool:
-    """Whether a pattern says which files it means, as ``*.png`` does and ``*`` does not."""
-    return bool(pattern.suffix) and not glob.has_magic(pattern.suffix)
 
 
 def _rows(path: Path) -> Iterator[SlideFile]:

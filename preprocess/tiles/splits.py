@@ -55,10 +55,7 @@ def assign_splits(patients: Sequence[str], fractions: Fractions, seed: int) -> l
 
 
 def balance_splits(
-    patients: Sequence[str],
-    fractions: Fractions,
-    seed: int,
-    strata: Sequence[object] | None = None,
+    patients: Sequence[str], fractions: Fractions, seed: int, strata: Sequence[object] | None = None
 ) -> list[str]:
     """A split for each entry of ``patients``, with the number of patients of each as near to its share as can be.
 
