@@ -88,9 +88,8 @@ class Drawing:
 def collect(drawings: Iterable[Drawing]) -> Annotations:
     """The objects of all ``drawings``, repaired where need be.
 
-    The parts of a multi-polygon are objects of their own, since one box around two of them would be
-    wrong. An outline that crosses itself is repaired (:func:`shapely.make_valid`) and stays one object,
-    its largest part. Parts below 1 % of the largest are dropped.
+    The parts of a multi-polygon are objects of their own, since one box around two of them would be wrong. An outline
+    that crosses itself is repaired (:func:`shapely.make_valid`) and stays one object, its largest part.
     """
     objects: list[Annotation] = []
     num_repaired = num_dropped = 0

@@ -28,11 +28,10 @@ def run_cohort(
 ) -> list[JobResult[Item, Value]]:
     """``function`` of every item; the results are in the order of the items, whatever ran where and when.
 
-    ``workers`` are processes; 0 is none but this one, which an item that crashes takes with it. The engine
-    ``ray`` uses the cluster at ``address``, takes None for all its CPUs, and gives each item ``num_gpus``. But
-    for 0, ``function`` is at the top level of a module, and items and values can be pickled. An exception, or
-    a worker that is killed twice over one item, is the error of its item alone. A full disk raises its
-    OSError, and Ctrl-C raises KeyboardInterrupt, both after the workers have cleaned up.
+    ``workers`` are processes; 0 is none but this one, which an item that crashes takes with it. The engine ``ray`` uses
+    the cluster at ``address``, takes None for all its CPUs, and gives each item ``num_gpus``. But for 0, ``function``
+    is at the top level of a module, and items and values can be pickled. An exception, or a worker killed twice over
+    one item, is that item's error. A full disk (OSError) and Ctrl-C end the run, after the workers have cleaned up.
     """
     finished: Finished
     if engine == "ray" and items:

@@ -52,12 +52,11 @@ class SlideFile:
 def find_slides(arguments: Sequence[str | Path], *, leave_out: Path | None = None) -> list[SlideFile]:
     """The slides that ``arguments`` name, each once, in their order, those of a folder or a pattern by name.
 
-    An argument is a file, a folder, a pattern such as ``slides/**/*.svs``, or a table ``*.csv`` with the columns of
-    ``preprocess.slides.table.read_slides_csv``. Folders are searched through, but for hidden files and ``leave_out``,
-    for what OpenSlide or the TIFF reader recognises, or is named like a slide; of a DICOM series one file is taken.
-    Plain images there are taken only where the folder has no slide at all: they are mostly labels and thumbnails.
-    A single file need not exist: it is for whoever opens it to say so. Raises UserError where a folder, a pattern or
-    a table holds no slide.
+    An argument is a file (which need not exist), a folder, a pattern such as ``slides/**/*.svs``, or a table ``*.csv``
+    for ``preprocess.slides.table.read_slides_csv``. Folders are searched through, but for hidden files and
+    ``leave_out``, for what a reader recognises, or is named like a slide; of a DICOM series one file is taken. Plain
+    images, mostly labels and thumbnails, are taken only where the folder has no slide at all. Raises UserError where a
+    folder, a pattern or a table holds no slide.
     """
     found: dict[Path, SlideFile] = {}
     for argument in arguments:

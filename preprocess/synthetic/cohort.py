@@ -46,9 +46,8 @@ def demo_cohort(
 ) -> list[SlideSpec]:
     """Specifications of a cohort with ``counts`` slides per split, and one unseen slide of another patient.
 
-    Both stains and both kinds of specimen take turns in every split; a patient has one or two slides and is
-    in one split only. The first training slide and the unseen one are TIFFs that state no mpp. A slide depends
-    on the seed and its place in its split, so a larger cohort holds the smaller one.
+    A patient has one or two slides and is in one split only. The first training slide and the unseen one are TIFFs that
+    state no mpp. A slide depends on the seed and its place in its split, so a larger cohort holds the smaller one.
     """
     difficulty = difficulty or Difficulty()
     specs = []

@@ -40,14 +40,11 @@ def option(default: Any, text: str) -> Any:
 class PairSpec:
     """How slides are cut into tile pairs. Raises UserError where the values do not fit together.
 
-    ``tile_px`` is the side of the teacher's tile; the student's is smaller by the ratio of the two mpp,
-    and must be a whole number of pixels. ``overlap`` is the fraction of a tile that it shares with the
-    next one. Tiles with a box are always kept, whatever the tissue mask says. Of the others, those with at
-    least ``min_tissue`` tissue are candidates, and of these the fraction ``keep_empty`` is kept, but at most
-    ``empty_ratio`` for each tile with a box (None: no limit), so that in a large slide empty tiles do not
-    drown the rest. A slide with few or no objects counts as one with 8 tiles with a box: its empty tiles
-    are worth having too. Which are kept depends on a hash of ``seed`` and the tile's id alone.
-    ``min_visible``, ``min_ignored`` and ``min_box_px`` (a side in the student's pixels) are the rule of
+    The student's tile is smaller than ``tile_px`` by the ratio of the two mpp, to a whole number of pixels. Tiles with
+    a box are always kept. Of the others, those with at least ``min_tissue`` tissue are candidates, and of these the
+    fraction ``keep_empty`` is kept, but at most ``empty_ratio`` for each tile with a box (None: no limit); a slide with
+    few or no objects counts as one with 8 tiles with a box. Which are kept depends on a hash of ``seed`` and the tile's
+    id alone. ``min_visible``, ``min_ignored`` and ``min_box_px`` are the rule of
     :class:`preprocess.tiles.boxes.BoxRule`, ``same_iou`` that of :func:`preprocess.tiles.boxes.remove_duplicates`.
     """
 
@@ -127,9 +124,7 @@ class PlannedTile:
     def read(self, slide: Slide, spec: PairSpec, scan: StudentScan | None = None) -> TilePair:
         """Read both images, each from the level that suits it, the student's from ``scan`` where there is one.
 
-        To reduce the teacher's image instead would cost as much (about a millisecond), and would train the
-        student on cleaner pixels than it gets at inference. Where both share a level, the reader still has
-        the decoded tiles.
+        The teacher's image reduced would be cleaner than what the student gets at inference, and cost as much.
         """
         teacher = slide.read(self.region, spec.teacher_size)
         student = (scan or slide).read(self.region, spec.student_size)

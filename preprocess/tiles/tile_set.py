@@ -47,12 +47,10 @@ def plan_jobs(
 ) -> list[SlideJob]:
     """A job for each row of ``table``, as :func:`preprocess.slides.table.read_slides_csv` returns it.
 
-    A slide without a patient is a patient of its own. Where the table gives no split, patients are
-    divided by ``fractions`` (train, val, test) and ``spec.seed``: each by a hash of its own, so that patients who are
-    added move nobody, or, with a column to ``stratify`` by, in exact shares of each stratum.
-    ``fallback_mpp`` and ``origin`` are for the rows that state none of their own. Overlap and the thinning of empty
-    tiles are for training only: val and test get the plain grid and every tile with tissue. Raises
-    UserError if only some rows have a split.
+    A slide without a patient is a patient of its own. Where the table gives no split, patients are divided by
+    ``fractions`` (train, val, test) and ``spec.seed``: by :func:`assign_splits`, or, with a column to ``stratify`` by,
+    :func:`balance_splits`. ``fallback_mpp`` and ``origin`` are for the rows that state none of their own. Overlap and
+    the thinning of empty tiles are for training only. Raises UserError if only some rows have a split.
     """
     patients = table["patient"].where(table["patient"].notna(), table["slide"].map(safe_name)).tolist()
     splits = table["split"]

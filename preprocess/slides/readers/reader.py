@@ -72,9 +72,8 @@ def tiles_under(x: int, y: int, size: Size, tile: Size) -> list[tuple[int, int]]
 def true_downsample(slide: Size, level: Size, stated: float | None = None) -> float:
     """The factor that a level was made with; ``stated`` is by default the ratio of the two sizes.
 
-    That ratio is a number such as 4.0001. Writers average whole blocks and crop or pad what is left, so
-    where a whole number explains the size, that is the factor; the ratio would drift by up to one pixel of
-    the level over the slide, and the sizes of a tile pair with it.
+    Writers average whole blocks and crop or pad what is left, so where a whole number explains the size, that is the
+    factor; a ratio such as 4.0001 would drift by up to one pixel of the level over the slide.
     """
     factor = (slide.width / level.width + slide.height / level.height) / 2 if stated is None else stated
     whole = max(1, round(factor))

@@ -1,9 +1,8 @@
 """Pixels straight from the JPEG tiles of a TIFF pyramid, where they are the ones that OpenSlide gives.
 
-OpenSlide spends most of its time composing tiles, not decoding them. Where a slide is a plain grid of JPEG
-tiles, this reader decodes them with the same library and puts them in place itself, several times as fast.
-OpenSlide remains the reference: it says what the levels and the properties are, it reads what cannot be
-read here, and some tiles of every level are first compared with it, pixel by pixel.
+OpenSlide spends most of its time composing tiles, so this reader is several times as fast. OpenSlide remains the
+reference: it says what the levels and the properties are, it reads what cannot be read here, and some tiles of every
+level are first compared with it, pixel by pixel.
 """
 
 from __future__ import annotations
@@ -61,8 +60,7 @@ def open_wsi(path: Path, reader: str | None = None) -> Reader:
 class JpegTiffReader:
     """A slide whose JPEG tiles are decoded here; see :class:`preprocess.slides.readers.reader.Reader`.
 
-    Safe to use from several threads. A tile is decoded once as long as it stays among the 96 MiB of the
-    tiles used last, which hold a row of tiles of a slide 120,000 pixels wide.
+    Safe to use from several threads. The 96 MiB of tiles used last are kept: a row of a slide 120,000 pixels wide.
     """
 
     def __init__(self, reference: OpenSlideReader, levels: tuple[JpegLevel, ...]) -> None:
