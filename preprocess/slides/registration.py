@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from preprocess.base.errors import UserError
 from preprocess.base.geometry import Region, Size, size_at
-from preprocess.base.grid import Grid
+from preprocess.base.grid import grid_tiles
 from preprocess.slides.readers.reader import Image
 from preprocess.slides.slide import Slide
 from preprocess.slides.student_scan import Registration, ScanFile, StudentScan, scale_then_shift
@@ -189,7 +189,7 @@ def _windows(slide: Slide, placed: StudentScan) -> list[Region]:
     scan_mpp = placed.slide.mpp
     room = min(slide.size_um) / scan_mpp / 4
     side = next((side for side in _WINDOW_SIDES if side <= room), _WINDOW_SIDES[-1])
-    grid = Grid(slide.region, slide.wh_l0(Size(side, side), scan_mpp), last="drop")
+    grid = grid_tiles(slide.region, slide.wh_l0(Size(side, side), scan_mpp), last="drop")
     seen = [region for region in grid if placed.covers(region, slide.region)]
     thumbnail = _Thumbnail.of(slide, max(max(slide.size_um) / _FINER_PX, slide.mpp))
     structure = [thumbnail.structure(region) for region in seen]

@@ -37,19 +37,12 @@ class MadeSlide:
     reused: bool
 
 
-def demo_cohort(
-    seed: int,
-    counts: dict[str, int],
-    *,
-    size_px: tuple[int, int] = SlideSpec.size_px,
-    difficulty: Difficulty | None = None,
-) -> list[SlideSpec]:
+def demo_cohort(seed: int, counts: dict[str, int], *, size_px: tuple[int, int] = SlideSpec.size_px) -> list[SlideSpec]:
     """Specifications of a cohort with ``counts`` slides per split, and one unseen slide of another patient.
 
     A patient has one or two slides and is in one split only. The first training slide and the unseen one are TIFFs that
     state no mpp. A slide depends on the seed and its place in its split, so a larger cohort holds the smaller one.
     """
-    difficulty = difficulty or Difficulty()
     specs = []
     for part, split in enumerate((*SPLITS, UNSEEN)):
         count = 1 if split == UNSEEN else counts.get(split, 0)
@@ -69,7 +62,6 @@ def demo_cohort(
                     size_px=size_px,
                     mpp=_MPPS[(index + part) % len(_MPPS)],
                     flavour="tiff" if plain else "svs",
-                    difficulty=difficulty,
                 )
             )
     return specs

@@ -48,15 +48,13 @@ def write_svs(
     return _write_pyramid(path, image, downsamples, quality, describe)
 
 
-def write_plain_tiff(
-    path: str | Path, image: np.ndarray, *, downsamples: Sequence[int] = (4, 16), quality: int = 90
-) -> Path:
+def write_plain_tiff(path: str | Path, image: np.ndarray, *, quality: int = 90) -> Path:
     """Write a generic tiled pyramidal TIFF, atomically, and return its path.
 
     It states no pixel size: its resolution has no unit, so OpenSlide reports no mpp. ``image`` is uint8
     RGB (h, w, 3) at level 0; lower levels are area averages, flagged as reduced images.
     """
-    return _write_pyramid(path, image, downsamples, quality)
+    return _write_pyramid(path, image, (4, 16), quality)
 
 
 def _write_pyramid(

@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 from preprocess.annotations.annotation import Annotation
 from preprocess.base.errors import UserError
 from preprocess.base.geometry import Region, Size, is_plausible_mpp, px_to_l0
-from preprocess.base.grid import Grid
+from preprocess.base.grid import grid_tiles
 from preprocess.base.hashing import unit_hash
 from preprocess.slides.readers.reader import Image
 from preprocess.slides.slide import Slide
@@ -172,7 +172,7 @@ def plan_tiles(
     mask = TissueMask.of(slide)
     index = BoxIndex(annotations, spec.box_rule(slide.mpp))
     tiles = []
-    for place in Grid(slide.region, wh_l0, (wh_l0[0] * spec.overlap, wh_l0[1] * spec.overlap)):
+    for place in grid_tiles(slide.region, wh_l0, (wh_l0[0] * spec.overlap, wh_l0[1] * spec.overlap)):
         region = Region(math.floor(place.x), math.floor(place.y), *wh_l0)
         if scan is not None and not scan.covers(region, slide.region):
             continue
