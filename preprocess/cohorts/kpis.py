@@ -18,7 +18,7 @@ import tifffile
 
 from preprocess.annotations.annotation import scale_to
 from preprocess.base.console import progress
-from preprocess.base.errors import UserError
+from preprocess.base.errors import UserError, named
 from preprocess.base.files import atomic_path
 from preprocess.base.geometry import Size
 from preprocess.cohorts.cohort_table import (
@@ -168,10 +168,8 @@ def _check_mask(mask: Path, slide: SlideInfo) -> Path:
         raise UserError(f"not a readable TIFF: {error}", path=mask, remedy=DOWNLOAD_AGAIN) from error
     if end > mask.stat().st_size:
         raise UserError("the file ends early", path=mask, remedy=DOWNLOAD_AGAIN)
-    try:
+    with named(mask):
         scale_to(slide, size)
-    except UserError as error:
-        raise UserError(error.reason, path=mask, remedy=error.remedy) from None
     return mask
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from preprocess.base.errors import UserError
+from preprocess.base.errors import UserError, named
 from preprocess.base.files import safe_name
 from preprocess.base.geometry import MAX_MPP, MIN_MPP
 
@@ -31,13 +31,11 @@ def read_slides_csv(path: str | Path, *, for_training: bool = True) -> pd.DataFr
     """
     path = Path(path)
     table = _read_slides_table(path)
-    try:
+    with named(path):
         _check_slides_table(table, path.parent)
         if for_training:
             _check_split_names(table)
             check_patients(table)
-    except UserError as error:
-        raise UserError(error.reason, path=path, remedy=error.remedy) from None
     return table.reset_index(drop=True)
 
 
