@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from preprocess.base.geometry import Region
-from preprocess.base.grid import Grid
+from preprocess.base.grid import grid_tiles
 from preprocess.tissue.mask import TissueMask
 
 
@@ -38,7 +38,7 @@ def plan_tiles(
         overlap_l0: of tiles that share tissue, along x and y, in level-0 pixels.
         min_tissue: tiles with a smaller share of their area in tissue are left out.
     """
-    grid = list(Grid(mask.region, wh_l0, overlap_l0, last="shift"))
+    grid = grid_tiles(mask.region, wh_l0, overlap_l0, last="shift")
     plans = []
     for places in (grid, fit_to_tissue(mask, wh_l0, overlap_l0)):
         whole = (Region(math.floor(place.x), math.floor(place.y), *wh_l0) for place in places)

@@ -28,15 +28,8 @@ from preprocess.annotations import (
     mask,
     pascal_voc,
 )
-from preprocess.annotations.annotation import (
-    UNCLASSIFIED,
-    Annotation,
-    Annotations,
-    Drawing,
-    SlideFrame,
-    collect,
-)
-from preprocess.base.errors import UserError
+from preprocess.annotations.annotation import UNCLASSIFIED, Annotation, Annotations, Drawing, SlideFrame, collect
+from preprocess.base.errors import UserError, named
 
 __all__ = ["UNCLASSIFIED", "Annotation", "Annotations", "SlideFrame", "read_annotations"]
 
@@ -74,10 +67,8 @@ def read_annotations(path: str | Path, slide: SlideFrame | None = None) -> Annot
     path = Path(path)
     if not path.is_file():
         raise UserError("no such annotation file", path=path, remedy="check the path")
-    try:
+    with named(path):
         return _read(path, slide)
-    except UserError as error:
-        raise UserError(error.reason, path=path, remedy=error.remedy) from error
 
 
 def _read(path: Path, slide: SlideFrame | None) -> Annotations:

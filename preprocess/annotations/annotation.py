@@ -88,9 +88,8 @@ class Drawing:
 def collect(drawings: Iterable[Drawing]) -> Annotations:
     """The objects of all ``drawings``, repaired where need be.
 
-    The parts of a multi-polygon are objects of their own, since one box around two of them would be
-    wrong. An outline that crosses itself is repaired (:func:`shapely.make_valid`) and stays one object,
-    its largest part. Parts below 1 % of the largest are dropped.
+    The parts of a multi-polygon are objects of their own, since one box around two of them would be wrong. An outline
+    that crosses itself is repaired (:func:`shapely.make_valid`) and stays one object, its largest part.
     """
     objects: list[Annotation] = []
     num_repaired = num_dropped = 0
@@ -164,6 +163,19 @@ def cut_out(outlines: Sequence[Polygon], holes: Sequence[Polygon]) -> list[Polyg
 def is_named(slide: SlideFrame, name: str) -> bool:
     """Whether ``name``, with or without a folder and a suffix, is the slide's."""
     return slide.name in (safe_name(name), safe_name(f"{name}.svs"))
+
+
+def image_named_like(
+    slide: SlideFrame | None, images: Sequence[dict[str, Any]], key: str, remedy: str
+) -> dict[str, Any]:
+    """The one of a file's ``images`` whose ``key`` names ``slide``; without a slide, the only one. Or UserError."""
+    found = [image for image in images if slide is None or is_named(slide, str(image[key]))]
+    if len(found) == 1:
+        return found[0]
+    several = (
+        f"{len(found)} of its {len(images)} images are named {slide.name!r}" if slide else "it is of several images"
+    )
+    raise UserError(several, remedy=remedy)
 
 
 def scale_to(slide: SlideFrame | None, image: Size) -> float:

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -71,7 +70,7 @@ class ClassMap:
             else:
                 kept.append(replace(annotation, label=target or annotation.label))
                 unmapped[annotation.label] += bool(targets) and target is None
-        return Mapped(kept, _sorted(dropped), _sorted(unmapped))
+        return Mapped(kept, dict(sorted(dropped.items())), dict(sorted((+unmapped).items())))
 
 
 @dataclass(frozen=True)
@@ -89,10 +88,6 @@ AS_ANNOTATED = ClassMap()
 def spread_ignored(label: str, labels: Iterable[str]) -> list[str]:
     """The labels that a box of ``label`` stands for: regions to ignore are to be ignored for each class."""
     return sorted(labels) if label == ALL else [label]
-
-
-def _sorted(counts: Mapping[str, Any]) -> dict[str, int]:
-    return {label: counts[label] for label in sorted(counts) if counts[label]}
 
 
 _REMEDY = "write lines like  gs: Glomerulus,  Artefact: ignore,  Tissue: drop,  '*': drop"

@@ -15,12 +15,11 @@ from preprocess.annotations.annotation import (
     Drawing,
     SlideFrame,
     box_of,
-    is_named,
+    image_named_like,
     polygon_of,
     scale_to,
 )
 from preprocess.annotations.runs import area_of_column_runs
-from preprocess.base.errors import UserError
 from preprocess.base.geometry import Size
 
 NAME = "COCO JSON"
@@ -36,7 +35,8 @@ def parse(content: dict[str, Any], slide: SlideFrame | None) -> Iterator[Drawing
 
     That image is the slide or the slide reduced by a whole factor. An object with iscrowd is to be ignored.
     """
-    image = _image(content["images"], slide)
+    remedy = "the image's file_name must be the slide's, whatever its suffix"
+    image = image_named_like(slide, content["images"], "file_name", remedy)
     size = Size(int(image["width"]), int(image["height"])) if image.get("width") and image.get("height") else None
     scale = scale_to(slide, size) if size else 1.0
     names = {category["id"]: str(category["name"]) for category in content.get("categories") or []}
@@ -45,18 +45,6 @@ def parse(content: dict[str, Any], slide: SlideFrame | None) -> Iterator[Drawing
             area = shapely.transform(_area(annotation, size), lambda xy: xy * scale)
             label = names.get(annotation.get("category_id"), UNCLASSIFIED)
             yield Drawing(area, label, ignore=bool(annotation.get("iscrowd")))
-
-
-def _image(images: list[dict[str, Any]], slide: SlideFrame | None) -> dict[str, Any]:
-    found = [image for image in images if slide is None or is_named(slide, str(image["file_name"]))]
-    if len(found) != 1:
-        raise UserError(
-            f"{len(found)} of its {len(images)} images are named {slide.name!r}"
-            if slide
-            else "it is of several images",
-            remedy="the image's file_name must be the slide's, whatever its suffix",
-        )
-    return found[0]
 
 
 def _area(annotation: dict[str, Any], size: Size | None) -> BaseGeometry:

@@ -24,9 +24,8 @@ def parse(root: Element, slide: SlideFrame | None) -> Iterator[Drawing]:
         drawn: dict[bool, list[Polygon]] = {False: [], True: []}
         for region in layer.iterfind("Regions/Region"):
             drawn[region.get("NegativeROA") in ("1", "True")].append(_area(region))
-        holes = [hole for hole in drawn[True] if not hole.is_empty]
         label = (layer.get("Name") or "").strip() or UNCLASSIFIED
-        yield from (Drawing(area, label) for area in cut_out(drawn[False], holes))
+        yield from (Drawing(area, label) for area in cut_out(drawn[False], drawn[True]))
 
 
 def _area(region: Element) -> Polygon:

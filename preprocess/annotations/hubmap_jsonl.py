@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from preprocess.annotations.annotation import UNCLASSIFIED, Drawing, SlideFrame, is_named, polygon_of
-from preprocess.base.errors import UserError
+from preprocess.annotations.annotation import UNCLASSIFIED, Drawing, SlideFrame, image_named_like, polygon_of
 
 NAME = "HuBMAP JSON lines"
 
@@ -20,12 +19,7 @@ def recognises(content: Any) -> bool:
 def parse(content: Any, slide: SlideFrame | None) -> Iterator[Drawing]:
     """The polygons of the line whose id is the slide's name; without a slide, of a file's only line."""
     lines = content if isinstance(content, list) else [content]
-    found = [line for line in lines if slide is None or is_named(slide, str(line["id"]))]
-    if len(found) != 1:
-        raise UserError(
-            f"{len(found)} of its {len(lines)} images are named {slide.name!r}" if slide else "it is of several images",
-            remedy="each line's id must be the slide's file name without suffix",
-        )
-    for annotation in found[0]["annotations"]:
+    found = image_named_like(slide, lines, "id", "each line's id must be the slide's file name without suffix")
+    for annotation in found["annotations"]:
         outline, *holes = annotation["coordinates"] or [[]]
         yield Drawing(polygon_of(outline, holes), str(annotation.get("type") or UNCLASSIFIED))

@@ -23,12 +23,10 @@ def parse(root: Element, slide: SlideFrame | None) -> Iterator[Drawing]:
     """The regions of all layers. Those with NegativeROA are holes in the regions of their layer that contain them."""
     for number, layer in enumerate(root.iterfind("Annotation"), start=1):
         label = _label(layer, number)
-        regions = layer.findall("Regions/Region")
-        holes = [region.get("NegativeROA") == "1" for region in regions]
-        areas = [_area(region) for region in regions]
-        outlines = [area for area, hole in zip(areas, holes, strict=True) if not hole]
-        inner = [area for area, hole in zip(areas, holes, strict=True) if hole and not area.is_empty]
-        yield from (Drawing(area, label) for area in cut_out(outlines, inner))
+        drawn: dict[bool, list[Polygon]] = {False: [], True: []}
+        for region in layer.iterfind("Regions/Region"):
+            drawn[region.get("NegativeROA") == "1"].append(_area(region))
+        yield from (Drawing(area, label) for area in cut_out(drawn[False], drawn[True]))
 
 
 def _area(region: Element) -> Polygon:

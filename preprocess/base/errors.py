@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -19,3 +21,12 @@ class UserError(Exception):
         self.path = path
         self.reason = reason
         self.remedy = remedy
+
+
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Let a UserError of the block name ``path``, the file that it is about."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(error.reason, path=path, remedy=error.remedy) from error

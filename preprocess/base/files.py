@@ -108,6 +108,11 @@ def safe_name(path: str | Path) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "_", Path(path).stem).lstrip(".") or "slide"
 
 
+def relative_path(path: str | Path, folder: str | Path) -> str:
+    """``path`` as seen from ``folder``, with slashes."""
+    return Path(os.path.relpath(Path(path).absolute(), Path(folder).absolute())).as_posix()
+
+
 def write_csv(path: Path, table: DataFrame) -> None:
     """Write ``table`` as CSV, atomically; the same table gives the same bytes on every system."""
     with atomic_path(path) as temporary:

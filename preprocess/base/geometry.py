@@ -1,8 +1,6 @@
-"""Where and how many: regions of a slide in level-0 pixels, sizes of images in output pixels.
+"""Where and how many: regions of a slide in level-0 pixels (float), sizes of images in output pixels.
 
-A :class:`Region` says *where*, in level-0 pixels (float); a :class:`Size` says into *how many* output
-pixels. Reading one region at two sizes is what keeps the two images of a tile pair, and the boxes on
-them, aligned. Every conversion between level-0 pixels, micrometres and output pixels is in this module.
+Reading one region at two sizes is what keeps a tile pair aligned. All conversions between the units are in this module.
 """
 
 from __future__ import annotations

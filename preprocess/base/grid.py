@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Literal, get_args, overload
+from typing import Literal, get_args
 
 from preprocess.base.geometry import Region
 
@@ -14,7 +13,9 @@ Last = Literal["shift", "drop", "keep"]
 _TOLERANCE_L0 = 1e-6
 
 
-class Grid(Sequence[Region]):
+def grid_tiles(
+    region: Region, tile_wh: tuple[float, float], overlap: float | tuple[float, float] = 0.0, last: Last = "shift"
+) -> list[Region]:
     """Tiles of one size over ``region``, in rows from the upper left.
 
     ``tile_wh`` and ``overlap`` (one for both axes, or one each) are in level-0 pixels. What is left at the
@@ -27,43 +28,14 @@ class Grid(Sequence[Region]):
     A region smaller than a tile gives one tile that starts with the region and sticks out of it,
     except under ``drop``, which gives none.
     """
-
-    def __init__(
-        self,
-        region: Region,
-        tile_wh: tuple[float, float],
-        overlap: float | tuple[float, float] = 0.0,
-        last: Last = "shift",
-    ) -> None:
-        overlap_wh = overlap if isinstance(overlap, tuple) else (overlap, overlap)
-        if last not in get_args(Last):
-            raise ValueError(f"last must be one of {get_args(Last)}, not {last!r}")
-        if not all(0 <= shared < side for shared, side in zip(overlap_wh, tile_wh, strict=True)):
-            raise ValueError(f"an overlap of {overlap} does not fit tiles of {tile_wh}")
-        self.region = region
-        self.tile_wh = tile_wh
-        self._xs = _starts(region.x, region.width, tile_wh[0], overlap_wh[0], last)
-        self._ys = _starts(region.y, region.height, tile_wh[1], overlap_wh[1], last)
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Rows and columns."""
-        return len(self._ys), len(self._xs)
-
-    def __len__(self) -> int:
-        return len(self._xs) * len(self._ys)
-
-    @overload
-    def __getitem__(self, index: int) -> Region: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Region]: ...
-    def __getitem__(self, index: int | slice) -> Region | list[Region]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"tile {index} of a grid of {len(self)}")
-        row, column = divmod(index % len(self), len(self._xs))
-        return Region(self._xs[column], self._ys[row], *self.tile_wh)
+    overlap_wh = overlap if isinstance(overlap, tuple) else (overlap, overlap)
+    if last not in get_args(Last):
+        raise ValueError(f"last must be one of {get_args(Last)}, not {last!r}")
+    if not all(0 <= shared < side for shared, side in zip(overlap_wh, tile_wh, strict=True)):
+        raise ValueError(f"an overlap of {overlap} does not fit tiles of {tile_wh}")
+    xs = _starts(region.x, region.width, tile_wh[0], overlap_wh[0], last)
+    ys = _starts(region.y, region.height, tile_wh[1], overlap_wh[1], last)
+    return [Region(x, y, *tile_wh) for y in ys for x in xs]
 
 
 def _starts(start: float, length: float, tile: float, overlap: float, last: Last) -> list[float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any, Protocol
 import pandas as pd
 
 from preprocess.base.errors import UserError
-from preprocess.base.files import write_csv
+from preprocess.base.files import relative_path, write_csv
 from preprocess.base.geometry import Size
 from preprocess.slides.slide import Slide
 from preprocess.slides.table import SPLITS, check_patients
@@ -34,10 +33,9 @@ class CohortTable:
     def write(self, path: str | Path) -> None:
         """Write the table, atomically, its paths relative to its folder; UserError where a patient is in two splits."""
         check_patients(self.table)
-        folder = Path(path).absolute().parent
         table = self.table.copy()
         for column in ("slide", "annotation"):
-            table[column] = [Path(os.path.relpath(Path(file).absolute(), folder)).as_posix() for file in table[column]]
+            table[column] = [relative_path(file, Path(path).parent) for file in table[column]]
         write_csv(Path(path), table)
 
     def lines(self) -> list[str]:
@@ -110,6 +108,18 @@ def inspect_slide(path: Path, mpp: float | None) -> SlideInfo:
         if mpp is not None and slide.mpp_source.startswith("--mpp"):
             return SlideInfo(slide.name, slide.size, mpp, "given")
         return SlideInfo(slide.name, slide.size, None, slide.mpp_source)
+
+
+def table_row(slide: Path, annotation: Path, info: SlideInfo, patient: str, **others: str) -> dict[str, Any]:
+    """A row of a cohort's table; ``others`` are the columns that come after those that all cohorts have."""
+    return {
+        "slide": slide,
+        "annotation": annotation,
+        "mpp": info.mpp,
+        "mpp_source": info.mpp_source,
+        "patient": patient,
+        **others,
+    }
 
 
 def with_splits(rows: Sequence[dict[str, Any]], fractions: Fractions, stratum: str | None = None) -> pd.DataFrame:

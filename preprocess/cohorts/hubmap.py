@@ -7,6 +7,7 @@ Folder: ``{train,test}/ID.tiff``, ``ID.json`` (outlines) beside the training ima
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from preprocess.cohorts.cohort_table import (
     inspect_slide,
     read_cohort_csv,
     short_list,
+    table_row,
     with_splits,
 )
 
@@ -71,17 +73,10 @@ def build(folder: Path, extras: Path, *, mpp: float | None = None, fractions: Fr
         info = inspect_slide(images[name], NOMINAL_MPP if mpp is None else mpp)
         nominal = info.mpp is not None and mpp is None
         notes += _check_size(images[name], info.size, information.get(name, {}), nominal)
-        rows.append(
-            {
-                "slide": images[name],
-                "annotation": annotations[name],
-                "mpp": info.mpp,
-                "mpp_source": "nominal" if nominal else info.mpp_source,
-                "patient": patients[name],
-                "stain": "PAS",
-                "preservation": PRESERVATION.get(name, "unknown"),
-            }
-        )
+        info = replace(info, mpp_source="nominal") if nominal else info
+        preservation = PRESERVATION.get(name, "unknown")
+        row = table_row(images[name], annotations[name], info, patients[name], stain="PAS", preservation=preservation)
+        rows.append(row)
     if not rows:
         raise UserError(f"none of the {len(images)} images is annotated", path=folder, remedy=DOWNLOAD_AGAIN)
     if bare := sorted(set(images) - set(annotations)):
@@ -91,21 +86,18 @@ def build(folder: Path, extras: Path, *, mpp: float | None = None, fractions: Fr
 
 def _annotations(folder: Path) -> dict[str, Path]:
     """The annotation of each image that has one: its own outlines, else the table of run lengths."""
-    found: dict[str, Path] = {}
-    for path in files_below(folder, RUN_LENGTHS):
-        for name in read_cohort_csv(path, ["id", "encoding"])["id"]:
-            found[name] = path
+    tables = files_below(folder, RUN_LENGTHS)
+    found = {name: path for path in tables for name in read_cohort_csv(path, ["id", "encoding"])["id"]}
     outlines = [path for path in files_below(folder, "*.json") if not path.stem.endswith(_STRUCTURES)]
     return found | by_name(outlines)
 
 
 def _information(folder: Path) -> dict[str, Mapping[str, str]]:
     """The rows of the information file by image, none without the file."""
-    rows: dict[str, Mapping[str, str]] = {}
     for path in files_below(folder, INFORMATION)[:1]:
         table = read_cohort_csv(path, ["image_file", "patient_number"])
-        rows = {row["image_file"].removesuffix(".tiff"): row for row in table.to_dict("records")}
-    return rows
+        return {row["image_file"].removesuffix(".tiff"): row for row in table.to_dict("records")}
+    return {}
 
 
 def _patients(images: Iterable[str], information: Mapping[str, Mapping[str, str]], folder: Path) -> dict[str, str]:

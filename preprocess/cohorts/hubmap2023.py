@@ -24,6 +24,7 @@ from preprocess.cohorts.cohort_table import (
     inspect_slide,
     read_cohort_csv,
     short_list,
+    table_row,
     with_splits,
 )
 
@@ -53,19 +54,11 @@ def build(folder: Path, extras: Path, *, mpp: float | None = None, fractions: Fr
     rows = []
     for name in progress(sorted(lines), description="looking at tiles", unit="tile"):
         info = inspect_slide(images[name], mpp)
-        write_text(extras / f"{name}.json", lines[name])
-        stated = meta.loc[name]
-        rows.append(
-            {
-                "slide": images[name],
-                "annotation": extras / f"{name}.json",
-                "mpp": info.mpp,
-                "mpp_source": info.mpp_source,
-                "patient": donors[stated["source_wsi"]],
-                "stain": "PAS",
-                "reviewed": "yes" if stated["dataset"] == _EXPERT else "no",
-            }
-        )
+        annotation, stated = extras / f"{name}.json", meta.loc[name]
+        write_text(annotation, lines[name])
+        reviewed = "yes" if stated["dataset"] == _EXPERT else "no"
+        donor = donors[stated["source_wsi"]]
+        rows.append(table_row(images[name], annotation, info, donor, stain="PAS", reviewed=reviewed))
     notes = []
     if bare := len(set(images) - set(lines)):
         notes.append(f"{bare} tiles without annotations are left out")

@@ -18,7 +18,7 @@ import tifffile
 
 from preprocess.annotations.annotation import scale_to
 from preprocess.base.console import progress
-from preprocess.base.errors import UserError
+from preprocess.base.errors import UserError, named
 from preprocess.base.files import atomic_path
 from preprocess.base.geometry import Size
 from preprocess.cohorts.cohort_table import (
@@ -30,6 +30,7 @@ from preprocess.cohorts.cohort_table import (
     files_below,
     inspect_slide,
     short_list,
+    table_row,
     with_splits,
 )
 from preprocess.slides.table import SPLITS
@@ -111,23 +112,12 @@ def _build(
             continue
         split, group, mouse = where[image]
         info = inspect_slide(image, mpp_of(group))
-        rows.append(
-            {
-                "slide": image,
-                "annotation": prepared(mask, info),
-                "mpp": info.mpp,
-                "mpp_source": info.mpp_source,
-                "patient": mouse,
-                "split": split,
-                "stain": "PAS",
-                "group": group,
-            }
-        )
+        rows.append(table_row(image, prepared(mask, info), info, mouse, split=split, stain="PAS", group=group))
     if not rows:
         raise UserError(f"none of the {len(masks)} slides has a mask", path=folder, remedy=DOWNLOAD_AGAIN)
-    notes = (
-        [f"{len(bare)} slides without a mask are left out: {short_list((i.stem for i in bare), 30)}"] if bare else []
-    )
+    notes = []
+    if bare:
+        notes.append(f"{len(bare)} slides without a mask are left out: {short_list((i.stem for i in bare), 30)}")
     table = with_splits(rows, fractions, "group") if fractions else pd.DataFrame(rows)
     if absent := [name for name in SPLITS if name not in set(table["split"])]:
         notes.append(f"there is no split {' and no split '.join(absent)} here")
@@ -178,10 +168,8 @@ def _check_mask(mask: Path, slide: SlideInfo) -> Path:
         raise UserError(f"not a readable TIFF: {error}", path=mask, remedy=DOWNLOAD_AGAIN) from error
     if end > mask.stat().st_size:
         raise UserError("the file ends early", path=mask, remedy=DOWNLOAD_AGAIN)
-    try:
+    with named(mask):
         scale_to(slide, size)
-    except UserError as error:
-        raise UserError(error.reason, path=mask, remedy=error.remedy) from None
     return mask
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -30,6 +30,9 @@ class JobResult(Generic[Item, Value]):
 
 Attempt = tuple[JobResult[Any, Any], OSError | None]
 """The result of one item, and the error that must end the whole run, if it is one."""
+
+Finished = Generator[tuple[int, JobResult[Any, Any]], None, None]
+"""The results as they come, each with its item's place."""
 
 
 def attempt(function: Callable[[Any], Any], item: Any) -> Attempt:

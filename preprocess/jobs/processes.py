@@ -8,24 +8,21 @@ import signal
 import sys
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
 import cv2
 
-from preprocess.jobs.job_result import MAX_ATTEMPTS, JobResult, attempt, job_died, raise_if_fatal
+from preprocess.jobs.job_result import MAX_ATTEMPTS, Finished, attempt, job_died, raise_if_fatal
 
 _STOP_SECONDS = 20.0
 
 
-def run_in_processes(
-    function: Callable[[Any], Any], items: Sequence[Any], workers: int
-) -> Iterator[tuple[int, JobResult[Any, Any]]]:
+def run_in_processes(function: Callable[[Any], Any], items: Sequence[Any], workers: int) -> Finished:
     """Yield (index, result) as they come; every worker has one item at a time, so a death is that item's.
 
-    An item whose process dies is tried once more, after all others. ``function`` is at the top level of a
-    module; items and values can be pickled. A full disk raises its OSError, after the workers have cleaned up.
+    An item whose process dies is tried once more, after all others.
     """
     pending, attempts = deque(range(len(items))), Counter[int]()
     running: dict[Connection, _Worker] = {}

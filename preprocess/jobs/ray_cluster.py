@@ -6,29 +6,23 @@ import logging
 import os
 import socket
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import cv2
 
 from preprocess.base.errors import UserError
-from preprocess.jobs.job_result import MAX_ATTEMPTS, Attempt, JobResult, attempt, job_died, raise_if_fatal
+from preprocess.jobs.job_result import MAX_ATTEMPTS, Attempt, Finished, attempt, job_died, raise_if_fatal
 
 
 def run_on_ray(
-    function: Callable[[Any], Any],
-    items: Sequence[Any],
-    workers: int | None,
-    address: str | None,
-    num_gpus: float = 0,
-) -> Iterator[tuple[int, JobResult[Any, Any]]]:
+    function: Callable[[Any], Any], items: Sequence[Any], workers: int | None, address: str | None, num_gpus: float = 0
+) -> Finished:
     """Yield (index, result) as they come, from the cluster at ``address`` (None: one is started on this machine).
 
-    At most ``workers`` items run at a time (None: one for each CPU of the cluster, as it grows and shrinks), each with
-    ``num_gpus`` of the cluster's GPUs; without any, Ray hides them from it.
-    An item whose worker or node dies is tried once more. Every node needs the same installation and sees the
-    same paths. Raises UserError if Ray is not installed or there is no cluster at ``address``, and the OSError
-    of a full disk.
+    At most ``workers`` items run at a time (None: one for each CPU of the cluster, as it grows and shrinks); without
+    ``num_gpus`` Ray hides its GPUs from them. An item whose worker or node dies is tried once more. Every node needs
+    the same installation and sees the same paths. Raises UserError without Ray or a cluster at ``address``.
     """
     ray = _connect(workers, address)
     # Ray's own retries would hide what became of an item.

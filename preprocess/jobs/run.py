@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from preprocess.base.console import progress
-from preprocess.jobs.job_result import Item, JobResult, Value, attempt, raise_if_fatal
+from preprocess.jobs.job_result import Finished, Item, JobResult, Value, attempt, raise_if_fatal
 from preprocess.jobs.processes import run_in_processes
 from preprocess.jobs.ray_cluster import run_on_ray
 
@@ -28,38 +28,21 @@ def run_cohort(
 ) -> list[JobResult[Item, Value]]:
     """``function`` of every item; the results are in the order of the items, whatever ran where and when.
 
-    ``workers`` are processes; 0 is none but this one, which an item that crashes takes with it. The engine
-    ``ray`` uses the cluster at ``address``, takes None for all its CPUs, and gives each item ``num_gpus``. But
-    for 0, ``function`` is at the top level of a module, and items and values can be pickled. An exception, or
-    a worker that is killed twice over one item, is the error of its item alone. A full disk raises its
-    OSError, and Ctrl-C raises KeyboardInterrupt, both after the workers have cleaned up.
+    ``workers`` are processes; 0 is none but this one, which an item that crashes takes with it. The engine ``ray`` uses
+    the cluster at ``address``, takes None for all its CPUs, and gives each item ``num_gpus``. But for 0, ``function``
+    is at the top level of a module, and items and values can be pickled. An exception, or a worker killed twice over
+    one item, is that item's error. A full disk (OSError) and Ctrl-C end the run, after the workers have cleaned up.
     """
+    finished: Finished
+    if engine == "ray" and items:
+        finished = run_on_ray(function, items, workers, address, num_gpus)
+    elif workers and items:
+        finished = run_in_processes(function, items, min(workers, len(items)))
+    else:
+        finished = ((index, raise_if_fatal(attempt(function, item))) for index, item in enumerate(items))
     results: dict[int, JobResult[Item, Value]] = {}
-    with (
-        progress((), total=len(items), description=description, unit=unit) as bar,
-        closing(_finished(function, items, workers, engine, address, num_gpus)) as finished,
-    ):
+    with progress((), total=len(items), description=description, unit=unit) as bar, closing(finished):
         for index, result in finished:
             results[index] = result
             bar.update()
     return [results[index] for index in range(len(items))]
-
-
-def _finished(
-    function: Callable[[Any], Any],
-    items: Sequence[Any],
-    workers: int | None,
-    engine: EngineName,
-    address: str | None,
-    num_gpus: float,
-) -> Generator[tuple[int, JobResult[Any, Any]], None, None]:
-    """The results with their places, as they come."""
-    if not items:
-        return
-    if engine == "ray":
-        yield from run_on_ray(function, items, workers, address, num_gpus)
-    elif workers:
-        yield from run_in_processes(function, items, min(workers, len(items)))
-    else:
-        for index, item in enumerate(items):
-            yield index, raise_if_fatal(attempt(function, item))

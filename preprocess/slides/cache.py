@@ -14,11 +14,11 @@ from pathlib import Path
 
 from preprocess.base.console import note
 from preprocess.base.errors import UserError
+from preprocess.base.files import DISK_FULL
 from preprocess.slides.files import slide_files
 
 # Slides of several files which need not all lie beside the one that is named.
 _MANY_FILES = {".dcm", ".vms", ".vmu"}
-_NO_SPACE = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
 @contextmanager
@@ -66,7 +66,7 @@ def _copy(slide: Path, folder: Path) -> Path | None:
                     "changed while it was copied to the cache", path=file, remedy="run the same command again"
                 )
     except OSError as error:
-        if error.errno not in _NO_SPACE:
+        if error.errno not in DISK_FULL:
             raise
         note(f"{slide.name}: read in place, no room for it in the cache {folder.parent}")
         shutil.rmtree(folder, ignore_errors=True)

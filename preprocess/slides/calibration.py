@@ -44,9 +44,9 @@ def calibrate(
     5. ``fallback``: what the user states of slides that do not say;
     6. the objective power: 10 / power um/px, an estimate.
 
-    ``properties`` are the slide's, under OpenSlide's names. Plausible is 0.05 to 40 um/px. Sides that differ
-    by up to 1 % count as square. Raises UserError where none is left, where ``given`` or ``fallback`` is
-    implausible, or where one side is more than four times the other.
+    ``properties`` are the slide's, under OpenSlide's names. Sides that differ by up to 1 % count as square. Raises
+    UserError where none is left, where ``given`` or ``fallback`` is implausible, or where one side is more than four
+    times the other.
     """
     for value in (given, fallback):
         if value is not None and not is_plausible_mpp(value):

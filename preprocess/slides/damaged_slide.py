@@ -22,9 +22,8 @@ _FINER, _MAX_SIDE_PX = 4, 2048
 class DamagedSlide(Slide):
     """A :class:`preprocess.slides.slide.Slide` that goes on where pixels cannot be read.
 
-    ``unreadable_l0`` are the places, (M, 4) xyxy in level-0 pixels, that were asked for and are white for this
-    reason; they may overlap. Safe to use from several threads, as the slide is. Raises UserError where the slide as a
-    whole cannot be opened any more, such as one that has vanished.
+    Safe to use from several threads, as the slide is. Raises UserError where the slide as a whole cannot be opened any
+    more, such as one that has vanished.
     """
 
     def __init__(self, path: Path, reader: Reader, calibration: Calibration) -> None:
@@ -34,7 +33,7 @@ class DamagedSlide(Slide):
 
     @property
     def unreadable_l0(self) -> np.ndarray:
-        """(M, 4) xyxy, level-0 pixels, from top to bottom."""
+        """What was asked for and is white for this reason: (M, 4) xyxy, level-0 px, from top to bottom; may overlap."""
         with self._lock:
             places = sorted(self._unreadable, key=lambda box: (box[1], box[0], box[3], box[2]))
         return np.array(places, dtype=np.float64).reshape(-1, 4)

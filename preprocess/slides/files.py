@@ -87,9 +87,8 @@ def neutral_name(content: str) -> str:
 def fingerprint(path: str | Path) -> str:
     """A hash of the slide's sizes and of samples of its content: 64 hexadecimal digits.
 
-    It does not depend on names, folders and times, so a copy has the same one. About 250 KiB of each file are read,
-    for whole slides have gigabytes: the ends, where headers and directories are, and thirty places between. Raises
-    OSError where a file cannot be read.
+    A copy has the same one. About 250 KiB of each file are read: the ends, where headers and directories are, and
+    thirty places between. Raises OSError where a file cannot be read.
     """
     digest = hashlib.sha256()
     for file in slide_files(path):

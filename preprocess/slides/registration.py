@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from preprocess.base.errors import UserError
 from preprocess.base.geometry import Region, Size, size_at
-from preprocess.base.grid import Grid
+from preprocess.base.grid import grid_tiles
 from preprocess.slides.readers.reader import Image
 from preprocess.slides.slide import Slide
 from preprocess.slides.student_scan import Registration, ScanFile, StudentScan, scale_then_shift
@@ -70,34 +70,31 @@ def register(slide: Slide, scan: Slide) -> Registration:
     try:
         matrix = _coarse(slide, scan)
     except cv2.error as error:
-        raise UserError(f"not found on {slide.path.name}", path=scan.path, remedy=_REMEDY) from error
+        raise _refusal(scan, f"not found on {slide.path.name}") from error
     for _ in range(_ROUNDS):
         placed = StudentScan(scan, Registration(matrix, "estimated"))
         windows = _windows(slide, placed)
         if len(windows) < _MIN_WINDOWS:
-            raise UserError(
-                f"shares {len(windows)} windows of tissue with {slide.path.name}, and {_MIN_WINDOWS} are needed",
-                path=scan.path,
-                remedy=_REMEDY,
-            )
+            reason = f"shares {len(windows)} windows of tissue with {slide.path.name}, and {_MIN_WINDOWS} are needed"
+            raise _refusal(scan, reason)
         matrix = _refined(slide, placed, windows)
     stretch = np.diag(scan.mpp_xy) @ matrix[:, :2] @ np.diag(1 / np.array(slide.mpp_xy))
     largest, smallest = np.linalg.svd(stretch, compute_uv=False)
     found = _measured(slide, StudentScan(scan, Registration(matrix, "estimated")), windows)
     if (found.correlation or 0.0) < MIN_CORRELATION or (found.residual_px or 0.0) > _MAX_RESIDUAL_PX:
-        raise UserError(
+        raise _refusal(
+            scan,
             f"does not lie on {slide.path.name}: correlation {found.correlation:.2f} (at least {MIN_CORRELATION:g} is "
             f"needed), windows {found.residual_px:.2f} px apart (at most {_MAX_RESIDUAL_PX:g})",
-            path=scan.path,
-            remedy=_REMEDY,
         )
     if max(largest, 1 / smallest) > _MAX_STRETCH:
-        raise UserError(
-            f"is stretched by {largest:.3f} and {smallest:.3f} against {slide.path.name}: one of the mpp is wrong",
-            path=scan.path,
-            remedy=_REMEDY,
-        )
+        by = f"{largest:.3f} and {smallest:.3f}"
+        raise _refusal(scan, f"is stretched by {by} against {slide.path.name}: one of the mpp is wrong")
     return found
+
+
+def _refusal(scan: Slide, reason: str) -> UserError:
+    return UserError(reason, path=scan.path, remedy=_REMEDY)
 
 
 def _given(slide: Slide, scan: Slide, matrix: Matrix) -> Registration:
@@ -151,7 +148,7 @@ def _coarse(slide: Slide, scan: Slide) -> Matrix:
         max((_shifted(thumb.darkness, scan_thumb.darkness, quarter + tilt) for tilt in _TILTS), key=lambda t: t[0])
         for quarter in _QUARTERS
     ]
-    turned = [_ecc(thumb.darkness, scan_thumb.darkness, start, cv2.MOTION_AFFINE) for _, start in tries]
+    turned = [_ecc(thumb.darkness, scan_thumb.darkness, start) for _, start in tries]
     _, best = max(turned, key=lambda one: one[0])
     if not np.isfinite(best).all():
         raise cv2.error("no rotation fits")
@@ -159,7 +156,7 @@ def _coarse(slide: Slide, scan: Slide) -> Matrix:
     finer = max(longest_um / _FINER_PX, slide.mpp, scan.mpp)
     thumb, scan_thumb = (_Thumbnail.of(one, finer) for one in (slide, scan))
     start = np.linalg.inv(scan_thumb.to_l0) @ to_l0 @ thumb.to_l0
-    _, best = _ecc(thumb.darkness, scan_thumb.darkness, start, cv2.MOTION_AFFINE)
+    _, best = _ecc(thumb.darkness, scan_thumb.darkness, start)
     return np.asarray(scan_thumb.to_l0 @ best @ np.linalg.inv(thumb.to_l0))[:2]
 
 
@@ -177,11 +174,11 @@ def _shifted(fixed: Gray, moving: Gray, degrees: float) -> tuple[float, Matrix]:
     return float(surface.max()) / norm, np.linalg.inv(turn) @ shift
 
 
-def _ecc(fixed: Gray, moving: Gray, start: Matrix, motion: int) -> tuple[float, Matrix]:
-    """The correlation and the map (3, 3) after refinement; (-1, NaN) where it does not converge."""
-    warp = start[:2].astype(np.float32)
+def _ecc(fixed: Gray, moving: Gray, start: Matrix) -> tuple[float, Matrix]:
+    """The correlation and the affine map (3, 3) after refinement; (-1, NaN) where it does not converge."""
+    warp, no_mask = start[:2].astype(np.float32), np.array([])
     try:
-        value, warp = cv2.findTransformECC(fixed, moving, warp, motion, _ECC, np.array([]), _ECC_BLUR_PX)
+        value, warp = cv2.findTransformECC(fixed, moving, warp, cv2.MOTION_AFFINE, _ECC, no_mask, _ECC_BLUR_PX)
     except cv2.error:
         return -1.0, np.full((3, 3), np.nan)
     return value, np.vstack([warp.astype(np.float64), [0, 0, 1]])
@@ -192,7 +189,7 @@ def _windows(slide: Slide, placed: StudentScan) -> list[Region]:
     scan_mpp = placed.slide.mpp
     room = min(slide.size_um) / scan_mpp / 4
     side = next((side for side in _WINDOW_SIDES if side <= room), _WINDOW_SIDES[-1])
-    grid = Grid(slide.region, slide.wh_l0(Size(side, side), scan_mpp), last="drop")
+    grid = grid_tiles(slide.region, slide.wh_l0(Size(side, side), scan_mpp), last="drop")
     seen = [region for region in grid if placed.covers(region, slide.region)]
     thumbnail = _Thumbnail.of(slide, max(max(slide.size_um) / _FINER_PX, slide.mpp))
     structure = [thumbnail.structure(region) for region in seen]
@@ -242,7 +239,5 @@ def _measured(slide: Slide, placed: StudentScan, windows: list[Region]) -> Regis
     compared = [_compare(slide, placed, region) for region in windows]
     apart_um = [float(np.linalg.norm(shift * slide.mpp_xy)) for shift, _ in compared]
     correlation = float(np.median([value for _, value in compared]))
-    registration = placed.registration
-    return Registration(
-        registration.matrix, registration.source, correlation, float(np.median(apart_um)) / placed.slide.mpp
-    )
+    residual_px = float(np.median(apart_um)) / placed.slide.mpp
+    return replace(placed.registration, correlation=correlation, residual_px=residual_px)

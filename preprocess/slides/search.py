@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
-import pandas as pd
 
 from preprocess.base.console import note
 from preprocess.base.errors import UserError
@@ -17,13 +16,11 @@ from preprocess.base.files import safe_name
 from preprocess.slides.files import series_of
 from preprocess.slides.readers.ome_tiff import PlainTiffReader
 from preprocess.slides.readers.openslide import OpenSlideReader
-from preprocess.slides.table import read_slides_csv
+from preprocess.slides.table import read_slides_csv, slide_rows
 
 # A file that is named like a slide is one, also where nothing can be recognised in it any more: left out in silence,
 # a damaged slide would be missing from the results.
-_SLIDE_SUFFIXES = {
-    *(".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".vmu", ".svslide", ".tif", ".tiff", ".czi"),
-}
+_SLIDE_SUFFIXES = {".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".vmu", ".svslide", ".tif", ".tiff", ".czi"}
 
 
 @dataclass(frozen=True)
@@ -55,12 +52,11 @@ class SlideFile:
 def find_slides(arguments: Sequence[str | Path], *, leave_out: Path | None = None) -> list[SlideFile]:
     """The slides that ``arguments`` name, each once, in their order, those of a folder or a pattern by name.
 
-    An argument is a file, a folder, a pattern such as ``slides/**/*.svs``, or a table ``*.csv`` with the columns of
-    ``preprocess.slides.table.read_slides_csv``. Folders are searched through, but for hidden files and ``leave_out``,
-    for what OpenSlide or the TIFF reader recognises, or is named like a slide; of a DICOM series one file is taken.
-    Plain images there are taken only where the folder has no slide at all: they are mostly labels and thumbnails.
-    A single file need not exist: it is for whoever opens it to say so. Raises UserError where a folder, a pattern or
-    a table holds no slide.
+    An argument is a file (which need not exist), a folder, a pattern such as ``slides/**/*.svs``, or a table ``*.csv``
+    for ``preprocess.slides.table.read_slides_csv``. Folders are searched through, but for hidden files and
+    ``leave_out``, for what a reader recognises, or is named like a slide; of a DICOM series one file is taken. Plain
+    images, mostly labels and thumbnails, are taken only where the folder has no slide at all. Raises UserError where a
+    folder, a pattern or a table holds no slide.
     """
     found: dict[Path, SlideFile] = {}
     for argument in arguments:
@@ -81,28 +77,19 @@ def _expand(path: Path, leave_out: Path | None) -> Iterator[SlideFile]:
         matches = sorted(map(Path, glob.glob(str(path), recursive=True)))
         if not matches:
             raise UserError("no file is named like this", path=path, remedy="check the pattern")
+        names_suffix = bool(path.suffix) and not glob.has_magic(path.suffix)
         for match in matches:
             # A pattern such as * also matches what lies beside the slides.
-            if not match.is_dir() and (named_by_suffix(path) or _kind(match) is not None):
+            if not match.is_dir() and (names_suffix or _kind(match) is not None):
                 yield SlideFile(match)
     else:
         yield SlideFile(path)
 
 
-def named_by_suffix(pattern: Path) -> bool:
-    """Whether a pattern says which files it means, as ``*.png`` does and ``*`` does not."""
-    return bool(pattern.suffix) and not glob.has_magic(pattern.suffix)
-
-
 def _rows(path: Path) -> Iterator[SlideFile]:
-    for row in read_slides_csv(path, for_training=False).to_dict("records"):
-        yield SlideFile(
-            path=Path(row["slide"]),
-            mpp=None if pd.isna(row["mpp"]) else float(row["mpp"]),
-            patient=None if pd.isna(row["patient"]) else str(row["patient"]),
-            annotation=None if pd.isna(row["annotation"]) else Path(row["annotation"]),
-            origin=None if pd.isna(row["origin"]) else str(row["origin"]),
-        )
+    for row in slide_rows(read_slides_csv(path, for_training=False)):
+        annotation = row["annotation"] and Path(row["annotation"])
+        yield SlideFile(Path(row["slide"]), row["mpp"], row["patient"], annotation, row["origin"])
 
 
 def _search(folder: Path, leave_out: Path | None) -> list[Path]:
@@ -136,13 +123,9 @@ def _files_below(folder: Path, leave_out: Path | None) -> Iterator[Path]:
             for name in folders
             if not name.startswith(".")
             and name not in skip
-            and (leave_out is None or not _same(place, name, leave_out))
+            and (leave_out is None or Path(place, name).resolve() != leave_out.resolve())
         )
         yield from (Path(place, name) for name in sorted(files) if not name.startswith("."))
-
-
-def _same(place: str, name: str, other: Path) -> bool:
-    return Path(place, name).resolve() == other.resolve()
 
 
 def _kind(path: Path) -> str | None:

@@ -41,9 +41,8 @@ class ScanFile:
 class Registration:
     """How a scan lies on its slide: ``matrix`` (2, 3), level-0 px of the slide -> level-0 px of the scan.
 
-    ``source`` is "given" or "estimated". ``correlation`` is the median over windows of tissue of the
-    correlation of grey values, ``residual_px`` the median distance by which the windows still differ, in
-    pixels of the scan; both are measured after alignment, and None where there was nothing to measure.
+    ``source`` is "given" or "estimated". After alignment, over windows of tissue: ``correlation`` is the median of the
+    correlation of grey values, ``residual_px`` the median distance in pixels of the scan; None where not measured.
     """
 
     matrix: NDArray[np.float64]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from preprocess.base.errors import UserError
+from preprocess.base.errors import UserError, named
 from preprocess.base.files import safe_name
 from preprocess.base.geometry import MAX_MPP, MIN_MPP
 
@@ -30,14 +31,17 @@ def read_slides_csv(path: str | Path, *, for_training: bool = True) -> pd.DataFr
     """
     path = Path(path)
     table = _read_slides_table(path)
-    try:
+    with named(path):
         _check_slides_table(table, path.parent)
         if for_training:
             _check_split_names(table)
             check_patients(table)
-    except UserError as error:
-        raise UserError(error.reason, path=path, remedy=error.remedy) from None
     return table.reset_index(drop=True)
+
+
+def slide_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a table as :func:`read_slides_csv` returns it, with None for what is not given."""
+    return table.astype(object).where(table.notna(), None).to_dict("records")
 
 
 def check_patients(table: pd.DataFrame) -> None:

@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import multiprocessing
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pandas as pd
 
-from preprocess.base.console import progress
 from preprocess.base.errors import UserError
-from preprocess.base.files import write_text
+from preprocess.base.files import write_csv
+from preprocess.jobs.run import run_cohort
+from preprocess.slides.table import SPLITS
 from preprocess.synthetic.settings import Difficulty, Look, SlideSpec
 from preprocess.synthetic.slides import annotation_path, make_slide, slide_path
+from preprocess.synthetic.stain import STAIN_TURNS
 
-SPLITS = ("train", "val", "test")
 UNSEEN = "unseen"
 _STAINS_AND_KINDS = (("PAS", "wedge"), ("HE", "cores"), ("PAS", "cores"), ("HE", "wedge"))
 _SLIDES_PER_PATIENT = (1, 1, 2)
 _MPPS = (0.4990, 0.5022, 0.4965, 0.5038)
-_VARIED_STAINS = ("PAS", "HE", "TRICHROME_BLUE", "PAS", "SILVER", "HE", "TRICHROME_GREEN")
 _COLUMNS = ("slide", "annotation", "mpp", "patient", "split", "stain")
 
 
@@ -40,20 +37,12 @@ class MadeSlide:
     reused: bool
 
 
-def demo_cohort(
-    seed: int,
-    counts: dict[str, int],
-    *,
-    size_px: tuple[int, int] = SlideSpec.size_px,
-    difficulty: Difficulty | None = None,
-) -> list[SlideSpec]:
+def demo_cohort(seed: int, counts: dict[str, int], *, size_px: tuple[int, int] = SlideSpec.size_px) -> list[SlideSpec]:
     """Specifications of a cohort with ``counts`` slides per split, and one unseen slide of another patient.
 
-    Both stains and both kinds of specimen take turns in every split; a patient has one or two slides and is
-    in one split only. The first training slide and the unseen one are TIFFs that state no mpp. A slide depends
-    on the seed and its place in its split, so a larger cohort holds the smaller one.
+    A patient has one or two slides and is in one split only. The first training slide and the unseen one are TIFFs that
+    state no mpp. A slide depends on the seed and its place in its split, so a larger cohort holds the smaller one.
     """
-    difficulty = difficulty or Difficulty()
     specs = []
     for part, split in enumerate((*SPLITS, UNSEEN)):
         count = 1 if split == UNSEEN else counts.get(split, 0)
@@ -73,7 +62,6 @@ def demo_cohort(
                     size_px=size_px,
                     mpp=_MPPS[(index + part) % len(_MPPS)],
                     flavour="tiff" if plain else "svs",
-                    difficulty=difficulty,
                 )
             )
     return specs
@@ -89,7 +77,7 @@ def varied(specs: Sequence[SlideSpec]) -> list[SlideSpec]:
 
 def _varied(spec: SlideSpec, index: int) -> SlideSpec:
     rng = np.random.default_rng([spec.seed, 1])
-    stain = _VARIED_STAINS[index % len(_VARIED_STAINS)]
+    stain = STAIN_TURNS[index % len(STAIN_TURNS)]
     look = Look(
         stain_spread=float(rng.uniform(1.0, 3.5)),
         tubule_spacing_um=float(rng.uniform(40, 62)),
@@ -118,29 +106,13 @@ def make_cohort(specs: Sequence[SlideSpec], folder: Path, workers: int = 1) -> l
     """
     if workers < 1:
         raise UserError(f"--workers is {workers}", remedy="give 1 or more")
-    job = partial(_make_once, folder=folder)
-    made: dict[str, MadeSlide] = {}
-    bar = progress([], total=len(specs), description="demo slides", unit="slide")
-    with bar:
-        if workers == 1:
-            for spec in specs:
-                made[spec.name] = job(spec)
-                bar.update()
-        else:
-            context = multiprocessing.get_context("spawn")
-            with ProcessPoolExecutor(workers, mp_context=context) as pool:
-                futures = [pool.submit(job, spec) for spec in specs]
-                try:
-                    for future in as_completed(futures):
-                        result = future.result()
-                        made[result.spec.name] = result
-                        bar.update()
-                except BaseException:
-                    pool.shutdown(wait=False, cancel_futures=True)
-                    raise
+    results = run_cohort(partial(_make_once, folder=folder), specs, workers if workers > 1 else 0, "demo slides")
+    for result in results:
+        if result.error is not None:
+            raise UserError(result.error)
     _write_table(folder / "slides.csv", [spec for spec in specs if spec.split != UNSEEN], folder)
     _write_table(folder / "unseen.csv", [spec for spec in specs if spec.split == UNSEEN], folder)
-    return [made[spec.name] for spec in specs]
+    return [result.value for result in results if result.value is not None]
 
 
 def summary(made: Sequence[MadeSlide]) -> str:
@@ -183,11 +155,9 @@ def _digest_of(annotation: Path) -> str | None:
 
 def _write_table(path: Path, specs: Sequence[SlideSpec], folder: Path) -> None:
     """The cohort table; mpp is left empty where the slide states its own."""
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(_COLUMNS)
+    rows = []
     for spec in specs:
         files = [file(spec, folder).relative_to(folder).as_posix() for file in (slide_path, annotation_path)]
         mpp = "" if spec.flavour == "svs" else f"{spec.mpp:.4f}"
-        table.writerow([*files, mpp, spec.patient, spec.split, spec.stain])
-    write_text(path, text.getvalue())
+        rows.append([*files, mpp, spec.patient, spec.split, spec.stain])
+    write_csv(path, pd.DataFrame(rows, columns=list(_COLUMNS)))

@@ -74,6 +74,11 @@ def fill_outline(shape: tuple[int, int], points_px: np.ndarray) -> np.ndarray:
     return mask.astype(bool)
 
 
+def to_uint8(*layers: np.ndarray) -> np.ndarray:
+    """Float layers (h, w) as the channels of one uint8 image, cut off at 0 and 255."""
+    return cv2.merge([np.clip(layer, 0, 255).astype(np.uint8) for layer in layers])
+
+
 def lookup(image: np.ndarray, points_px: np.ndarray) -> np.ndarray:
     """Values of ``image`` at points (n, 2) as x, y in its px; points outside take the nearest edge value."""
     x = np.clip(points_px[:, 0].astype(int), 0, image.shape[1] - 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from preprocess.synthetic.fields import to_uint8
 from preprocess.synthetic.patch import Patch
 from preprocess.synthetic.settings import Difficulty
 
@@ -31,7 +32,7 @@ def paint_glomerulus(patch: Patch, difficulty: Difficulty) -> np.ndarray:
     cytoplasm = solid * (48 + 9 * grain) + lumen * np.where(blood, 95, 6)
     matrix = solid * (26 + 16 * mesangial) * (0.85 + 0.25 * grain) + wall * (44 + 26 * mesangial) + lumen * 3
     haze = solid * 12.0
-    image = patch.stack(*_with_capsule(patch, haze, cytoplasm, matrix, strength=1.0))
+    image = to_uint8(*_with_capsule(patch, haze, cytoplasm, matrix, strength=1.0))
     centres = patch.scatter(solid & (tuft > 1.2), rng.uniform(6.4, 8.0))
     patch.draw_nuclei(image, centres[rng.random(len(centres)) < 0.85], 2.5, (0.5, 1.0), chromatin=70)
     lining = patch.scatter((patch.depth_um > 1.6) & (patch.depth_um < 3.0), 7.0)
@@ -53,7 +54,7 @@ def paint_sclerotic(patch: Patch, difficulty: Difficulty) -> np.ndarray:
     solid = inside & ~open_loop
     matrix = solid * (82 + 11 * swirl + 7 * grain + 38 * wrinkle) + (inside & open_loop) * 4
     cytoplasm = solid * (36 + 6 * grain)
-    image = patch.stack(*_with_capsule(patch, solid * 8.0, cytoplasm, matrix, strength=0.8))
+    image = to_uint8(*_with_capsule(patch, solid * 8.0, cytoplasm, matrix, strength=0.8))
     centres = patch.scatter(solid & (margin > 2), rng.uniform(11, 16))
     patch.draw_nuclei(image, centres, 2.1, (0.35, 0.9), chromatin=72)
     return image
@@ -68,11 +69,7 @@ def lobule_depth_um(patch: Patch) -> np.ndarray:
 
 def _bowman_space_um(patch: Patch, difficulty: Difficulty) -> np.ndarray:
     """Local width of Bowman's space: none at the vascular pole, uneven elsewhere."""
-    rng = patch.rng
-    width = rng.uniform(*difficulty.bowman_space_um) * min(1.0, patch.radius_um / 70)
-    pole = rng.uniform(-np.pi, np.pi)
-    around = 1 - np.cos(patch.direction - pole)
-    return np.maximum(2.0, 2.2 + width * (0.25 + 0.75 * around) * (1 + 0.45 * patch.noise(40)))
+    return np.maximum(2.0, 2.2 + patch.uneven_ring_um(difficulty.bowman_space_um))
 
 
 def _with_capsule(

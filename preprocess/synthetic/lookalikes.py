@@ -5,6 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from preprocess.synthetic.fields import to_uint8
 from preprocess.synthetic.glomeruli import lobule_depth_um
 from preprocess.synthetic.patch import Patch
 from preprocess.synthetic.settings import Difficulty
@@ -15,7 +16,7 @@ def paint_lymphoid(patch: Patch, difficulty: Difficulty) -> np.ndarray:
     inside = (patch.depth_um > _halo_um(patch, difficulty)) & ~_gaps(patch, difficulty)
     grain = patch.noise(2)
     loose = np.clip(0.9 + 0.3 * patch.noise(22), 0.3, 1.3)
-    image = patch.stack(inside * 10.0, inside * (34 + 8 * grain) * loose, inside * (20 + 8 * grain) * loose)
+    image = to_uint8(inside * 10.0, inside * (34 + 8 * grain) * loose, inside * (20 + 8 * grain) * loose)
     centres = patch.scatter(inside & (patch.depth_um > 1.5), patch.rng.uniform(5.4, 6.4))
     patch.draw_nuclei(image, centres, 2.15, (0.8, 1.0), chromatin=80)
     return image
@@ -32,7 +33,7 @@ def paint_tubule_cluster(patch: Patch, difficulty: Difficulty) -> np.ndarray:
     membrane = np.exp(-((depth - 0.6) ** 2) / 0.9) * profile
     slit = profile & (depth > rng.uniform(8.5, 11)) & (patch.noise(12) > 0.4)
     cytoplasm = profile * (78 + 9 * grain) * np.where(slit, 0.15, 1)
-    image = patch.stack(profile * 11.0, cytoplasm, profile * 10 + 92 * membrane)
+    image = to_uint8(profile * 11.0, cytoplasm, profile * 10 + 92 * membrane)
     centres = patch.scatter(profile & ~slit & (depth > 2.0), rng.uniform(8.6, 10.0))
     patch.draw_nuclei(image, centres, 2.6, (0.8, 1.0))
     return image
@@ -52,7 +53,7 @@ def paint_cast(patch: Patch, difficulty: Difficulty) -> np.ndarray:
     membrane = np.exp(-((patch.depth_um - 0.8) ** 2) / 0.9) * patch.mask
     cytoplasm = wall * 62.0 + glass * 70 * tone
     matrix = wall * 8.0 + 88 * membrane + glass * 58 * tone
-    image = patch.stack(wall * 12.0 + glass * 6, cytoplasm, matrix)
+    image = to_uint8(wall * 12.0 + glass * 6, cytoplasm, matrix)
     lining = patch.scatter((patch.depth_um > 1.8) & (patch.depth_um < epithelium_um), 6.5)
     patch.draw_nuclei(image, lining, 2.1, (0.4, 0.7), tangential=True)
     if cellular:
@@ -85,7 +86,7 @@ def _muscular_vessel(patch: Patch, halo: np.ndarray | float, lumen_fraction: tup
     blood = lumen * float(rng.random() < 0.4)
     cytoplasm = muscle * (50 + 34 * lamellae) + loose * 34 + blood * 88
     matrix = muscle * (34 - 18 * lamellae) + loose * (40 + 12 * patch.noise(3)) + 70 * elastic
-    image = patch.stack(muscle * 10.0 + loose * 6, cytoplasm, matrix)
+    image = to_uint8(muscle * 10.0 + loose * 6, cytoplasm, matrix)
     centres = patch.scatter(muscle, rng.uniform(8.0, 10.0))
     patch.draw_nuclei(image, centres, 2.0, (0.22, 0.4), tangential=True)
     return image
@@ -96,7 +97,7 @@ def paint_vein(patch: Patch, difficulty: Difficulty) -> np.ndarray:
     wall_um = patch.rng.uniform(3, 7) * (1 + 0.3 * patch.noise(30))
     wall = patch.mask & (patch.depth_um < wall_um)
     grain = patch.noise(2.5)
-    image = patch.stack(wall * 6.0, wall * (46 + 8 * grain), wall * (44 + 12 * grain))
+    image = to_uint8(wall * 6.0, wall * (46 + 8 * grain), wall * (44 + 12 * grain))
     centres = patch.scatter(wall & (patch.depth_um > 1.5), 9.0)
     patch.draw_nuclei(image, centres, 1.9, (0.25, 0.45), tangential=True)
     return image
@@ -140,6 +141,4 @@ def _halo_um(patch: Patch, difficulty: Difficulty) -> np.ndarray | float:
     """Local width of a bright ring of retraction like Bowman's space; 0 for those without."""
     if patch.rng.random() >= difficulty.halo_fraction:
         return 0.0
-    width = patch.rng.uniform(*difficulty.bowman_space_um) * min(1.0, patch.radius_um / 70)
-    around = 1 - np.cos(patch.direction - patch.rng.uniform(-np.pi, np.pi))
-    return np.maximum(0.0, width * (0.25 + 0.75 * around) * (1 + 0.45 * patch.noise(40)))
+    return np.maximum(0.0, patch.uneven_ring_um(difficulty.bowman_space_um))

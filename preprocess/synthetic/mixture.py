@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from itertools import cycle, islice
 from pathlib import Path
 
@@ -10,14 +9,14 @@ import numpy as np
 import pandas as pd
 
 from preprocess.base.errors import UserError
-from preprocess.base.files import write_csv, write_text
+from preprocess.base.files import relative_path, write_csv, write_text
 from preprocess.base.images import write_image
 from preprocess.slides.table import read_slides_csv
 from preprocess.synthetic.restain import read_rgb, restain
+from preprocess.synthetic.stain import STAIN_TURNS
 from preprocess.tiles.splits import balance_splits
 
 _COLUMNS = ["slide", "annotation", "mpp", "patient", "split", "stain", "source"]
-_STAINS = ("PAS", "HE", "TRICHROME_BLUE", "PAS", "SILVER", "HE", "TRICHROME_GREEN")
 _SPREADS = (1.0, 3.0)
 
 
@@ -54,7 +53,7 @@ def mix(procedural: Path, real: pd.DataFrame, output: Path, *, copies: int, seed
         rows += _copies(row, output.parent / "restained", copies, seed)
     table = pd.DataFrame(rows)[_COLUMNS]
     for column in ("slide", "annotation"):
-        table[column] = table[column].map(lambda path: os.path.relpath(path, output.parent.absolute()), "ignore")
+        table[column] = table[column].map(lambda path: relative_path(path, output.parent), "ignore")
     write_csv(output, table)
     return table
 
@@ -64,15 +63,10 @@ def _copies(row: dict[str, object], folder: Path, copies: int, seed: int) -> lis
     image = read_rgb(str(row["slide"]))
     outlines = Path(str(row["annotation"])).read_text(encoding="utf-8")
     made = []
-    for index, stain in enumerate(islice(cycle(_STAINS), copies)):
+    for index, stain in enumerate(islice(cycle(STAIN_TURNS), copies)):
         path = folder / f"{Path(str(row['slide'])).stem}-{index:02d}.png"
         rng = np.random.default_rng([seed, index, *path.name.encode()])
         write_image(path, restain(rng, image, stain, rng.uniform(*_SPREADS)))
         write_text(path.with_suffix(".geojson"), outlines)
-        copy = {
-            "slide": str(path.absolute()),
-            "annotation": str(path.with_suffix(".geojson").absolute()),
-            "stain": stain,
-        }
-        made.append({**row, **copy})
+        made.append({**row, "slide": path, "annotation": path.with_suffix(".geojson"), "stain": stain})
     return made

@@ -20,6 +20,7 @@ from preprocess.synthetic.fields import (
     lookup,
     smooth_noise,
     tiled_noise,
+    to_uint8,
 )
 from preprocess.synthetic.nuclei import Nuclei
 from preprocess.synthetic.placement import Placed
@@ -213,11 +214,7 @@ def _paint_band(
     cytoplasm += stroma * (44 + 10 * noise["loose"])
     matrix = 8 * wall + apical * of["brush"] + stroma * (30 + 26 * scar)
     matrix += np.exp(-((depth - 0.2) ** 2) / 1.1) * (84 + 60 * scar)
-    return cv2.merge([_to_uint8(part) for part in (haze, cytoplasm, matrix)])
-
-
-def _to_uint8(values: np.ndarray) -> np.ndarray:
-    return np.clip(values, 0, 255).astype(np.uint8)
+    return to_uint8(haze, cytoplasm, matrix)
 
 
 def _paint_capsule(

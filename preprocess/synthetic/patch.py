@@ -61,6 +61,12 @@ class Patch:
         middle = self.outline.mean(axis=0)
         return np.arctan2(y - middle[1], x - middle[0]).astype(np.float32)
 
+    def uneven_ring_um(self, width_um: tuple[float, float]) -> np.ndarray:
+        """Local width of a ring of a mean width from ``width_um``: none in one direction, uneven elsewhere."""
+        width = self.rng.uniform(*width_um) * min(1.0, self.radius_um / 70)
+        around = 1 - np.cos(self.direction - self.rng.uniform(-np.pi, np.pi))
+        return width * (0.25 + 0.75 * around) * (1 + 0.45 * self.noise(40))
+
     def noise(self, wavelength_um: float) -> np.ndarray:
         """Smooth noise of about unit deviation."""
         return smooth_noise(self.rng, self.shape, max(1.0, wavelength_um * self.px_per_um))
@@ -106,7 +112,3 @@ class Patch:
         radius = np.maximum(self.rng.normal(radius_um, 0.12 * radius_um, count), 0.9)
         nuclei = Nuclei.make(self.rng, centres, radius, self.rng.uniform(*stretch, count), angle, chromatin)
         nuclei.draw(image, self.px_per_um)
-
-    def stack(self, haze: np.ndarray, cytoplasm: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-        """A uint8 image of materials from three float layers."""
-        return cv2.merge([np.clip(layer, 0, 255).astype(np.uint8) for layer in (haze, cytoplasm, matrix)])

@@ -41,8 +41,8 @@ def sample_diameter_um(rng: np.random.Generator, name: str) -> float:
     return float(np.interp(rng.uniform(0.01, 0.99), np.linspace(0, 1, len(quantiles)), quantiles))
 
 
-def sample_contour(rng: np.random.Generator, name: str, diameter_um: float, num_points: int = 96) -> np.ndarray:
-    """A closed outline around (0, 0), float (num_points, 2) in um, of exactly the stated equal-area diameter.
+def sample_contour(rng: np.random.Generator, name: str, diameter_um: float) -> np.ndarray:
+    """A closed outline around (0, 0), float (96, 2) in um, of exactly the stated equal-area diameter.
 
     One of the real radius profiles, turned and perhaps mirrored at random, smoothed a little.
     """
@@ -53,7 +53,7 @@ def sample_contour(rng: np.random.Generator, name: str, diameter_um: float, num_
     spectrum = np.fft.rfft(profile)
     spectrum *= np.exp(-((np.arange(len(spectrum)) / 14) ** 2))
     radius = np.fft.irfft(spectrum, len(profile))
-    angles = np.linspace(0, 2 * np.pi, num_points, endpoint=False)
+    angles = np.linspace(0, 2 * np.pi, 96, endpoint=False)
     radius = np.interp(angles, np.linspace(0, 2 * np.pi, len(radius) + 1), np.append(radius, radius[0]))
     turned = angles + rng.uniform(0, 2 * np.pi)
     points = radius[:, None] * np.stack([np.cos(turned), np.sin(turned)], axis=1)

@@ -25,6 +25,8 @@ DYES = {
     "SILVER": (HAEMATOXYLIN, (0.15, 0.93, 0.34), (0.58, 0.60, 0.55)),
 }
 """What each stain is made of: the nuclear dye first, then counterstains, the one for matrix last."""
+STAIN_TURNS = ("PAS", "HE", "TRICHROME_BLUE", "PAS", "SILVER", "HE", "TRICHROME_GREEN")
+"""The order in which the stains of varied images are taken, the commonest twice."""
 # Optical density (base 10) of 100 units of chromatin, cytoplasm and matrix, for each dye.
 _UPTAKE = {
     "HE": ((0.72, 0.055, 0.035), (0.03, 0.215, 0.175)),

@@ -5,7 +5,7 @@ The same image gives the same bytes on every run: no time stamp, no software ver
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,51 +34,38 @@ def write_svs(
     ``image`` is uint8 RGB (h, w, 3) at level 0; lower levels are area averages of it. ``mpp`` (um per
     level-0 pixel) and ``objective_power`` are left out of the description where None, as some scanners do.
     """
-    path = Path(path)
     height, width = image.shape[:2]
     properties = f"JPEG/RGB Q={quality}"
     properties += f"|AppMag = {objective_power}" if objective_power is not None else ""
     properties += f"|MPP = {mpp:.4f}" if mpp is not None else ""
-    properties += f"|ScanScope ID = SYNTHETIC|Filename = {path.stem}"
+    properties += f"|ScanScope ID = SYNTHETIC|Filename = {Path(path).stem}"
     base = f"Aperio Image Library v12.0.15 \r\n{width}x{height} [0,0 {width}x{height}] ({TILE_PX}x{TILE_PX})"
 
     def describe(level: np.ndarray) -> str:
-        return f"{base} -> {level.shape[1]}x{level.shape[0]} {properties}"
+        made = "" if level is image else f"-> {level.shape[1]}x{level.shape[0]} "
+        return f"{base} {made}{properties}"
 
-    options = _jpeg_options(quality)
-    tiles = {"tile": (TILE_PX, TILE_PX), "maxworkers": 1, **options}
-    with atomic_path(path) as temporary, _writer(temporary, image) as tiff:
-        tiff.write(image, description=f"{base} {properties}", **tiles)
-        thumbnail = _area_average(image, -(-max(width, height) // THUMBNAIL_PX))
-        tiff.write(thumbnail, rowsperstrip=16, description=describe(thumbnail), **options)
-        for level in _levels(image, downsamples):
-            tiff.write(level, subfiletype=0, description=describe(level), **tiles)
-    return path
+    return _write_pyramid(path, image, downsamples, quality, describe)
 
 
-def write_plain_tiff(
-    path: str | Path, image: np.ndarray, *, downsamples: Sequence[int] = (4, 16), quality: int = 90
-) -> Path:
+def write_plain_tiff(path: str | Path, image: np.ndarray, *, quality: int = 90) -> Path:
     """Write a generic tiled pyramidal TIFF, atomically, and return its path.
 
     It states no pixel size: its resolution has no unit, so OpenSlide reports no mpp. ``image`` is uint8
     RGB (h, w, 3) at level 0; lower levels are area averages, flagged as reduced images.
     """
-    path = Path(path)
-    tiles = {"tile": (TILE_PX, TILE_PX), "maxworkers": 1, **_jpeg_options(quality)}
-    with atomic_path(path) as temporary, _writer(temporary, image) as tiff:
-        tiff.write(image, **tiles)
-        for level in _levels(image, downsamples):
-            tiff.write(level, subfiletype=1, **tiles)
-    return path
+    return _write_pyramid(path, image, (4, 16), quality)
 
 
-def _writer(path: Path, image: np.ndarray) -> tifffile.TiffWriter:
-    return tifffile.TiffWriter(path, bigtiff=image.nbytes > _BIGTIFF_ABOVE_BYTES)
-
-
-def _jpeg_options(quality: int) -> dict[str, Any]:
-    return {
+def _write_pyramid(
+    path: str | Path,
+    image: np.ndarray,
+    downsamples: Sequence[int],
+    quality: int,
+    describe: Callable[[np.ndarray], str] | None = None,
+) -> Path:
+    """Write ``image`` and its lower levels; with ``describe``, as Aperio does: each described, and a thumbnail."""
+    options: dict[str, Any] = {
         "photometric": "rgb",
         "compression": "jpeg",
         "compressionargs": {"level": quality},
@@ -86,6 +73,17 @@ def _jpeg_options(quality: int) -> dict[str, Any]:
         "metadata": None,
         "software": False,
     }
+    tiles = {"tile": (TILE_PX, TILE_PX), "maxworkers": 1, **options}
+    is_large = image.nbytes > _BIGTIFF_ABOVE_BYTES
+    with atomic_path(path) as temporary, tifffile.TiffWriter(temporary, bigtiff=is_large) as tiff:
+        tiff.write(image, description=describe and describe(image), **tiles)
+        if describe is not None:
+            thumbnail = _area_average(image, -(-max(image.shape) // THUMBNAIL_PX))
+            tiff.write(thumbnail, rowsperstrip=16, description=describe(thumbnail), **options)
+        for level in _levels(image, downsamples):
+            kind = 1 if describe is None else 0  # Aperio does not flag its levels as reduced images
+            tiff.write(level, subfiletype=kind, description=describe and describe(level), **tiles)
+    return Path(path)
 
 
 def _levels(image: np.ndarray, downsamples: Sequence[int]) -> list[np.ndarray]:

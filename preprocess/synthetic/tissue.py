@@ -41,7 +41,7 @@ def make_tissue(rng: np.random.Generator, kind: str, size_um: tuple[float, float
     shape = (int(np.ceil(height / COARSE_UM)), int(np.ceil(width / COARSE_UM)))
     y, x = np.mgrid[: shape[0], : shape[1]].astype(np.float32) * COARSE_UM + COARSE_UM / 2
     pieces = [_wedge(rng, size_um)] if kind == "wedge" else _cores(rng, size_um)
-    maps = [np.zeros(shape, bool), np.zeros(shape, bool), np.zeros(shape, bool)]
+    maps = [np.zeros(shape, bool) for _ in range(3)]
     angle = np.zeros(shape, np.float32)
     depth = np.full(shape, 1e6, np.float32)
     outlines = []
@@ -56,7 +56,7 @@ def make_tissue(rng: np.random.Generator, kind: str, size_um: tuple[float, float
         ray = (np.abs(ray_phase - np.round(ray_phase)) * piece.ray_spacing_um < 60) & (below > 250)
         for target, values in zip(maps, (inside, ~medulla, medulla | ray), strict=True):
             target[inside] = values[inside]
-        angle[inside] = (piece.straight_angle + 0.14 * wave)[inside]
+        angle[inside] = (piece.turn + np.pi / 2 + 0.14 * wave)[inside]
         if piece.has_capsule:
             depth[inside] = (below - piece.top(along))[inside]
     # A margin of two coarse pixels, so that the capsule reaches the outline that the coarse mask only follows.
@@ -77,10 +77,6 @@ class _Piece:
     bend: float
     roughness_um: float
     has_capsule: bool
-
-    @property
-    def straight_angle(self) -> float:
-        return self.turn + np.pi / 2
 
     def top(self, along: np.ndarray) -> np.ndarray:
         """Depth of the upper edge at ``along``: a shallow bow."""

@@ -93,10 +93,8 @@ class BoxIndex:
 def remove_duplicates(annotations: Sequence[Annotation], same_iou: float = SAME_IOU) -> list[Annotation]:
     """``annotations`` without those that outline an object again, in their order.
 
-    Two outlines of one class whose polygons have an IoU of ``same_iou`` or more are one object: drawn
-    twice, or once around the capsule and once around the tuft. The larger one stays. Outlines of
-    different classes, touching neighbours, small structures inside a large one, and regions to be
-    ignored all stay. A ``same_iou`` above 1 keeps everything.
+    Two outlines of one class whose polygons have an IoU of ``same_iou`` or more are one object: drawn twice, or once
+    around the capsule and once around the tuft. The larger one stays, and so do all regions to be ignored.
     """
     polygons = [annotation.polygon for annotation in annotations]
     tree = shapely.STRtree(polygons)

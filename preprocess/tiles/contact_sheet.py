@@ -37,10 +37,9 @@ def contact_sheet(
 ) -> Image:
     """``count`` random pairs that have a box, as uint8 RGB: the teacher's tile left, the student's right.
 
-    Both are shown ``side_px`` wide, with a legend below. ``slide`` is the name of the only slide to draw
-    from. ``checkerboard`` adds a third picture, whose fields come from the teacher and the student in turn:
-    where the pair is aligned, outlines run on from field to field. Raises UserError if no tile of the
-    slide has a box, or if a tile is missing.
+    Both are shown ``side_px`` wide, with a legend below. ``slide`` names the only slide to draw from. ``checkerboard``
+    adds a third picture of fields from the teacher and the student in turn, over which outlines run on where the pair
+    is aligned. Raises UserError if no tile of the slide has a box, or if a tile is missing.
     """
     tiles = manifest.tiles
     if slide is not None:

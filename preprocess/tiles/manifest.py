@@ -129,10 +129,6 @@ class Manifest:
         boxes = self.boxes[self.boxes["tile_id"].isin(tiles["tile_id"])].reset_index(drop=True)
         return replace(self, tiles=tiles, boxes=boxes)
 
-    def slide_file(self, slide_path: str) -> Path:
-        """An entry of the column ``slide_path`` as a path that can be opened."""
-        return self.root / slide_path
-
 
 def remove_manifest(folder: Path) -> None:
     """Take the header away: from now on, and until a manifest is written, ``folder`` is not finished."""

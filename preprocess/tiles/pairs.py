@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 from preprocess.annotations.annotation import Annotation
 from preprocess.base.errors import UserError
 from preprocess.base.geometry import Region, Size, is_plausible_mpp, px_to_l0
-from preprocess.base.grid import Grid
+from preprocess.base.grid import grid_tiles
 from preprocess.base.hashing import unit_hash
 from preprocess.slides.readers.reader import Image
 from preprocess.slides.slide import Slide
@@ -40,14 +40,11 @@ def option(default: Any, text: str) -> Any:
 class PairSpec:
     """How slides are cut into tile pairs. Raises UserError where the values do not fit together.
 
-    ``tile_px`` is the side of the teacher's tile; the student's is smaller by the ratio of the two mpp,
-    and must be a whole number of pixels. ``overlap`` is the fraction of a tile that it shares with the
-    next one. Tiles with a box are always kept, whatever the tissue mask says. Of the others, those with at
-    least ``min_tissue`` tissue are candidates, and of these the fraction ``keep_empty`` is kept, but at most
-    ``empty_ratio`` for each tile with a box (None: no limit), so that in a large slide empty tiles do not
-    drown the rest. A slide with few or no objects counts as one with 8 tiles with a box: its empty tiles
-    are worth having too. Which are kept depends on a hash of ``seed`` and the tile's id alone.
-    ``min_visible``, ``min_ignored`` and ``min_box_px`` (a side in the student's pixels) are the rule of
+    The student's tile is smaller than ``tile_px`` by the ratio of the two mpp, to a whole number of pixels. Tiles with
+    a box are always kept. Of the others, those with at least ``min_tissue`` tissue are candidates, and of these the
+    fraction ``keep_empty`` is kept, but at most ``empty_ratio`` for each tile with a box (None: no limit); a slide with
+    few or no objects counts as one with 8 tiles with a box. Which are kept depends on a hash of ``seed`` and the tile's
+    id alone. ``min_visible``, ``min_ignored`` and ``min_box_px`` are the rule of
     :class:`preprocess.tiles.boxes.BoxRule`, ``same_iou`` that of :func:`preprocess.tiles.boxes.remove_duplicates`.
     """
 
@@ -110,23 +107,6 @@ class PairSpec:
 
 
 @dataclass(frozen=True)
-class TilePair:
-    """One region as the teacher's and the student's image (uint8 RGB), with its tissue fraction and boxes."""
-
-    tile_id: str
-    region: Region
-    tissue: float
-    teacher: Image
-    student: Image
-    boxes: list[Box]
-
-    @property
-    def xy_name(self) -> str:
-        """The region's place in the names of files."""
-        return _xy_name(self.region)
-
-
-@dataclass(frozen=True)
 class PlannedTile:
     """One place of a slide's grid, with its tissue fraction, its boxes and its kind."""
 
@@ -136,18 +116,27 @@ class PlannedTile:
     boxes: list[Box]
     kind: TileKind
 
+    @property
+    def xy_name(self) -> str:
+        """The region's place in the names of files."""
+        return _xy_name(self.region)
+
     def read(self, slide: Slide, spec: PairSpec, scan: StudentScan | None = None) -> TilePair:
         """Read both images, each from the level that suits it, the student's from ``scan`` where there is one.
 
-        To reduce the teacher's image instead would cost as much (about a millisecond), and would train the
-        student on cleaner pixels than it gets at inference. Where both share a level, the reader still has
-        the decoded tiles.
+        The teacher's image reduced would be cleaner than what the student gets at inference, and cost as much.
         """
-        teacher, student = (
-            slide.read(self.region, spec.teacher_size),
-            (scan or slide).read(self.region, spec.student_size),
-        )
-        return TilePair(self.tile_id, self.region, self.tissue, teacher, student, self.boxes)
+        teacher = slide.read(self.region, spec.teacher_size)
+        student = (scan or slide).read(self.region, spec.student_size)
+        return TilePair(**vars(self), teacher=teacher, student=student)
+
+
+@dataclass(frozen=True)
+class TilePair(PlannedTile):
+    """A planned tile with the teacher's and the student's image of its region, both uint8 RGB."""
+
+    teacher: Image
+    student: Image
 
 
 @dataclass(frozen=True)
@@ -183,7 +172,7 @@ def plan_tiles(
     mask = TissueMask.of(slide)
     index = BoxIndex(annotations, spec.box_rule(slide.mpp))
     tiles = []
-    for place in Grid(slide.region, wh_l0, (wh_l0[0] * spec.overlap, wh_l0[1] * spec.overlap)):
+    for place in grid_tiles(slide.region, wh_l0, (wh_l0[0] * spec.overlap, wh_l0[1] * spec.overlap)):
         region = Region(math.floor(place.x), math.floor(place.y), *wh_l0)
         if scan is not None and not scan.covers(region, slide.region):
             continue

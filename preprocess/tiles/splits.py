@@ -35,10 +35,9 @@ def parse_fractions(text: str) -> Fractions:
 def assign_splits(patients: Sequence[str], fractions: Fractions, seed: int) -> list[str]:
     """A split for each entry of ``patients``; all entries of a patient get the same, whoever else there is.
 
-    A hash of the seed and the patient's name is a number in [0, 1); the split is the one whose part of the
-    cumulated ``fractions`` (train, val, test) it falls into. So the splits depend neither on the order of the table
-    nor on the machine, and patients that are added later move nobody. The price is that the shares are met by
-    chance, as if every patient threw dice. Raises UserError where a fraction above 0 gets no patient.
+    A hash of the seed and the patient's name is a number in [0, 1); the split is the one whose part of the cumulated
+    ``fractions`` (train, val, test) it falls into. So patients that are added later move nobody, and the shares are met
+    by chance. Raises UserError where a fraction above 0 gets no patient.
     """
     wanted = _above_zero(fractions)
     limits = list(accumulate(wanted.values()))
@@ -55,22 +54,17 @@ def assign_splits(patients: Sequence[str], fractions: Fractions, seed: int) -> l
 
 
 def balance_splits(
-    patients: Sequence[str],
-    fractions: Fractions,
-    seed: int,
-    strata: Sequence[object] | None = None,
+    patients: Sequence[str], fractions: Fractions, seed: int, strata: Sequence[object] | None = None
 ) -> list[str]:
     """A split for each entry of ``patients``, with the number of patients of each as near to its share as can be.
 
-    For tables that do not grow: a patient that is added may move others, which :func:`assign_splits` rules out. Both
-    at once cannot be had, since an exact share of a stratum depends on all who are in it.
+    For tables that do not grow: a patient that is added may move others, which :func:`assign_splits` rules out.
 
-    ``strata`` has a value for each entry, such as its stain or its number of objects, and every split gets
-    its share of each: patients are dealt out stratum by stratum, in each to the split that lacks most. The
-    stratum of a patient is all the values of its entries, or, where they are more numbers than a handful,
-    the third of the patients that their sum is in. Within a stratum patients are ordered by a hash of the
-    seed and their name, so the result depends neither on the order of the table nor on the machine. Every
-    fraction above 0 gets at least one patient; UserError if there are too few for that.
+    ``strata`` has a value for each entry, such as its stain or its number of objects, and every split gets its share of
+    each: patients are dealt out stratum by stratum, ordered by a hash of the seed and their name, to the split that
+    lacks most. The stratum of a patient is all the values of its entries, or, where they are more numbers than a
+    handful, the third of the patients that their sum is in. Every fraction above 0 gets at least one patient; UserError
+    if there are too few for that.
     """
     wanted = _above_zero(fractions)
     names = sorted(set(patients), key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).hexdigest())

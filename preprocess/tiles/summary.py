@@ -50,11 +50,6 @@ _COARSE = 1.1
 _LONG = ("reason", "mpp_source", "labels", "labels_left_out")
 
 
-def summary_table(results: Sequence[TilingResult]) -> pd.DataFrame:
-    """One row per slide with the ``COLUMNS``, in the order of the slides table; what a failed slide lacks is empty."""
-    return pd.DataFrame([_row(result) for result in results], columns=list(COLUMNS))
-
-
 def summary_lines(results: Sequence[TilingResult]) -> list[str]:
     """Totals of the slides that were cut: one line per split, then origins of mpp and labels."""
     records = [(result.item, result.value) for result in results if result.value is not None]
@@ -85,12 +80,12 @@ def summary_lines(results: Sequence[TilingResult]) -> list[str]:
 
 
 def write_summary(results: Sequence[TilingResult], root: Path) -> None:
-    """Write ``summary.csv`` and the self-contained ``summary.html``.
+    """Write ``summary.csv`` and the self-contained ``summary.html``: a row per slide, in the order of ``results``.
 
     The pictures are thumbnails of the mask pictures, failed slides come first, and of very large data sets
     only the first 200 have theirs in the page. Nothing of a slide's label, macro picture or header is in it.
     """
-    table = summary_table(results)
+    table = pd.DataFrame([_row(result) for result in results], columns=list(COLUMNS))
     write_csv(root / "summary.csv", table)
     order = sorted(range(len(results)), key=lambda index: results[index].error is None)
     rows = [

@@ -16,18 +16,21 @@ from preprocess.annotations.class_map import AS_ANNOTATED, ClassMap, spread_igno
 from preprocess.annotations.origin import check_origin
 from preprocess.base.console import note
 from preprocess.base.errors import UserError
-from preprocess.base.files import remove_temporaries, safe_name, write_csv
+from preprocess.base.files import relative_path, remove_temporaries, safe_name, write_csv
 from preprocess.base.provenance import software
 from preprocess.jobs.job_result import JobResult
 from preprocess.jobs.run import EngineName, run_cohort
 from preprocess.slides.readers.tiff import READER_VARIABLE
 from preprocess.slides.student_scan import ScanFile, parse_transform
+from preprocess.slides.table import slide_rows
 from preprocess.tiles.coco import write_coco
 from preprocess.tiles.manifest import BOXES_COLUMNS, TILES_COLUMNS, Manifest, remove_manifest
 from preprocess.tiles.pairs import PairSpec
 from preprocess.tiles.splits import Fractions, assign_splits, balance_splits
 from preprocess.tiles.summary import TilingResult
 from preprocess.tiles.writer import SlideJob, finished_record, remove_leftovers, write_slide
+
+_INPUT_KEYS = ("slide_sha256", "annotation_sha256", "mpp", "mpp_xy", "mpp_source", "annotation_origin", "student_scan")
 
 
 def plan_jobs(
@@ -44,12 +47,10 @@ def plan_jobs(
 ) -> list[SlideJob]:
     """A job for each row of ``table``, as :func:`preprocess.slides.table.read_slides_csv` returns it.
 
-    A slide without a patient is a patient of its own. Where the table gives no split, patients are
-    divided by ``fractions`` (train, val, test) and ``spec.seed``: each by a hash of its own, so that patients who are
-    added move nobody, or, with a column to ``stratify`` by, in exact shares of each stratum.
-    ``fallback_mpp`` and ``origin`` are for the rows that state none of their own. Overlap and the thinning of empty
-    tiles are for training only: val and test get the plain grid and every tile with tissue. Raises
-    UserError if only some rows have a split.
+    A slide without a patient is a patient of its own. Where the table gives no split, patients are divided by
+    ``fractions`` (train, val, test) and ``spec.seed``: by :func:`assign_splits`, or, with a column to ``stratify`` by,
+    :func:`balance_splits`. ``fallback_mpp`` and ``origin`` are for the rows that state none of their own. Overlap and
+    the thinning of empty tiles are for training only. Raises UserError if only some rows have a split.
     """
     patients = table["patient"].where(table["patient"].notna(), table["slide"].map(safe_name)).tolist()
     splits = table["split"]
@@ -64,8 +65,8 @@ def plan_jobs(
     return [
         SlideJob(
             slide=Path(row["slide"]),
-            annotation=None if pd.isna(row["annotation"]) else Path(row["annotation"]),
-            mpp=None if pd.isna(row["mpp"]) else float(row["mpp"]),
+            annotation=row["annotation"] and Path(row["annotation"]),
+            mpp=row["mpp"],
             patient=patient,
             split=split,
             root=root.absolute(),
@@ -73,11 +74,11 @@ def plan_jobs(
             classes=classes,
             cache_dir=None if cache_dir is None else cache_dir.absolute(),
             fallback_mpp=fallback_mpp,
-            origin=check_origin(origin if pd.isna(row["origin"]) else row["origin"]),
+            origin=check_origin(row["origin"] or origin),
             scan=_scan_file(row),
             reader=os.environ.get(READER_VARIABLE) or "auto",
         )
-        for row, patient, split in zip(table.to_dict("records"), patients, splits, strict=True)
+        for row, patient, split in zip(slide_rows(table), patients, splits, strict=True)
     ]
 
 
@@ -141,7 +142,7 @@ def report_removed_slides(jobs: Sequence[SlideJob], root: Path, *, prune: bool) 
 
 
 def write_manifest(results: Sequence[TilingResult], root: Path) -> Manifest:
-    """Write the manifest of all slides that succeeded, the COCO files, and ``splits.csv`` of all slides of the table.
+    """Write the manifest of all slides that succeeded, the COCO files, and ``splits.csv`` (patient, split, num_slides).
 
     A manifest that is as it was is left alone (:meth:`preprocess.tiles.manifest.Manifest.write`). Raises UserError,
     and writes nothing, if a split that the jobs name has no tiles, or if there is no object to train on.
@@ -152,13 +153,14 @@ def write_manifest(results: Sequence[TilingResult], root: Path) -> Manifest:
         job, record = result.item, result.value
         if record is None:
             continue
-        place = {"slide_path": _relative(job.slide, root), "patient": job.patient, "split": job.split}
+        place = {"slide_path": relative_path(job.slide, root), "patient": job.patient, "split": job.split}
         tiles += [{**tile, **place} for tile in record["tiles"]]
         boxes += record["boxes"]
         labels |= set(record["labels"])
         inputs.append({"slide": job.name, **{key: record[key] for key in _INPUT_KEYS}})
     boxes = [{**box, "label": label} for box in boxes for label in spread_ignored(box["label"], labels)]
-    spec = next(job.spec for job in _training_first(results))
+    jobs = [result.item for result in results]
+    spec = min(jobs, key=lambda job: job.split != "train").spec
     manifest = Manifest(
         root=root,
         tiles=pd.DataFrame(tiles, columns=list(TILES_COLUMNS)).astype(TILES_COLUMNS),
@@ -168,13 +170,14 @@ def write_manifest(results: Sequence[TilingResult], root: Path) -> Manifest:
         student_mpp=spec.student_mpp,
         provenance={
             **software(),
-            "parameters": {**asdict(spec), "classes": dict(results[0].item.classes.entries)},
+            "parameters": {**asdict(spec), "classes": dict(jobs[0].classes.entries)},
             "inputs": inputs,
         },
         failed_slides=tuple(result.item.name for result in results if result.error),
     )
-    _check_splits(manifest, {result.item.split for result in results})
-    splits = splits_table([result.item for result in results])
+    _check_splits(manifest, {job.split for job in jobs})
+    dealt = pd.DataFrame({"patient": [job.patient for job in jobs], "split": [job.split for job in jobs]})
+    splits = dealt.groupby(["patient", "split"], sort=False).size().rename("num_slides").reset_index()
 
     def write_others(manifest: Manifest) -> None:
         write_csv(root / "splits.csv", splits)
@@ -182,12 +185,6 @@ def write_manifest(results: Sequence[TilingResult], root: Path) -> Manifest:
 
     manifest.write(root, write_others)
     return manifest
-
-
-def splits_table(jobs: Sequence[SlideJob]) -> pd.DataFrame:
-    """Which patient is in which split: columns patient, split and num_slides, in the order of the slides table."""
-    table = pd.DataFrame({"patient": [job.patient for job in jobs], "split": [job.split for job in jobs]})
-    return table.groupby(["patient", "split"], sort=False).size().rename("num_slides").reset_index()
 
 
 def _assigned(
@@ -204,18 +201,10 @@ def _assigned(
 
 def _scan_file(row: Mapping[str, Any]) -> ScanFile | None:
     """The low-resolution scan that a row of the slides table names, if it does."""
-    if pd.isna(row["student_slide"]):
+    if row["student_slide"] is None:
         return None
-    text, mpp = row["student_transform"], row["student_mpp"]
-    transform = None if pd.isna(text) else parse_transform(text)
-    return ScanFile(Path(row["student_slide"]), None if pd.isna(mpp) else float(mpp), transform)
-
-
-_INPUT_KEYS = ("slide_sha256", "annotation_sha256", "mpp", "mpp_xy", "mpp_source", "annotation_origin", "student_scan")
-
-
-def _training_first(results: Sequence[TilingResult]) -> list[SlideJob]:
-    return sorted((result.item for result in results), key=lambda job: job.split != "train")
+    transform = row["student_transform"] and parse_transform(row["student_transform"])
+    return ScanFile(Path(row["student_slide"]), row["student_mpp"], transform)
 
 
 def _check_splits(manifest: Manifest, wanted: set[str]) -> None:
@@ -226,11 +215,3 @@ def _check_splits(manifest: Manifest, wanted: set[str]) -> None:
             raise UserError(f"the split {name!r} has no tiles", remedy=remedy)
         if name == "train" and tiles["num_boxes"].sum() == 0:
             raise UserError("the split 'train' has no objects", remedy=remedy)
-
-
-def _relative(path: Path, root: Path) -> str:
-    """``path`` as seen from ``root``, with slashes; absolute where they share no drive."""
-    try:
-        return Path(os.path.relpath(path.absolute(), root.absolute())).as_posix()
-    except ValueError:
-        return path.absolute().as_posix()

@@ -108,9 +108,8 @@ def _files_in(folder: Path) -> set[Path]:
 def write_slide(job: SlideJob, threads: int = 1) -> dict[str, Any]:
     """Cut ``job``'s slide with ``threads`` threads, replacing what an earlier run left of it; return its record.
 
-    All is made in a hidden folder, and moved when it is complete on disk: the tiles, the mask picture and,
-    last, the record. All bytes are the same for any number of threads. Raises UserError for a bad slide or
-    annotation, or where one of their files changes meanwhile, OSError for a full disk.
+    All is made in a hidden folder, and moved when it is complete on disk, the record last. Raises UserError for a bad
+    slide or annotation, or where one of their files changes meanwhile, OSError for a full disk.
     """
     remove_leftovers(job)
     key = _key(job)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from struct import unpack
@@ -17,7 +16,7 @@ from defusedxml import DefusedXmlException, ElementTree
 
 from preprocess.base.errors import UserError
 from preprocess.base.geometry import Size
-from preprocess.slides.readers.reader import DAMAGED, Image, on_white, read_inside, true_downsample
+from preprocess.slides.readers.reader import DAMAGED, Image, on_white, paste, read_inside, tiles_under, true_downsample
 
 # It logs what it then also raises, or what is checked here.
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)
@@ -102,24 +101,22 @@ class _Level:
             raise UserError(f"a TIFF of {planes * depth} planes ({series.axes})", remedy="convert it to 8-bit RGB")
         self.size = Size(width, height)
         segment = (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, width)
-        self._segment_hw = min(segment[0], height), segment[1]
-        self._rows, self._columns = (-(-s // step) for s, step in zip((height, width), self._segment_hw, strict=True))
+        self._segment = Size(segment[1], min(segment[0], height))
+        self._rows, self._columns = -(-height // self._segment.height), -(-width // self._segment.width)
         for one in self._pages:
             ends = [o + n for o, n in zip(one.dataoffsets, one.databytecounts, strict=True)]
             if len(ends) != separate * self._rows * self._columns or max(ends) > one.parent.filehandle.size:
                 raise UserError(_ENDS_EARLY, remedy=DAMAGED)
-        num_bytes = math.prod(self._segment_hw) * contiguous
+        num_bytes = self._segment.width * self._segment.height * contiguous
         self._decoded = lru_cache(max(1, _CACHE_BYTES // num_bytes))(self._decode)
 
     def read(self, x: int, y: int, size: Size) -> Image:
         """The pixels of a rectangle inside the level, as uint8 RGB."""
-        parts = []
-        for page in range(len(self._pages)):
-            shaped = self._pages[page].keyframe.shaped
-            for plane in range(shaped[0]):
-                part = np.full((size.height, size.width, shaped[-1]), 255, np.uint8)
-                self._fill(part, page, plane, x, y)
-                parts.append(part)
+        parts = [
+            self._read_plane(number, plane, x, y, size)
+            for number, page in enumerate(self._pages)
+            for plane in range(page.keyframe.shaped[0])
+        ]
         pixels = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
         if self._inverted:
             pixels = 255 - pixels
@@ -127,24 +124,14 @@ class _Level:
             return on_white(pixels)
         return np.ascontiguousarray(np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels)
 
-    def _fill(self, part: Image, page: int, plane: int, x: int, y: int) -> None:
-        """Copy what the segments of one plane hold into ``part``, whose first pixel is (x, y) of the level."""
-        height, width = self._segment_hw
-        for row, column, index in self._segments(plane, x, y, part.shape[1], part.shape[0]):
-            pixels = self._decoded(page, index)
-            if pixels is None:  # a tile that was never written
-                continue
-            left, top = column * width, row * height
-            x0, y0 = max(x, left), max(y, top)
-            x1 = min(x + part.shape[1], left + pixels.shape[1])
-            y1 = min(y + part.shape[0], top + pixels.shape[0])
-            part[y0 - y : y1 - y, x0 - x : x1 - x] = pixels[y0 - top : y1 - top, x0 - left : x1 - left]
-
-    def _segments(self, plane: int, x: int, y: int, width: int, height: int) -> Iterator[tuple[int, int, int]]:
-        """Row, column and index of each segment under a rectangle."""
-        for row in range(y // self._segment_hw[0], -(-(y + height) // self._segment_hw[0])):
-            for column in range(x // self._segment_hw[1], -(-(x + width) // self._segment_hw[1])):
-                yield row, column, (plane * self._rows + row) * self._columns + column
+    def _read_plane(self, page: int, plane: int, x: int, y: int, size: Size) -> Image:
+        """The samples (h, w, s) of one plane, white where a tile was never written."""
+        part = np.full((size.height, size.width, self._pages[page].keyframe.shaped[-1]), 255, np.uint8)
+        for row, column in tiles_under(x, y, size, self._segment):
+            pixels = self._decoded(page, (plane * self._rows + row) * self._columns + column)
+            if pixels is not None:
+                paste(part, pixels, column * self._segment.width - x, row * self._segment.height - y)
+        return part
 
     def _decode(self, page: int, index: int) -> Image | None:
         """One tile or strip, (h, w, samples)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import product
 from typing import Protocol
 
 import numpy as np
@@ -50,16 +51,29 @@ def read_inside(read: Callable[[int, int, Size], Image], level: Size, x: int, y:
     x0, y0 = max(x, 0), max(y, 0)
     x1, y1 = min(x + size.width, level.width), min(y + size.height, level.height)
     if x1 > x0 and y1 > y0:
-        canvas[y0 - y : y1 - y, x0 - x : x1 - x] = read(x0, y0, Size(x1 - x0, y1 - y0))
+        paste(canvas, read(x0, y0, Size(x1 - x0, y1 - y0)), x0 - x, y0 - y)
     return canvas
+
+
+def paste(canvas: Image, tile: Image, x: int, y: int) -> None:
+    """Put what of ``tile`` lies on ``canvas`` there; (x, y) is the tile's place and may be negative."""
+    left, top = max(x, 0), max(y, 0)
+    right, bottom = min(x + tile.shape[1], canvas.shape[1]), min(y + tile.shape[0], canvas.shape[0])
+    canvas[top:bottom, left:right] = tile[top - y : bottom - y, left - x : right - x]
+
+
+def tiles_under(x: int, y: int, size: Size, tile: Size) -> list[tuple[int, int]]:
+    """Row and column of each tile of a level, all of size ``tile``, under the rectangle of ``size`` at (x, y)."""
+    rows = range(y // tile.height, -(-(y + size.height) // tile.height))
+    columns = range(x // tile.width, -(-(x + size.width) // tile.width))
+    return list(product(rows, columns))
 
 
 def true_downsample(slide: Size, level: Size, stated: float | None = None) -> float:
     """The factor that a level was made with; ``stated`` is by default the ratio of the two sizes.
 
-    That ratio is a number such as 4.0001. Writers average whole blocks and crop or pad what is left, so
-    where a whole number explains the size, that is the factor; the ratio would drift by up to one pixel of
-    the level over the slide, and the sizes of a tile pair with it.
+    Writers average whole blocks and crop or pad what is left, so where a whole number explains the size, that is the
+    factor; a ratio such as 4.0001 would drift by up to one pixel of the level over the slide.
     """
     factor = (slide.width / level.width + slide.height / level.height) / 2 if stated is None else stated
     whole = max(1, round(factor))

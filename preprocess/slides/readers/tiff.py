@@ -1,9 +1,8 @@
 """Pixels straight from the JPEG tiles of a TIFF pyramid, where they are the ones that OpenSlide gives.
 
-OpenSlide spends most of its time composing tiles, not decoding them. Where a slide is a plain grid of JPEG
-tiles, this reader decodes them with the same library and puts them in place itself, several times as fast.
-OpenSlide remains the reference: it says what the levels and the properties are, it reads what cannot be
-read here, and some tiles of every level are first compared with it, pixel by pixel.
+OpenSlide spends most of its time composing tiles, so this reader is several times as fast. OpenSlide remains the
+reference: it says what the levels and the properties are, it reads what cannot be read here, and some tiles of every
+level are first compared with it, pixel by pixel.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +21,7 @@ from preprocess.base.errors import UserError
 from preprocess.base.geometry import Size
 from preprocess.slides.readers.jpeg_level import JpegLevel, NotPlainError, read_jpeg_levels
 from preprocess.slides.readers.openslide import OpenSlideReader
-from preprocess.slides.readers.reader import Image, Reader, read_inside
+from preprocess.slides.readers.reader import Image, Reader, paste, read_inside, tiles_under
 
 READERS = ("auto", "openslide", "tiff")
 READER_VARIABLE = "MHKD_READER"
@@ -62,8 +60,7 @@ def open_wsi(path: Path, reader: str | None = None) -> Reader:
 class JpegTiffReader:
     """A slide whose JPEG tiles are decoded here; see :class:`preprocess.slides.readers.reader.Reader`.
 
-    Safe to use from several threads. A tile is decoded once as long as it stays among the 96 MiB of the
-    tiles used last, which hold a row of tiles of a slide 120,000 pixels wide.
+    Safe to use from several threads. The 96 MiB of tiles used last are kept: a row of a slide 120,000 pixels wide.
     """
 
     def __init__(self, reference: OpenSlideReader, levels: tuple[JpegLevel, ...]) -> None:
@@ -84,17 +81,15 @@ class JpegTiffReader:
         """As :meth:`read`, for a place inside the level; None where a tile cannot be decoded here."""
         grid = self._levels[level]
         canvas = np.empty((size.height, size.width, 3), np.uint8)
-        rows = range(y // grid.tile.height, -(-(y + size.height) // grid.tile.height))
-        columns = range(x // grid.tile.width, -(-(x + size.width) // grid.tile.width))
+        places = tiles_under(x, y, size, grid.tile)
 
         def put(place: tuple[int, int]) -> bool:
             row, column = place
             tile = self._tile(level, row * grid.num_columns + column)
             if tile is not None:
-                _paste(canvas, tile, column * grid.tile.width - x, row * grid.tile.height - y)
+                paste(canvas, tile, column * grid.tile.width - x, row * grid.tile.height - y)
             return tile is not None
 
-        places = list(product(rows, columns))
         if len(places) < _MANY_TILES:
             return canvas if all(map(put, places)) else None
         with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as pool:
@@ -142,13 +137,6 @@ class _TileCache:
                 self._room += self._tiles.popitem(last=False)[1].nbytes
 
 
-def _paste(canvas: Image, tile: Image, x: int, y: int) -> None:
-    """Put what of ``tile`` lies on ``canvas`` there; (x, y) is the tile's place and may be negative."""
-    left, top = max(x, 0), max(y, 0)
-    right, bottom = min(x + tile.shape[1], canvas.shape[1]), min(y + tile.shape[0], canvas.shape[0])
-    canvas[top:bottom, left:right] = tile[top - y : bottom - y, left - x : right - x]
-
-
 @lru_cache(maxsize=8)
 def _proven(path: Path, num_bytes: int, modified_ns: int) -> tuple[JpegLevel, ...] | str:
     """The levels of a slide that is read here as by OpenSlide, or why it is not.
@@ -190,8 +178,5 @@ def _samples(grid: JpegLevel, exact: bool) -> Iterator[tuple[int, int, Size]]:
             places.append((column * grid.tile.width, row * grid.tile.height))
     for x, y in places:
         left, top = max(0, x - _CHECK_PX // 2), max(0, y - _CHECK_PX // 2)
-        yield (
-            left,
-            top,
-            Size(min(grid.tile.width, grid.size.width - left), min(grid.tile.height, grid.size.height - top)),
-        )
+        size = Size(min(grid.tile.width, grid.size.width - left), min(grid.tile.height, grid.size.height - top))
+        yield left, top, size

@@ -14,7 +14,7 @@ from mhkd.inference.merge import RULES, merge_tiles
 from mhkd.inference.predictor import SlidePredictor
 from mhkd.structures import SlideDetections
 from preprocess.base.geometry import Region
-from preprocess.base.grid import Grid
+from preprocess.base.grid import grid_tiles
 from preprocess.slides.slide import Slide
 from tests.blobs import BlobDetector, write_blob_slide
 from tests.blobs import boxes_of as blob_boxes
@@ -76,7 +76,7 @@ def separated_discs(draw):
 @given(separated_discs(), st.floats(0, 180), st.floats(0, 180), st.floats(0.15, 0.5))
 def test_each_object_comes_out_once_and_whole_wherever_the_grid_lies(discs, offset_x, offset_y, overlap):
     region = Region(-offset_x, -offset_y, SLIDE.width + offset_x, SLIDE.height + offset_y)
-    tiles = list(Grid(region, (TILE, TILE), overlap=overlap * TILE))
+    tiles = grid_tiles(region, (TILE, TILE), overlap=overlap * TILE)
     assert_restored(through_tiles(discs, tiles), discs)
 
 
@@ -92,7 +92,7 @@ def test_each_object_comes_out_once_and_whole_wherever_the_grid_lies(discs, offs
 def test_neighbours_that_touch_stay_two(angle, radius, other_radius, x, y, overlap):
     apart = radius + other_radius
     discs = [(x, y, radius), (x + apart * math.cos(angle), y + apart * math.sin(angle), other_radius)]
-    tiles = list(Grid(SLIDE, (TILE, TILE), overlap=overlap * TILE))
+    tiles = grid_tiles(SLIDE, (TILE, TILE), overlap=overlap * TILE)
     merged = through_tiles(discs, tiles)
     assert len(merged) == 2
     # A sliver of one disc may be taken for the other where their boxes overlap: within a few per cent of the size.
@@ -103,7 +103,7 @@ def test_neighbours_that_touch_stay_two(angle, radius, other_radius, x, y, overl
 @settings(max_examples=8, deadline=None)
 @given(separated_discs(), st.randoms(use_true_random=False))
 def test_the_order_of_tiles_and_detections_changes_nothing(rule, discs, random):
-    tiles = list(Grid(SLIDE, (TILE, TILE), overlap=64))
+    tiles = grid_tiles(SLIDE, (TILE, TILE), overlap=64)
     parts = [see(discs, tile) for tile in tiles]
     order = random.sample(range(len(tiles)), len(tiles))
     shuffled = [parts[i].select(np.array(random.sample(range(len(parts[i])), len(parts[i])), dtype=int)) for i in order]
@@ -120,7 +120,7 @@ CROWD = scatter_discs(2200, LARGE.width, (90, 160), seed=0)
 def through_grid(overlap, offset=(0.0, 0.0), side=1024.0, rule="edge"):
     """What is made of CROWD, and the tiles."""
     region = Region(-offset[0], -offset[1], LARGE.width + offset[0], LARGE.height + offset[1])
-    tiles = list(Grid(region, (side, side), overlap=overlap))
+    tiles = grid_tiles(region, (side, side), overlap=overlap)
     return merge_tiles([see_discs(CROWD, tile) for tile in tiles], tiles, LARGE, ("glomerulus",), rule=rule), tiles
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mhkd.inference.tile_plan import cover, fit_to_tissue, plan_tiles
 from preprocess.base.geometry import Region
-from preprocess.base.grid import Grid
+from preprocess.base.grid import grid_tiles
 from preprocess.tissue.mask import TissueMask
 
 REGION = Region(40, 70, 960, 720)
@@ -51,7 +51,7 @@ def test_a_plan_has_never_more_tiles_than_the_plain_grid_and_fewer_on_scattered_
     mask = np.zeros((120, 120), bool)
     mask[5:45, 20:44] = mask[70:110, 60:84] = True
     tissue, wh, overlap = TissueMask(mask, REGION, 0.5), (240.0, 240.0), (240 * share, 240 * share)
-    grid = [tile for tile in Grid(REGION, wh, overlap) if tissue.coverage(tile) >= 0.01]
+    grid = [tile for tile in grid_tiles(REGION, wh, overlap) if tissue.coverage(tile) >= 0.01]
     plan = plan_tiles(tissue, wh, overlap, 0.01)
     assert len(plan.tiles) < len(grid)
     assert plan.tissue_um2 == pytest.approx(mask.mean() * REGION.area * 0.25)

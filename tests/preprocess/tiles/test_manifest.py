@@ -120,7 +120,6 @@ def test_write_and_read_is_the_same(manifest, tmp_path):
     pd.testing.assert_frame_equal(again.boxes, manifest.boxes)
     assert (again.labels, again.teacher_mpp, again.student_mpp) == (["NA"], 1.0, 4.0)
     assert again.provenance == manifest.provenance
-    assert again.slide_file("../a.svs") == tmp_path / "../a.svs"
 
 
 def test_slides_that_failed_are_named(manifest, tmp_path):

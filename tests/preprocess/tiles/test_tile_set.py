@@ -61,7 +61,7 @@ def test_the_manifest_and_coco_say_the_same(table, tmp_path):
     manifest = Manifest.read(tmp_path)
     assert manifest.tiles["split"].unique().tolist() == ["train", "val", "test"]
     assert manifest.tiles["patient"].unique().tolist() == ["patient-a", "patient-b", "patient-c"]
-    assert manifest.slide_file(manifest.tiles["slide_path"][0]).samefile(table["slide"][0])
+    assert (manifest.root / manifest.tiles["slide_path"][0]).samefile(table["slide"][0])
     assert len(manifest.boxes) == len(made.boxes)
     assert manifest.provenance["inputs"][0]["mpp_source"] == "slide property openslide.mpp-x/y"
     for side, px in (("teacher", 256), ("student", 64)):

@@ -10,7 +10,7 @@ from typing import Any
 
 from preprocess.base.files import sync_folder
 from preprocess.base.geometry import Region, Size, px_to_l0
-from preprocess.base.grid import Grid
+from preprocess.base.grid import grid_tiles
 from preprocess.base.images import encode_image
 from preprocess.base.parallel import map_in_order
 from preprocess.slides.slide import Slide
@@ -21,7 +21,8 @@ def tissue_places(slide: Slide, job: dict[str, Any]) -> list[Region]:
     """The tiles of the plain grid that have enough tissue."""
     tissue = TissueMask.of(slide)
     side_l0 = px_to_l0(job["tile_px"], job["mpp"], slide.mpp)
-    return [place for place in Grid(slide.region, (side_l0, side_l0)) if tissue.coverage(place) >= job["min_tissue"]]
+    places = grid_tiles(slide.region, (side_l0, side_l0))
+    return [place for place in places if tissue.coverage(place) >= job["min_tissue"]]
 
 
 def main(job: dict[str, Any]) -> None:

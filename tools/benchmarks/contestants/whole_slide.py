@@ -19,7 +19,7 @@ from mhkd.evaluation.slide_level import read_truth
 from mhkd.inference.predictor import SlidePredictor
 from mhkd.structures import SlideDetections
 from preprocess.base.geometry import Region, Size
-from preprocess.base.grid import Grid
+from preprocess.base.grid import grid_tiles
 from preprocess.slides.readers.jpeg_level import NotPlainError, read_jpeg_levels
 from preprocess.slides.readers.openslide import OpenSlideReader
 from preprocess.slides.readers.tiff import READER_VARIABLE
@@ -104,7 +104,7 @@ def bytes_read(path: Path, mpp: float, reader: str) -> int:
     try:
         with Slide.open(path) as slide:
             mask = TissueMask.of(slide)
-            grid = Grid(slide.region, slide.wh_l0(size, mpp))
+            grid = grid_tiles(slide.region, slide.wh_l0(size, mpp))
         tiles = [tile for tile in grid if mask.coverage(tile)]
         with Slide.open(path) as slide:  # nothing of it is in a cache yet
             before = _read_so_far()
