@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from mhkd.inference.report.adequacy import LIMITS, SOURCE, rate_adequacy
-from preprocess.base.files import atomic_path, write_text
+from preprocess.base.files import write_csv, write_text
 from preprocess.base.html import jpeg_uri, render
 from preprocess.base.images import encode_thumbnail
 
@@ -37,8 +37,7 @@ def write_cohort_index(
     """
     folder, searched = Path(output_dir), list(summaries)
     table = cohort_table(searched, failures)
-    with atomic_path(folder / TABLE) as temporary:
-        table.to_csv(temporary, index=False, lineterminator="\n")
+    write_csv(folder / TABLE, table)
     shown = [name for name in table.columns if name not in _NOT_SHOWN]
     if len(counted := [name for name in shown if name.startswith("count_")]) == 1:
         shown.remove(counted[0])  # it says what "detections" says

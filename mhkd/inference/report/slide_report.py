@@ -40,6 +40,9 @@ def write_report(path: str | Path, record: SlideRecord) -> None:
         OSError: the page cannot be written.
     """
     report, summary = describe_slide(record), record.summary
+    overview = draw_overlay(
+        record.slide, record.detections, max_side_px=_OVERVIEW_PX, unreadable_l0=record.unreadable_l0
+    )
     page = render(
         "mhkd.inference.report",
         "report.html",
@@ -47,7 +50,7 @@ def write_report(path: str | Path, record: SlideRecord) -> None:
         summary=summary,
         file_name=record.file_name,
         colors=defaultdict(str, {name: hex_color(i) for i, name in enumerate(record.detections.class_names)}),
-        overview=jpeg_uri(encode_preview(_overview(record))),
+        overview=jpeg_uri(encode_preview(overview)),
         diameters=_chart(report["diameter_um"], "um"),
         scores=_chart(report["score"], ""),
         crops=list(_crops(record, report)),
@@ -67,10 +70,6 @@ def flatten(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, s
         else:
             text = ", ".join(map(str, item)) if isinstance(item, list | tuple) else str(item)
             yield name, "none" if item is None else text
-
-
-def _overview(record: SlideRecord) -> Any:
-    return draw_overlay(record.slide, record.detections, max_side_px=_OVERVIEW_PX, unreadable_l0=record.unreadable_l0)
 
 
 def _chart(histogram: Mapping[str, Any], unit: str) -> dict[str, Any]:
