@@ -72,11 +72,8 @@ def centre_ownership(seen: TileBoxes) -> Merged:
     Nothing is compared, so it is the cheapest. An object that two tiles cut differently may be lost or doubled.
     """
     centres, middles = (0.5 * (boxes[:, :2] + boxes[:, 2:]) for boxes in (seen.boxes, seen.tiles))
-    kept = []
-    for i, centre in enumerate(centres):
-        distance = np.abs(middles - centre).max(axis=1)
-        kept.append(distance.argmin() == seen.tile[i])  # of two as near the first
-    owned = np.array(kept, dtype=bool)
+    nearest = [np.abs(middles - centre).max(axis=1).argmin() for centre in centres]  # of two as near the first
+    owned = np.equal(nearest, seen.tile)
     return seen.boxes[owned], seen.scores[owned]
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from threading import Semaphore
 from typing import Any
@@ -121,8 +122,9 @@ class SlidePredictor:
         White all around a small image is nothing that a detector was trained on. Where its normalisation looks at the
         whole image, it costs most of what there is to find.
         """
-        side = math.ceil(max(slide.size_um) / self.detector.input_mpp / SIDE_STEP_PX) * SIDE_STEP_PX
-        return Size(min(self.tile_px, side), min(self.tile_px, side))
+        needed = math.ceil(max(slide.size_um) / self.detector.input_mpp / SIDE_STEP_PX) * SIDE_STEP_PX
+        side = min(self.tile_px, needed)
+        return Size(side, side)
 
     def plan(self, slide: Slide) -> TilePlan:
         """Which tiles of ``slide`` hold tissue."""
@@ -206,5 +208,4 @@ def default_batch_size(detector: Detector, tile_px: int) -> int:
 def _clip(detections: SlideDetections, region: Region) -> SlideDetections:
     low, high = np.array((region.x, region.y) * 2), np.array((region.x1, region.y1) * 2)
     boxes = detections.boxes_l0.clip(low, high)
-    clipped = SlideDetections(boxes, detections.scores, detections.labels, detections.class_names)
-    return clipped.select(np.flatnonzero((boxes[:, 2:] > boxes[:, :2]).all(axis=1)))
+    return replace(detections, boxes_l0=boxes).select(np.flatnonzero((boxes[:, 2:] > boxes[:, :2]).all(axis=1)))
