@@ -32,7 +32,7 @@ def merge_greedily(seen: TileBoxes) -> Merged:
         if not free[i]:
             continue
         near = partners[i][free[partners[i]]]
-        joined = near[ios(seen.boxes[near], np.broadcast_to(seen.boxes[i], (len(near), 4))) > MERGE_IOS]
+        joined = near[ios(seen.boxes[near], seen.boxes[i]) > MERGE_IOS]
         free[joined] = free[i] = False
         members = seen.boxes[np.append(joined, i)]
         boxes.append(np.concatenate((members[:, :2].min(axis=0), members[:, 2:].max(axis=0))))
@@ -53,7 +53,7 @@ def fuse_weighted(seen: TileBoxes) -> Merged:
     for i, (box, score) in enumerate(zip(seen.boxes, seen.scores, strict=True)):
         near = np.unique(cluster_of[partners[i]])
         near = near[near >= 0]
-        overlap = iou(fused[near], np.broadcast_to(box, (len(near), 4)))
+        overlap = iou(fused[near], box)
         if len(near) and overlap.max() > FUSE_IOU:
             cluster = near[overlap.argmax()]
             total = weights[cluster] + score
@@ -85,7 +85,7 @@ def suppress_softly(seen: TileBoxes) -> Merged:
         best = int(np.where(waiting, scores, -1.0).argmax())
         waiting[best] = False
         near = partners[best][waiting[partners[best]]]
-        overlap = iou(seen.boxes[near], np.broadcast_to(seen.boxes[best], (len(near), 4)))
+        overlap = iou(seen.boxes[near], seen.boxes[best])
         scores[near] *= np.exp(-(overlap**2) / SOFT_SIGMA)
     kept = scores >= SOFT_FLOOR
     return seen.boxes[kept], scores[kept]
