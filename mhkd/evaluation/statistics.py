@@ -74,14 +74,13 @@ def agreement(true: np.ndarray, found: np.ndarray, weights: np.ndarray | None = 
         bias = weights @ difference / n
         spread = (weights * (difference - bias[:, None]) ** 2).sum(axis=1)
         deviation = np.sqrt(np.where(n > 1, spread / (n - 1), np.nan))
-        mean_absolute_error = weights @ np.abs(difference) / n
-    return {
-        "bias": bias,
-        "lower": bias - LIMITS * deviation,
-        "upper": bias + LIMITS * deviation,
-        "icc": icc_2_1(np.stack((true, found), axis=1), weights),
-        "mean_absolute_error": mean_absolute_error,
-    }
+        return {
+            "bias": bias,
+            "lower": bias - LIMITS * deviation,
+            "upper": bias + LIMITS * deviation,
+            "icc": icc_2_1(np.stack((true, found), axis=1), weights),
+            "mean_absolute_error": weights @ np.abs(difference) / n,
+        }
 
 
 def icc_2_1(ratings: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:

@@ -25,8 +25,7 @@ def evaluate_tiles(
 ) -> dict[str, Any]:
     """COCO scores in percent over the tiles of ``split``, as plain JSON; an image is a tile.
 
-    The detector is fed the teacher's or the student's tiles, whichever have its um/px. Boxes are compared in level-0
-    pixels: a tile's pixels are a scaled copy of them, which leaves every IoU as it is.
+    The detector is fed the teacher's or the student's tiles, whichever have its um/px.
 
     Args:
         batch_size: tiles per step of the model.
