@@ -76,12 +76,7 @@ def _of_slide(metrics: SlideMetrics, image: int) -> Iterator[Failure]:
     strong = pred.scores >= thresh
     for i in matches.pred_index[here & ~matches.correct & (matches.scores >= thresh)].tolist():
         fit = float(own[i].max(initial=0.0))
-        if fit >= MATCH_IOU:
-            cause = "double"
-        elif other[i].max(initial=0.0) >= MATCH_IOU:
-            cause = "other class"
-        else:
-            cause = "too loose" if fit >= _TOUCHING_IOU else "nothing there"
+        cause = _cause(fit, other[i], matched="double", apart="nothing there")
         yield Failure(FALSE, slide, pred.boxes_l0[i], int(pred.labels[i]), float(pred.scores[i]), fit, cause)
     for j in np.flatnonzero(~gt.ignore).tolist():
         box, label, i = gt.boxes_l0[j], int(gt.labels[j]), pred_of_gt.get(j)
@@ -90,16 +85,16 @@ def _of_slide(metrics: SlideMetrics, image: int) -> Iterator[Failure]:
             if i is not None:
                 yield Failure(MISSED, slide, box, label, float(pred.scores[i]), fit, "too weak", pred.boxes_l0[i])
             else:
-                confused = other[strong, j].max(initial=0.0) >= MATCH_IOU
-                yield Failure(MISSED, slide, box, label, None, fit, _why_unseen(fit, confused))
+                cause = _cause(fit, other[strong, j], matched="shared", apart="not seen")
+                yield Failure(MISSED, slide, box, label, None, fit, cause)
         elif own[i, j] < LOOSE_IOU:
             yield Failure(LOOSE, slide, pred.boxes_l0[i], label, float(pred.scores[i]), float(own[i, j]))
 
 
-def _why_unseen(fit: float, confused: bool) -> str:
-    """Why nothing took an object that the best detection of its class overlaps by ``fit``."""
+def _cause(fit: float, others: np.ndarray, *, matched: str, apart: str) -> str:
+    """Why a box has no partner: ``fit`` is its best IoU within its class, ``others`` are those with other classes."""
     if fit >= MATCH_IOU:
-        return "shared"
-    if confused:
+        return matched
+    if others.max(initial=0.0) >= MATCH_IOU:
         return "other class"
-    return "too loose" if fit >= _TOUCHING_IOU else "not seen"
+    return "too loose" if fit >= _TOUCHING_IOU else apart

@@ -125,7 +125,7 @@ def read_scored_slides(
     """The annotated slides of ``rows`` without detections yet.
 
     Raises:
-        UserError: a slide or an annotation is not readable; every slide is opened, so that this comes early.
+        UserError: a slide or an annotation is not readable.
     """
     scored = []
     for row in rows.to_dict("records"):

@@ -63,11 +63,7 @@ def detect_in_tiles(
 
 
 def side_of(detector: Detector, manifest: Manifest) -> str:
-    """``teacher`` or ``student``: whose tiles have the um/px that ``detector`` wants.
-
-    Raises:
-        UserError: neither have.
-    """
+    """``teacher`` or ``student``: whose tiles have the um/px that ``detector`` wants; UserError where neither have."""
     for side in ("student", "teacher"):
         if math.isclose(getattr(manifest, f"{side}_mpp"), detector.input_mpp, rel_tol=MPP_TOLERANCE):
             return side

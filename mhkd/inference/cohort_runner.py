@@ -122,11 +122,7 @@ def _summaries(outcomes: Sequence[SearchOutcome]) -> list[dict[str, Any]]:
 
 
 def check_writable(folder: Path) -> None:
-    """Check that ``folder`` can be made and written to: better now than after the first slide.
-
-    Raises:
-        UserError: it cannot.
-    """
+    """Raise UserError where ``folder`` cannot be made or written to: better now than after the first slide."""
     place = folder.absolute()
     while not place.exists() and place != place.parent:
         place = place.parent

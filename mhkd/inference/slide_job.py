@@ -230,11 +230,7 @@ def anonymized(files: Sequence[SlideFile]) -> list[SlideFile]:
 
 
 def check_names(files: Sequence[SlideFile]) -> None:
-    """Check that no two slides would overwrite each other's outputs.
-
-    Raises:
-        UserError: two would.
-    """
+    """Raise UserError where two slides would overwrite each other's outputs."""
     owner: dict[str, SlideFile] = {}
     for file in files:
         for suffix in (SUFFIX, WEAK_SUFFIX, *(form.suffix for form in FORMATS.values())):

@@ -31,7 +31,7 @@ Table = tuple[SlideDetections, np.ndarray]
 
 @dataclass(frozen=True)
 class SlideResult:
-    """The result of one slide: its detections in level-0 pixels, and its JSON (:mod:`mhkd.inference.summary`)."""
+    """Detections of one slide in level-0 pixels, and its JSON (:mod:`mhkd.inference.summary`)."""
 
     name: str
     detections: SlideDetections
@@ -118,11 +118,7 @@ def read_tables(job: SlideJob, summary: Mapping[str, Any]) -> tuple[Table, Table
 
 
 def open_slide(job: SlideJob) -> Slide:
-    """The slide as the search reads it.
-
-    Raises:
-        UserError: it cannot be opened.
-    """
+    """The slide as the search reads it. Raises UserError where it cannot be opened."""
     return (DamagedSlide if job.search.options.skip_unreadable else Slide).open(job.file.path, mpp=job.mpp)
 
 

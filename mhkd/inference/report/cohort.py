@@ -67,14 +67,10 @@ def cohort_table(summaries: Sequence[Mapping[str, Any]], failures: Sequence[tupl
     rows = []
     for summary in summaries:
         found = summary["detections"]
-        facts = {
-            **{name: summary[name] for name in _FACTS if name in summary},
-            "adequacy": rate_adequacy(found["total"])["verdict"],
-            "warnings": "; ".join(summary["warnings"]),
-        }
-        of_class = {f"count_{name}": found["by_class"].get(name, 0) for name in classes}
-        place = {"name": summary["name"], "slide": summary["slide"], "patient": summary.get("patient")}
-        rows.append({**place, "status": "done", "detections": found["total"], **of_class, **facts})
+        row = {name: summary[name] for name in ("name", "slide", "patient", *_FACTS) if name in summary}
+        row |= {"status": "done", "detections": found["total"], "adequacy": rate_adequacy(found["total"])["verdict"]}
+        row |= {f"count_{name}": found["by_class"].get(name, 0) for name in classes}
+        rows.append(row | {"warnings": "; ".join(summary["warnings"])})
     rows += [{"name": name, "slide": name, "status": "failed", "error": error} for name, error in failures]
     full = [{name: "" if row.get(name) is None else row[name] for name in columns} for row in rows]
     return pd.DataFrame(full, columns=columns, dtype=object)
@@ -121,6 +117,4 @@ def _output(folder: Path, summary: Mapping[str, Any], form: str) -> Path | None:
 def _picture(overlay: Path | None) -> str:
     """A slide's overlay, small; empty where there is none."""
     picture = cv2.imread(str(overlay), cv2.IMREAD_REDUCED_COLOR_2) if overlay else None
-    if picture is None:
-        return ""
-    return jpeg_uri(encode_thumbnail(picture.astype(np.uint8, copy=False), _THUMBNAIL_PX))
+    return "" if picture is None else jpeg_uri(encode_thumbnail(picture.astype(np.uint8, copy=False), _THUMBNAIL_PX))

@@ -42,18 +42,11 @@ class SlideView:
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
 
     def detections(self) -> SlideDetections:
-        """The detections of the slide, best first, in level-0 pixels.
-
-        Raises:
-            UserError: the table is missing or damaged.
-        """
-        found, _ = read_csv(self.folder / f"{self.name}.csv", tuple(self.summary["detections"]["by_class"]))
-        return found
+        """Best first, in level-0 pixels. Raises UserError where the table is missing or damaged."""
+        return read_csv(self.folder / f"{self.name}.csv", tuple(self.summary["detections"]["by_class"]))[0]
 
     def open(self) -> Slide:
-        """The slide, with the pixel size that it was searched with.
-
-        Places that cannot be read are white: one of them must not end the looking.
+        """The slide, with the pixel size that it was searched with; places that cannot be read are white.
 
         Raises:
             UserError: the slide is missing or another one.
