@@ -51,11 +51,8 @@ class WeightedAP:
 
     def __init__(self, gt: Mapping[str, GroundTruth], pred: Mapping[str, SlideDetections]) -> None:
         run = _match(gt, pred)
-        self._classes = []
-        if run is not None:  # the results of all images, class after class
-            num_images = len(run.params.imgIds)
-            starts = range(0, len(run.evalImgs), num_images)
-            self._classes = [_of_class(run.evalImgs[start : start + num_images]) for start in starts]
+        images = [] if run is None else run.evalImgs  # the results of all images, class after class
+        self._classes = [_of_class(images[start : start + len(gt)]) for start in range(0, len(images), len(gt))]
 
     def __call__(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         """AP, AP50 and AP75 in percent for B weightings of the I images.

@@ -1,7 +1,7 @@
 """Statistics of figures by slide: intervals from resampled patients, and the agreement of counts.
 
 Slides of one patient are not independent of each other, so patients are resampled. What was matched stays matched: a
-draw only says how many times each slide counts, so that a thousand draws cost as many weighted sums.
+draw only says how many times each slide counts.
 """
 
 from __future__ import annotations

@@ -49,10 +49,10 @@ def merge_by_edges(seen: TileBoxes) -> tuple[np.ndarray, np.ndarray]:
 
 def _is_cut(boxes: np.ndarray, tiles: np.ndarray, slide: tuple[float, ...]) -> np.ndarray:
     """(N,) bool: the box comes near an edge of its tile beyond which the slide goes on."""
-    width, height = tiles[:, 2] - tiles[:, 0], tiles[:, 3] - tiles[:, 1]
+    sides = np.tile(tiles[:, 2:] - tiles[:, :2], 2)
     outwards = np.array((-1.0, -1.0, 1.0, 1.0))
     inner = (np.array(slide) - tiles) * outwards > 1.0  # a tile at the border may lie on whole pixels
-    near = (tiles - boxes) * outwards <= EDGE_TOLERANCE * np.stack((width, height, width, height), axis=1)
+    near = (tiles - boxes) * outwards <= EDGE_TOLERANCE * sides
     return (inner & near).any(axis=1)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mhkd.deploy.batch import ImageBatch, is_gpu, send_images
+from mhkd.deploy.batch import is_gpu, send_images
 from mhkd.deploy.detector import BatchTooLargeError, Detector, detect
 from mhkd.deploy.load import load_model
 from mhkd.inference.merge import merge_tiles
@@ -177,23 +177,20 @@ class SlidePredictor:
     def _read_and_detect(
         self, slide: Slide, regions: Sequence[Region], size: Size, turns: Semaphore
     ) -> list[SlideDetections]:
+        """The detections of each tile, in as many passes of the model as the memory asks for."""
         batch = send_images([slide.read(region, size) for region in regions], self.detector.device)
-        with turns:
-            return self._detect(batch, regions)
-
-    def _detect(self, batch: ImageBatch, regions: Sequence[Region]) -> list[SlideDetections]:
-        """The detections of each image, in as many passes of the model as the memory asks for."""
         found: list[SlideDetections] = []
-        while len(found) < len(batch):
-            where = slice(len(found), len(found) + self.batch_size)
-            part = batch.part(where)
-            try:
-                found += detect(self.detector, part, regions[where], score_thresh=self.score_thresh)
-            except BatchTooLargeError:
-                if len(part) == 1:
-                    raise
-                self.batch_size = max(1, len(part) // 2)
-                note(f"the memory does not hold {len(part)} tiles at once: going on with {self.batch_size}")
+        with turns:
+            while len(found) < len(batch):
+                where = slice(len(found), len(found) + self.batch_size)
+                part = batch.part(where)
+                try:
+                    found += detect(self.detector, part, regions[where], score_thresh=self.score_thresh)
+                except BatchTooLargeError:
+                    if len(part) == 1:
+                        raise
+                    self.batch_size = max(1, len(part) // 2)
+                    note(f"the memory does not hold {len(part)} tiles at once: going on with {self.batch_size}")
         return found
 
 

@@ -11,7 +11,7 @@ from mhkd.inference.export.features import class_color, hex_color
 from mhkd.inference.export.record import SlideRecord
 from mhkd.inference.overlay import draw_overlay
 from mhkd.inference.report.crops import crop_detection
-from mhkd.inference.report.histogram import Bar, bars, tallest_bin
+from mhkd.inference.report.histogram import bars, tallest_bin
 from mhkd.inference.report.statistics import describe_slide
 from preprocess.base.files import write_json, write_text
 from preprocess.base.html import jpeg_uri, render
@@ -74,10 +74,10 @@ def flatten(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, s
 
 def _chart(histogram: Mapping[str, Any], unit: str) -> dict[str, Any]:
     """What the template draws: bars, the number at the top of the axis, and labels below every fifth edge."""
-    drawn: list[Bar] = bars(histogram, f" {unit}" if unit else "")
     edges = histogram["edges"]
     step = 1000 / len(edges)  # one bin more than there are between the edges: what lies above
     ticks = [(round(index * step, 2), f"{edge:g}") for index, edge in enumerate(edges) if index % 5 == 0]
+    drawn = bars(histogram, f" {unit}" if unit else "")
     return {"bars": drawn, "most": tallest_bin(histogram), "ticks": ticks, "unit": unit}
 
 

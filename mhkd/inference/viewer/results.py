@@ -72,7 +72,7 @@ class SlideView:
     def describe(self, zoom: DeepZoom) -> dict[str, Any]:
         """What the page in the browser needs, as plain JSON: file names, no paths. Boxes are in the display frame."""
         found = self.detections()
-        searched_mm2 = self.summary["tissue_mm2"] - self.summary["unreadable_tissue_mm2"]
+        keys = ("id", "label", "score", "diameter_um", "box")
         rows = zip(
             detection_ids(found, self.name),
             found.labels.tolist(),
@@ -92,14 +92,11 @@ class SlideView:
             "min_level": zoom.min_level,
             "max_level": zoom.max_level,
             "mpp": zoom.mpp,
-            "searched_mm2": searched_mm2,
+            "searched_mm2": self.summary["tissue_mm2"] - self.summary["unreadable_tissue_mm2"],
             "score_thresh": self.summary["score_thresh"],
             "warnings": self.summary["warnings"],
             "classes": [{"name": name, "color": hex_color(i)} for i, name in enumerate(found.class_names)],
-            "detections": [
-                {"id": identity, "label": label, "score": score, "diameter_um": diameter, "box": box}
-                for identity, label, score, diameter, box in rows
-            ],
+            "detections": [dict(zip(keys, row, strict=True)) for row in rows],
         }
 
 
