@@ -50,8 +50,7 @@ class GroundTruth:
         """
         key = str.casefold if len(set(map(str.casefold, class_names))) == len(class_names) else str
         index = {key(name): i for i, name in enumerate(class_names)}
-        unknown = sorted({name for name in names if key(name) not in index})
-        if unknown:
+        if unknown := sorted({name for name in names if key(name) not in index}):
             known = ", ".join(map(repr, class_names))
             raise UserError(
                 f"annotated as {', '.join(map(repr, unknown))}, but the model knows {known}",

@@ -190,8 +190,7 @@ def evaluate_groups(
     Raises:
         UserError: a column is missing, no slide is annotated, or a slide or annotation is not readable.
     """
-    absent = [column for column in columns if column not in slides]
-    if absent:
+    if absent := [column for column in columns if column not in slides]:
         raise UserError(f"the table has no column {absent[0]}", remedy="name columns of the table")
     rows = slides[slides["annotation"].notna()].reset_index(drop=True)
     if rows.empty:
@@ -200,8 +199,8 @@ def evaluate_groups(
     table = []
     for names, members in rows.groupby(list(columns), sort=False, dropna=False):
         metrics = score([scored[index] for index in members.index], score_thresh)
-        true = metrics["num_objects"]
-        counts = {"images": len(members), "objects": true, "missed": true - metrics["true_positives"]}
-        counts["false"] = metrics["false_positives"]
-        table.append({**dict(zip(columns, names, strict=True)), **metrics, **counts})
+        missed = metrics["num_objects"] - metrics["true_positives"]
+        counts = {"images": len(members), "objects": metrics["num_objects"], "missed": missed}
+        about = dict(zip(columns, names, strict=True))
+        table.append({**metrics, **about, **counts, "false": metrics["false_positives"]})
     return pd.DataFrame(table, columns=[*columns, *_COLUMNS]), thresh_of(scored)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from mhkd.inference.overlap import ios, iou, meeting, suppress
-from mhkd.inference.tile_boxes import TileBoxes
+from mhkd.inference.tile_boxes import Merged, TileBoxes
 
 EDGE_TOLERANCE = 0.06  # of the tile's side: how near to an inner edge a box counts as cut by it
 NMS_IOU = 0.5  # two whole boxes that overlap more are one object
@@ -22,7 +22,7 @@ SHARED_IOS = 0.5  # two pieces that agree this well on what both tiles see are o
 EXTEND_SHARE = 0.5  # a piece that scores less than this share of its group's best is absorbed but extends nothing
 
 
-def merge_by_edges(seen: TileBoxes) -> tuple[np.ndarray, np.ndarray]:
+def merge_by_edges(seen: TileBoxes) -> Merged:
     """Whole boxes, and what their pieces add up to; a rule as ``mhkd.inference.merge`` takes it."""
     boxes, scores, tiles = seen.boxes, seen.scores, seen.tiles[seen.tile]
     cut = _is_cut(boxes, tiles, seen.slide)

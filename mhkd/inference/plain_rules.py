@@ -5,15 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from mhkd.inference.overlap import ios, iou, meeting, suppress
-from mhkd.inference.tile_boxes import TileBoxes
+from mhkd.inference.tile_boxes import Merged, TileBoxes
 
 NMS_IOU = 0.5
 MERGE_IOS = 0.5  # the default of the library SAHI
 FUSE_IOU = 0.55  # the default of the paper
 SOFT_SIGMA = 0.5
 SOFT_FLOOR = 0.05  # what scores less in the end is left out
-
-Merged = tuple[np.ndarray, np.ndarray]
 
 
 def suppress_hard(seen: TileBoxes) -> Merged:
