@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,13 +15,11 @@ from pycocotools.cocoeval import COCOeval
 from mhkd.evaluation.scored_slide import GroundTruth
 from mhkd.structures import SlideDetections
 
-CocoScores = dict[str, float | None]
-
 _ALL_AREAS = [0.0, 1e18]  # COCO's own limit is 1e10 px, which a box on a whole slide may reach
 _RECALLS = np.linspace(0.0, 1.0, 101)
 
 
-def coco_scores(gt: Mapping[str, GroundTruth], pred: Mapping[str, SlideDetections]) -> CocoScores:
+def coco_scores(gt: Mapping[str, GroundTruth], pred: Mapping[str, SlideDetections]) -> dict[str, float | None]:
     """AP (mean over IoU 0.5:0.95), AP50 and AP75 in percent, and AR, the mean of the highest recall over those IoUs.
 
     Args:
@@ -37,16 +35,12 @@ def coco_scores(gt: Mapping[str, GroundTruth], pred: Mapping[str, SlideDetection
     """
     run = _match(gt, pred)
     if run is None:
-        return {"AP": None, "AP50": None, "AP75": None, "AR": None}
+        return dict.fromkeys(("AP", "AP50", "AP75", "AR"))
     with contextlib.redirect_stdout(io.StringIO()):
         run.accumulate()
     precision, recall = run.eval["precision"], run.eval["recall"]  # (IoU, recall, class, ...), (IoU, class, ...)
-    return {
-        "AP": _percent(precision),
-        "AP50": _percent(precision[0]),
-        "AP75": _percent(precision[5]),
-        "AR": _percent(recall),
-    }
+    parts = {"AP": precision, "AP50": precision[0], "AP75": precision[5], "AR": recall}
+    return {name: _percent(values) for name, values in parts.items()}
 
 
 class WeightedAP:
@@ -57,11 +51,8 @@ class WeightedAP:
 
     def __init__(self, gt: Mapping[str, GroundTruth], pred: Mapping[str, SlideDetections]) -> None:
         run = _match(gt, pred)
-        self._classes = []
-        if run is not None:  # the results of all images, class after class
-            num_images = len(run.params.imgIds)
-            starts = range(0, len(run.evalImgs), num_images)
-            self._classes = [_of_class(run.evalImgs[start : start + num_images]) for start in starts]
+        images = [] if run is None else run.evalImgs  # the results of all images, class after class
+        self._classes = [_of_class(images[start : start + len(gt)]) for start in range(0, len(images), len(gt))]
 
     def __call__(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         """AP, AP50 and AP75 in percent for B weightings of the I images.
@@ -105,16 +96,15 @@ class _ClassMatches:
 
 
 def _of_class(images: Sequence[dict[str, Any] | None]) -> _ClassMatches:
-    """From pycocotools' results of one class; an image without object and detection has None."""
+    """From pycocotools' results of one class that occurs; an image without object and detection has None."""
     filled = [(i, result) for i, result in enumerate(images) if result is not None]
-    scores = np.concatenate([np.empty(0), *(result["dtScores"] for _, result in filled)])
-    order = np.argsort(-scores, kind="stable")
-    matched = np.concatenate([np.empty((10, 0)), *(result["dtMatches"] for _, result in filled)], axis=1)[:, order] > 0
-    ignored = np.concatenate([np.empty((10, 0)), *(r["dtIgnore"] for _, r in filled)], axis=1)[:, order].astype(bool)
+    order = np.argsort(-np.concatenate([result["dtScores"] for _, result in filled]), kind="stable")
+    matched = np.concatenate([result["dtMatches"] for _, result in filled], axis=1)[:, order] > 0
+    ignored = np.concatenate([result["dtIgnore"] for _, result in filled], axis=1)[:, order].astype(bool)
     num_objects = np.zeros(len(images))
     for i, result in filled:
         num_objects[i] = np.count_nonzero(result["gtIgnore"] == 0)
-    image = np.repeat([i for i, _ in filled], [len(r["dtScores"]) for _, r in filled]).astype(int)[order]
+    image = np.repeat([i for i, _ in filled], [len(result["dtScores"]) for _, result in filled])[order]
     return _ClassMatches(image, matched & ~ignored, ~matched & ~ignored, num_objects)
 
 
@@ -123,16 +113,15 @@ def _match(gt: Mapping[str, GroundTruth], pred: Mapping[str, SlideDetections]) -
     if strangers := sorted(set(pred) - set(gt)):
         raise ValueError(f"detections in images without ground truth: {', '.join(strangers[:3])}")
     images = sorted(gt)
-    truth = [
-        _entry(i, box, label, ignore) for i, name in enumerate(images) for box, label, ignore in _truth_of(gt[name])
-    ]
-    found = [
-        {**_entry(i, box, label, False), "score": score}
-        for i, name in enumerate(images)
-        if name in pred
-        for box, label, score in _found_of(pred[name].sort())
-    ]
-    if not any(not entry["iscrowd"] for entry in truth):
+    truth: list[dict[str, Any]] = []
+    found: list[dict[str, Any]] = []
+    for i, name in enumerate(images):
+        # pycocotools overwrites "ignore" with "iscrowd"
+        truth += _entries(i, gt[name], "iscrowd", gt[name].ignore.astype(int))
+        if name in pred:
+            best_first = pred[name].sort()
+            found += _entries(i, best_first, "score", best_first.scores)
+    if all(entry["iscrowd"] for entry in truth):
         return None
     categories = sorted({int(entry["category_id"]) for entry in (*truth, *found)})
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
@@ -143,24 +132,14 @@ def _match(gt: Mapping[str, GroundTruth], pred: Mapping[str, SlideDetections]) -
     return run
 
 
-def _truth_of(gt: GroundTruth) -> Iterable[tuple[list[float], int, bool]]:
-    return zip(gt.boxes_l0.tolist(), gt.labels.tolist(), gt.ignore.tolist(), strict=True)
-
-
-def _found_of(pred: SlideDetections) -> Iterable[tuple[list[float], int, float]]:
-    return zip(pred.boxes_l0.tolist(), pred.labels.tolist(), pred.scores.tolist(), strict=True)
-
-
-def _entry(image: int, box: list[float], label: int, ignore: bool) -> dict[str, Any]:
-    x0, y0, x1, y1 = box
-    width, height = x1 - x0, y1 - y0
-    return {
-        "image_id": image,
-        "category_id": label,
-        "bbox": [x0, y0, width, height],
-        "area": width * height,
-        "iscrowd": int(ignore),  # pycocotools overwrites "ignore" with this
-    }
+def _entries(image: int, boxes: GroundTruth | SlideDetections, key: str, values: np.ndarray) -> list[dict[str, Any]]:
+    """One annotation per box, each with its one of ``values`` as ``key``."""
+    low, wh = boxes.boxes_l0[:, :2], boxes.boxes_l0[:, 2:] - boxes.boxes_l0[:, :2]
+    rows = zip(np.hstack((low, wh)).tolist(), boxes.labels.tolist(), values.tolist(), strict=True)
+    about = {"image_id": image, "iscrowd": 0}
+    return [
+        {**about, "category_id": label, "bbox": box, "area": box[2] * box[3], key: value} for box, label, value in rows
+    ]
 
 
 def _index(entries: list[dict[str, Any]], num_images: int, categories: list[int]) -> COCO:

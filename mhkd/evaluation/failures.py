@@ -6,10 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torchvision.ops import box_iou
 
-from mhkd.evaluation.matching import MATCH_IOU
+from mhkd.evaluation.matching import MATCH_IOU, iou_and_class
 from mhkd.evaluation.metrics import SlideMetrics, equivalent_diameter_um
 from mhkd.evaluation.scored_slide import ScoredSlide
 
@@ -69,9 +67,8 @@ def list_failures(metrics: SlideMetrics) -> list[Failure]:
 def _of_slide(metrics: SlideMetrics, image: int) -> Iterator[Failure]:
     slide, matches, thresh = metrics.slides[image], metrics.matches, metrics.result["score_thresh"]
     gt, pred = slide.ground_truth, slide.detections
-    iou = box_iou(torch.from_numpy(pred.boxes_l0), torch.from_numpy(gt.boxes_l0)).numpy()  # (N, M)
+    iou, same = iou_and_class(gt, pred)
     iou[:, gt.ignore] = 0.0
-    same = pred.labels[:, None] == gt.labels[None, :]
     own, other = np.where(same, iou, 0.0), np.where(same, 0.0, iou)
     here = matches.image == image
     hits = here & matches.correct
@@ -79,32 +76,25 @@ def _of_slide(metrics: SlideMetrics, image: int) -> Iterator[Failure]:
     strong = pred.scores >= thresh
     for i in matches.pred_index[here & ~matches.correct & (matches.scores >= thresh)].tolist():
         fit = float(own[i].max(initial=0.0))
-        if fit >= MATCH_IOU:
-            cause = "double"
-        elif other[i].max(initial=0.0) >= MATCH_IOU:
-            cause = "other class"
-        else:
-            cause = "too loose" if fit >= _TOUCHING_IOU else "nothing there"
+        cause = _cause(fit, other[i], matched="double", apart="nothing there")
         yield Failure(FALSE, slide, pred.boxes_l0[i], int(pred.labels[i]), float(pred.scores[i]), fit, cause)
     for j in np.flatnonzero(~gt.ignore).tolist():
         box, label, i = gt.boxes_l0[j], int(gt.labels[j]), pred_of_gt.get(j)
         if i is None or not strong[i]:
             fit = float(own[strong, j].max(initial=0.0))
             if i is not None:
-                score, weak = float(pred.scores[i]), pred.boxes_l0[i]
-                yield Failure(MISSED, slide, box, label, score, fit, "too weak", weak)
+                yield Failure(MISSED, slide, box, label, float(pred.scores[i]), fit, "too weak", pred.boxes_l0[i])
             else:
-                confused = other[strong, j].max(initial=0.0) >= MATCH_IOU
-                yield Failure(MISSED, slide, box, label, None, fit, _why_unseen(fit, confused))
+                cause = _cause(fit, other[strong, j], matched="shared", apart="not seen")
+                yield Failure(MISSED, slide, box, label, None, fit, cause)
         elif own[i, j] < LOOSE_IOU:
-            score, fit = float(pred.scores[i]), float(own[i, j])
-            yield Failure(LOOSE, slide, pred.boxes_l0[i], label, score, fit)
+            yield Failure(LOOSE, slide, pred.boxes_l0[i], label, float(pred.scores[i]), float(own[i, j]))
 
 
-def _why_unseen(fit: float, confused: bool) -> str:
-    """Why nothing took an object that the best detection of its class overlaps by ``fit``."""
+def _cause(fit: float, others: np.ndarray, *, matched: str, apart: str) -> str:
+    """Why a box has no partner: ``fit`` is its best IoU within its class, ``others`` are those with other classes."""
     if fit >= MATCH_IOU:
-        return "shared"
-    if confused:
+        return matched
+    if others.max(initial=0.0) >= MATCH_IOU:
         return "other class"
-    return "too loose" if fit >= _TOUCHING_IOU else "not seen"
+    return "too loose" if fit >= _TOUCHING_IOU else apart

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import pandas as pd
 
 from mhkd.evaluation.failures import FALSE, KINDS, LOOSE, MISSED, Failure, list_failures
 from mhkd.evaluation.metrics import SlideMetrics
+from mhkd.evaluation.slide_level import open_row
 from mhkd.inference.report.crops import square_around
 from preprocess.base.console import progress
 from preprocess.base.errors import UserError
@@ -100,8 +100,10 @@ def write_gallery(
             shown = sheet.failures[:count]
             title = f"{sheet.title}  ({len(shown)} of {len(sheet.failures)})"
             thresh, mpp = metrics[sheet.model].result["score_thresh"], input_mpp[sheet.model]
-            with _opened(row_of) as open_slide:
-                picture = draw_sheet(shown, open_slide, title=title, score_thresh=thresh, input_mpp=mpp)
+            with ExitStack() as stack:
+                names = dict.fromkeys(failure.slide.name for failure in shown)
+                opened = {name: stack.enter_context(open_row(row_of[name])) for name in names}
+                picture = _draw_sheet(shown, opened, title=title, score_thresh=thresh, input_mpp=mpp)
             write_image(folder / sheet.file, picture)
     rows = [row for sheet in sheets for row in sheet.rows(by, count)]
     write_csv(folder / TABLE, pd.DataFrame(rows, columns=["model", *by, *_COLUMNS]))
@@ -161,48 +163,23 @@ def _facts(failure: Failure) -> dict[str, Any]:
     }
 
 
-@contextmanager
-def _opened(row_of: Mapping[str, Mapping[str, Any]]) -> Iterator[Callable[[str], Slide]]:
-    """Opens a slide by its name, each once, and closes them all in the end."""
-    with ExitStack() as stack:
-
-        @cache
-        def open_slide(name: str) -> Slide:
-            mpp = row_of[name]["mpp"]
-            return stack.enter_context(Slide.open(row_of[name]["slide"], mpp=None if pd.isna(mpp) else float(mpp)))
-
-        yield open_slide
-
-
 def _file_part(text: str) -> str:
     return safe_name(text.replace("/", "-") + ".png")  # what follows the last dot would be taken for a suffix
 
 
-def draw_sheet(
-    failures: Sequence[Failure],
-    open_slide: Callable[[str], Slide],
-    *,
-    title: str,
-    score_thresh: float,
-    input_mpp: float,
-    columns: int = COLUMNS,
+def _draw_sheet(
+    failures: Sequence[Failure], slides: Mapping[str, Slide], *, title: str, score_thresh: float, input_mpp: float
 ) -> Image:
-    """``failures`` (at least one) in their order, row by row, as uint8 RGB.
+    """``failures`` (at least one) of ``slides`` by name in their order, row by row, as uint8 RGB.
 
     Each has two squares: the slide around it, with true boxes, those detected with ``score_thresh`` or more and a bar
     of 100 um; and the same at the model's ``input_mpp`` um/px, enlarged without smoothing.
-
-    Args:
-        open_slide: from a slide's name.
-
-    Raises:
-        UserError: a slide cannot be read.
     """
     cells = [
-        _cell(rank, failure, open_slide(failure.slide.name), score_thresh, input_mpp)
+        _cell(rank, failure, slides[failure.slide.name], score_thresh, input_mpp)
         for rank, failure in enumerate(failures, start=1)
     ]
-    columns = min(columns, len(cells))
+    columns = min(COLUMNS, len(cells))
     cells += [np.full_like(cells[0], _PAPER)] * (-len(cells) % columns)
     rows = [np.hstack(cells[start : start + columns]) for start in range(0, len(cells), columns)]
     width = rows[0].shape[1]
@@ -240,24 +217,26 @@ def _drawn(image: Image, square: Region, failure: Failure, score_thresh: float) 
     """``image``, which shows ``square``, with all boxes; the one that it is about is thick."""
     truth, found = failure.slide.ground_truth, failure.slide.detections
     size = Size(image.shape[1], image.shape[0])
-    boxes = [
-        *zip(truth.boxes_l0[truth.ignore], [IGNORED_RGB] * len(truth), strict=False),
-        *zip(truth.boxes_l0[~truth.ignore], [TRUE_RGB] * len(truth), strict=False),
-        *zip(found.boxes_l0[found.scores >= score_thresh], [FOUND_RGB] * len(found), strict=False),
-    ]
+    groups = (
+        (truth.boxes_l0[truth.ignore], IGNORED_RGB),
+        (truth.boxes_l0[~truth.ignore], TRUE_RGB),
+        (found.boxes_l0[found.scores >= score_thresh], FOUND_RGB),
+    )
+    boxes = [(box, colour) for group, colour in groups for box in group]
     image = image.copy()
     if failure.weak_l0 is not None:
-        _outline(image, square.to_px(failure.weak_l0, size)[0], FOUND_RGB, 1, edge=0)
+        _outline(image, square.to_px(failure.weak_l0, size)[0], FOUND_RGB, 1)
     for box, colour in sorted(boxes, key=lambda pair: bool((pair[0] == failure.box_l0).all())):
         thick = 4 if (box == failure.box_l0).all() else 2
-        _outline(image, square.to_px(box, size)[0], colour, thick, edge=2)
+        _outline(image, square.to_px(box, size)[0], colour, thick)
     return image
 
 
-def _outline(image: Image, box_px: np.ndarray, colour: tuple[int, int, int], thick: int, *, edge: int) -> None:
+def _outline(image: Image, box_px: np.ndarray, colour: tuple[int, int, int], thick: int) -> None:
+    """Draw a box; what is thicker than a pixel has a black edge."""
     x0, y0, x1, y1 = np.rint(box_px).astype(int).tolist()
-    if edge:
-        cv2.rectangle(image, (x0, y0), (x1, y1), _EDGE, thick + edge)
+    if thick > 1:
+        cv2.rectangle(image, (x0, y0), (x1, y1), _EDGE, thick + 2)
     cv2.rectangle(image, (x0, y0), (x1, y1), colour, thick)
 
 
@@ -280,7 +259,7 @@ def _text(lines: Sequence[str], width: int) -> Image:
 def _legend(width: int, rest: str) -> Image:
     paper, x = _text([""], width), 2
     for name, colour, thick in LEGEND:
-        _outline(paper, np.array([x + 2, 4, x + 14, 16]), colour, thick, edge=2 if thick > 1 else 0)
+        _outline(paper, np.array([x + 2, 4, x + 14, 16]), colour, thick)
         cv2.putText(paper, name, (x + 22, 15), _FONT, _SCALE, _INK, 1, cv2.LINE_AA)
         x += 40 + cv2.getTextSize(name, _FONT, _SCALE, 1)[0][0]
     return np.vstack([paper, _text([rest], width)])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 from torchvision.ops import box_iou
 
 from mhkd.evaluation.scored_slide import GroundTruth
+from mhkd.inference.overlap import area, intersection
 from mhkd.structures import SlideDetections
 
 MATCH_IOU = 0.5
@@ -77,23 +78,31 @@ class Matches:
         right, wrong = self.per_image(score_thresh)
         return Counts(int(right.sum()), int(wrong.sum()), int(self.num_objects.sum()))
 
-    def cumulative(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Right and wrong detections down to each score, where image i counts ``weights[:, i]`` times.
+    def cumulative(self, weights: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Right and wrong detections down to each score, where image i counts ``weights[..., i]`` times.
 
         Args:
-            weights: (B, I).
+            weights: (..., I), by default once each: (I,).
 
         Returns:
-            (B, T) and (B, T), one column for each score that occurs, the highest first: a threshold cannot tell equal
-            scores apart.
+            (..., T) and (..., T), one column for each score that occurs, the highest first: a threshold cannot tell
+            equal scores apart.
         """
-        weight = weights[:, self.image]
+        weights = np.ones(len(self.num_objects)) if weights is None else weights
+        weight = weights[..., self.image]
         last = np.append(self.scores[1:] != self.scores[:-1], True)[: len(self.scores)]
-        return np.cumsum(weight * self.correct, axis=1)[:, last], np.cumsum(weight * ~self.correct, axis=1)[:, last]
+        right, wrong = (np.cumsum(weight * kind, axis=-1)[..., last] for kind in (self.correct, ~self.correct))
+        return right, wrong
 
     def thresholds(self) -> np.ndarray:
         """The scores that occur, the highest first: those of the columns of :meth:`cumulative`."""
         return np.unique(self.scores)[::-1]
+
+
+def iou_and_class(gt: GroundTruth, pred: SlideDetections) -> tuple[np.ndarray, np.ndarray]:
+    """(K, M) the IoU of each detection with each true object, and (K, M) bool, whether both are of one class."""
+    iou = box_iou(torch.from_numpy(pred.boxes_l0), torch.from_numpy(gt.boxes_l0)).numpy()
+    return iou, pred.labels[:, None] == gt.labels
 
 
 def match_by_iou(gt: GroundTruth, pred: SlideDetections) -> tuple[np.ndarray, np.ndarray]:
@@ -103,10 +112,11 @@ def match_by_iou(gt: GroundTruth, pred: SlideDetections) -> tuple[np.ndarray, np
         (K, M) their IoU from 0.5 on, else 0; and (K,) bool, whether half of a detection or more lies in an object that
         is to be ignored.
     """
-    iou = box_iou(torch.from_numpy(pred.boxes_l0), torch.from_numpy(gt.boxes_l0)).numpy()
-    same_class = pred.labels[:, None] == gt.labels[None, :]
-    inside = (_share_inside(pred.boxes_l0, gt.boxes_l0) >= MATCH_IOU) & same_class & gt.ignore
-    return np.where(same_class & (iou >= MATCH_IOU), iou, 0.0), inside.any(axis=1)
+    iou, same_class = iou_and_class(gt, pred)
+    boxes = pred.boxes_l0[:, None]
+    share_inside = intersection(boxes, gt.boxes_l0) / np.maximum(area(boxes), 1e-9)  # as COCO compares with crowds
+    ignored = (share_inside >= MATCH_IOU) & same_class & gt.ignore
+    return np.where(same_class & (iou >= MATCH_IOU), iou, 0.0), ignored.any(axis=1)
 
 
 def match_by_centre(gt: GroundTruth, pred: SlideDetections) -> tuple[np.ndarray, np.ndarray]:
@@ -146,17 +156,10 @@ def match(gt: GroundTruth, pred: SlideDetections, criterion: Criterion = match_b
 
 
 def match_all(
-    gt: Mapping[str, GroundTruth],
-    pred: Mapping[str, SlideDetections],
-    criterion: Criterion = match_by_iou,
-    names: Sequence[str] | None = None,
+    gt: Mapping[str, GroundTruth], pred: Mapping[str, SlideDetections], criterion: Criterion = match_by_iou
 ) -> Matches:
-    """The matches of the images ``names`` of ``gt``, by default all in the order of their names.
-
-    An image without an entry in ``pred`` has no detection.
-    """
-    names = sorted(gt) if names is None else names
-    none = np.empty(0)
+    """The matches of the images of ``gt`` in the order of their names; one without an entry in ``pred`` has none."""
+    names, none = sorted(gt), np.empty(0)
     parts: list[tuple[np.ndarray, ...]] = [(none, none.astype(int), none.astype(int), none.astype(int))]
     for image, name in enumerate(names):
         if name in pred:
@@ -173,7 +176,7 @@ def best_f1_thresh(matches: Matches) -> float | None:
     """The score threshold with the highest F1 over all images, the highest of those that tie; None without a hit."""
     if not matches.correct.any():
         return None
-    hits, misses = (table[0] for table in matches.cumulative(np.ones((1, len(matches.num_objects)))))
+    hits, misses = matches.cumulative()
     f1 = 2 * hits / (hits + misses + matches.num_objects.sum())
     return float(matches.thresholds()[f1.argmax()])
 
@@ -211,12 +214,5 @@ def froc_curve(matches: Matches, amount: float) -> tuple[np.ndarray, np.ndarray]
     Returns:
         (T,) false detections per unit, and (T,) the share of the true objects that is detected.
     """
-    hits, misses = (table[0] for table in matches.cumulative(np.ones((1, len(matches.num_objects)))))
+    hits, misses = matches.cumulative()
     return misses / amount, hits / max(int(matches.num_objects.sum()), 1)
-
-
-def _share_inside(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """(K, M) how much of each box lies in each of ``others``, as COCO compares with regions to be ignored."""
-    sides = np.minimum(boxes[:, None, 2:], others[:, 2:]) - np.maximum(boxes[:, None, :2], others[:, :2])
-    area = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
-    return np.maximum(sides, 0.0).prod(axis=2) / np.maximum(area, 1e-9)[:, None]

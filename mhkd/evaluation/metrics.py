@@ -67,18 +67,17 @@ class SlideMetrics:
             raise ValueError("metrics need one or more slides, each once")
         statistics = _Statistics(slides, score_thresh)
         patients = [slide.patient for slide in slides]
-        num_patients = len(set(patients))
-        samples: dict[str, np.ndarray] = {}
-        if draws and num_patients > 1:
-            samples = resample(statistics, draw_weights(patients, draws, seed), len(statistics.matches.scores))
         by_patient = {name: [slide for slide in slides if slide.patient == name] for name in sorted(set(patients))}
+        samples: dict[str, np.ndarray] = {}
+        if draws and len(by_patient) > 1:
+            samples = resample(statistics, draw_weights(patients, draws, seed), len(statistics.matches.scores))
         names = slides[0].detections.class_names
         result = {
             **score(slides, score_thresh),
             **statistics.result(),
             "score_thresh": score_thresh,
             "num_slides": len(slides),
-            "num_patients": num_patients,
+            "num_patients": len(by_patient),
             "tissue_mm2": round(sum(slide.tissue_mm2 for slide in slides), 4),
             "intervals": {name: interval(values) for name, values in samples.items()},
             "bootstrap": {"unit": "patient", "draws": draws if samples else 0, "seed": seed, "level": LEVEL},
@@ -159,18 +158,15 @@ def compare_last(metrics: Mapping[str, SlideMetrics]) -> dict[str, dict[str, Any
     slides = {tuple(slide.name for slide in one.slides) for one in metrics.values()}
     if len(slides) > 1:
         raise ValueError("models are compared on the same slides only")
-    return {other: _difference(metrics[last], metrics[other]) for other in others}
+    return {other: {name: _difference(metrics[last], metrics[other], name) for name in COMPARED} for other in others}
 
 
-def _difference(one: SlideMetrics, other: SlideMetrics) -> dict[str, Any]:
-    table = {}
-    for name in COMPARED:
-        values = one.result[name], other.result[name]
-        table[name] = {
-            "difference": None if None in values else values[0] - values[1],
-            "interval": interval(one.samples[name] - other.samples[name]) if one.samples and other.samples else None,
-        }
-    return table
+def _difference(one: SlideMetrics, other: SlideMetrics, name: str) -> dict[str, Any]:
+    values = one.result[name], other.result[name]
+    return {
+        "difference": None if None in values else values[0] - values[1],
+        "interval": interval(one.samples[name] - other.samples[name]) if one.samples and other.samples else None,
+    }
 
 
 def equivalent_diameter_um(boxes_l0: np.ndarray, mpp: float) -> np.ndarray:
@@ -182,36 +178,29 @@ def equivalent_diameter_um(boxes_l0: np.ndarray, mpp: float) -> np.ndarray:
 class SizeBins:
     """Counts by size and slide, (bins, I): true objects, those detected, and wrong detections by their own size."""
 
-    edges_um: tuple[float, ...]
     num_objects: np.ndarray
     right: np.ndarray
     wrong: np.ndarray
 
     @classmethod
-    def of(
-        cls,
-        slides: Sequence[ScoredSlide],
-        matches: Matches,
-        score_thresh: float,
-        edges_um: tuple[float, ...] = SIZE_EDGES_UM,
-    ) -> SizeBins:
-        """From the matches of ``slides`` at ``score_thresh``; ``edges_um`` part the bins, a size on one is above it."""
-        shape = (len(edges_um) + 1, len(slides))
+    def of(cls, slides: Sequence[ScoredSlide], matches: Matches, score_thresh: float) -> SizeBins:
+        """From the matches of ``slides`` at ``score_thresh``; a size on an edge is in the bin above it."""
+        shape = (len(SIZE_EDGES_UM) + 1, len(slides))
         num_objects, right, wrong = np.zeros(shape), np.zeros(shape), np.zeros(shape)
         for i, slide in enumerate(slides):
             gt, pred = slide.ground_truth, slide.detections
-            gt_bin = np.digitize(equivalent_diameter_um(gt.boxes_l0, slide.mpp), edges_um)
-            pred_bin = np.digitize(equivalent_diameter_um(pred.boxes_l0, slide.mpp), edges_um)
+            gt_bin = np.digitize(equivalent_diameter_um(gt.boxes_l0, slide.mpp), SIZE_EDGES_UM)
+            pred_bin = np.digitize(equivalent_diameter_um(pred.boxes_l0, slide.mpp), SIZE_EDGES_UM)
             here = (matches.image == i) & (matches.scores >= score_thresh)
             np.add.at(num_objects[:, i], gt_bin[~gt.ignore], 1)
             np.add.at(right[:, i], gt_bin[matches.gt_index[here & matches.correct]], 1)
             np.add.at(wrong[:, i], pred_bin[matches.pred_index[here & ~matches.correct]], 1)
-        return cls(edges_um, num_objects, right, wrong)
+        return cls(num_objects, right, wrong)
 
     @property
     def names(self) -> list[str]:
         """Such as ``<100``, ``100-150``, ``>=150``."""
-        edges = [f"{edge:g}" for edge in self.edges_um]
+        edges = [f"{edge:g}" for edge in SIZE_EDGES_UM]
         return [f"<{edges[0]}", *map("-".join, itertools.pairwise(edges)), f">={edges[-1]}"]
 
     def recall(self, weights: np.ndarray) -> np.ndarray:
@@ -220,7 +209,7 @@ class SizeBins:
 
     def f1(self, weights: np.ndarray) -> np.ndarray:
         """As :meth:`recall`, NaN in a bin without objects and without wrong detections."""
-        return _ratio(2 * (weights @ self.right.T), weights @ (self.right + self.wrong + self.num_objects).T)
+        return _f1(weights, self.right.T, self.wrong.T, self.num_objects.T)
 
 
 class _Statistics:
@@ -229,24 +218,23 @@ class _Statistics:
     def __init__(self, slides: Sequence[ScoredSlide], score_thresh: float) -> None:
         gt, pred = by_name(slides)
         self.matches = match_all(gt, pred, match_by_iou)
-        self._centre = match_all(gt, pred, match_by_centre)
-        self._thresh = score_thresh
+        self._right, self._wrong = self.matches.per_image(score_thresh)
+        self._centre_counts = match_all(gt, pred, match_by_centre).per_image(score_thresh)
         self._average_precision = WeightedAP(gt, pred)
         self._sizes = SizeBins.of(slides, self.matches, score_thresh)
         self._tissue_mm2 = np.array([slide.tissue_mm2 for slide in slides])
 
     def __call__(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         """(B, I) -> (B,) by name, rates in percent; NaN where one has no meaning."""
-        right, wrong = self.matches.per_image(self._thresh)
-        froc = self._froc(weights)
+        found, num_objects, froc = self._right + self._wrong, self.matches.num_objects, self._froc(weights)
         return {
             **self._average_precision(weights),
-            "precision": 100 * _ratio(weights @ right, weights @ (right + wrong)),
-            "recall": 100 * _ratio(weights @ right, weights @ self.matches.num_objects),
-            "F1": self._f1(self.matches, weights),
-            "centre_F1": self._f1(self._centre, weights),
+            "precision": 100 * _ratio(weights @ self._right, weights @ found),
+            "recall": 100 * _ratio(weights @ self._right, weights @ num_objects),
+            "F1": 100 * _f1(weights, self._right, self._wrong, num_objects),
+            "centre_F1": 100 * _f1(weights, *self._centre_counts, num_objects),
             **{f"froc_{unit}": 100 * table.mean(axis=1) for unit, table in froc.items()},
-            **{f"count_{k}": v for k, v in agreement(self.matches.num_objects, right + wrong, weights).items()},
+            **{f"count_{k}": v for k, v in agreement(num_objects, found, weights).items()},
             **_by_bin("recall", self._sizes, self._sizes.recall(weights)),
             **_by_bin("F1", self._sizes, self._sizes.f1(weights)),
         }
@@ -254,10 +242,9 @@ class _Statistics:
     def result(self) -> dict[str, Any]:
         """The metrics that are no single number, each slide counting once, as plain JSON."""
         once = np.ones((1, len(self._tissue_mm2)))
-        right, wrong = self.matches.per_image(self._thresh)
-        counts = {k: _plain(v[0]) for k, v in agreement(self.matches.num_objects, right + wrong).items()}
+        bins, num_found = self._sizes, self._right + self._wrong
+        counts = {k: _plain(v[0]) for k, v in agreement(self.matches.num_objects, num_found).items()}
         froc = {unit: 100 * table[0] for unit, table in self._froc(once).items()}
-        bins = self._sizes
         return {
             "froc": {
                 unit: {
@@ -266,7 +253,7 @@ class _Statistics:
                 }
                 for unit, found in froc.items()
             },
-            "counts": {"found": int((right + wrong).sum()), **counts},
+            "counts": {"found": int(num_found.sum()), **counts},
             "by_size_um": {
                 name: {
                     "num_objects": int(bins.num_objects[i].sum()),
@@ -283,10 +270,6 @@ class _Statistics:
         amounts = {"per_slide": np.ones(len(self._tissue_mm2)), "per_mm2": self._tissue_mm2}
         return {unit: sensitivity_at(self.matches, amounts[unit], rates, weights) for unit, rates in _FROC.items()}
 
-    def _f1(self, matches: Matches, weights: np.ndarray) -> np.ndarray:
-        right, wrong = matches.per_image(self._thresh)
-        return 100 * _ratio(2 * (weights @ right), weights @ (right + wrong + matches.num_objects))
-
 
 def _by_bin(metric: str, bins: SizeBins, table: np.ndarray) -> dict[str, np.ndarray]:
     return {f"{metric}_{name}_um": 100 * column for name, column in zip(bins.names, table.T, strict=True)}
@@ -295,6 +278,10 @@ def _by_bin(metric: str, bins: SizeBins, table: np.ndarray) -> dict[str, np.ndar
 def _circumstances(slide: ScoredSlide) -> dict[str, Any]:
     seconds = {} if slide.seconds is None else {"seconds": round(slide.seconds, 3)}
     return {"patient": slide.patient, "tissue_mm2": round(slide.tissue_mm2, 4), **seconds}
+
+
+def _f1(weights: np.ndarray, right: np.ndarray, wrong: np.ndarray, num_objects: np.ndarray) -> np.ndarray:
+    return _ratio(2 * (weights @ right), weights @ (right + wrong + num_objects))
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

@@ -60,7 +60,7 @@ def draw_precision_recall(metrics: Mapping[str, SlideMetrics]) -> Figure:
     drawing = Figure(figsize=(5.5, 5), layout="constrained")
     axis = drawing.subplots()
     for i, (name, one) in enumerate(metrics.items()):
-        hits, misses = (table[0] for table in one.matches.cumulative(np.ones((1, len(one.slides)))))
+        hits, misses = one.matches.cumulative()
         recall = 100 * hits / max(int(one.matches.num_objects.sum()), 1)
         precision = 100 * hits / np.maximum(hits + misses, 1)
         axis.plot(recall, precision, label=name, **_look(i))
@@ -78,25 +78,19 @@ def draw_bland_altman(metrics: Mapping[str, SlideMetrics]) -> Figure:
     rows = math.ceil(max(len(metrics), 1) / columns)
     drawing = Figure(figsize=(4.5 * columns, 3.8 * rows), layout="constrained")
     panels = drawing.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
-    for i, (name, one) in enumerate(metrics.items()):
+    for i, (panel, (name, one)) in enumerate(zip(panels, metrics.items(), strict=False)):
         right, wrong = one.matches.per_image(one.result["score_thresh"])
         found, true = right + wrong, one.matches.num_objects
         counts = one.result["counts"]
-        panels[i].scatter((found + true) / 2, found - true, s=22, color=_COLOURS[i % len(_COLOURS)], alpha=0.8)
+        panel.scatter((found + true) / 2, found - true, s=22, color=_look(i)["color"], alpha=0.8)
         for key, style in (("bias", "-"), ("lower", "--"), ("upper", "--")):
             if counts[key] is not None:
-                panels[i].axhline(counts[key], color="black", linestyle=style, linewidth=1)
-                panels[i].annotate(
-                    f"{counts[key]:+.1f}",
-                    (1, counts[key]),
-                    xycoords=("axes fraction", "data"),
-                    ha="right",
-                    va="bottom",
-                    fontsize=8,
-                )
+                panel.axhline(counts[key], color="black", linestyle=style, linewidth=1)
+                place = {"xycoords": ("axes fraction", "data"), "ha": "right", "va": "bottom"}
+                panel.annotate(f"{counts[key]:+.1f}", (1, counts[key]), fontsize=8, **place)
         icc = "" if counts["icc"] is None else f", ICC(2,1) {counts['icc']:.3f}"
-        panels[i].set(title=f"{name}{icc}", xlabel="mean of found and true objects of a slide")
-        panels[i].axhline(0, color="grey", linewidth=0.5)
+        panel.set(title=f"{name}{icc}", xlabel="mean of found and true objects of a slide")
+        panel.axhline(0, color="grey", linewidth=0.5)
     for panel in panels[len(metrics) :]:
         panel.set_visible(False)
     for panel in panels[::columns]:
@@ -112,4 +106,4 @@ def _mark_threshold(axis: Axes, one: SlideMetrics, x: np.ndarray, y: np.ndarray,
     """A ring where the model's threshold lies on its curve."""
     above = int((one.matches.thresholds() >= one.result["score_thresh"]).sum())
     if above:
-        axis.plot(x[above - 1], y[above - 1], "o", color=_COLOURS[i % len(_COLOURS)], markerfacecolor="white")
+        axis.plot(x[above - 1], y[above - 1], "o", color=_look(i)["color"], markerfacecolor="white")

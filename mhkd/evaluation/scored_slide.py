@@ -48,11 +48,9 @@ class GroundTruth:
         Raises:
             UserError: the model does not know one of ``names``.
         """
-        index = {name.casefold(): i for i, name in enumerate(class_names)}
-        key = str.casefold if len(index) == len(class_names) else str
+        key = str.casefold if len(set(map(str.casefold, class_names))) == len(class_names) else str
         index = {key(name): i for i, name in enumerate(class_names)}
-        unknown = sorted({name for name in names if key(name) not in index})
-        if unknown:
+        if unknown := sorted({name for name in names if key(name) not in index}):
             known = ", ".join(map(repr, class_names))
             raise UserError(
                 f"annotated as {', '.join(map(repr, unknown))}, but the model knows {known}",
@@ -121,12 +119,8 @@ def read_ground_truth(
     annotations = remove_duplicates(to_slide_frame(mapped, slide, origin))
     found = BoxIndex(annotations, BOX_RULE).boxes(slide.region)
     boxes = [(box, label) for box in found for label in spread_ignored(box.label, class_names)]
+    ignore = [box.ignore for box, _ in boxes]
     try:
-        return GroundTruth.of(
-            [box.xyxy for box, _ in boxes],
-            [label for _, label in boxes],
-            class_names,
-            [box.ignore for box, _ in boxes],
-        )
+        return GroundTruth.of([box.xyxy for box, _ in boxes], [label for _, label in boxes], class_names, ignore)
     except UserError as error:
         raise UserError(error.reason, path=str(annotation), remedy=error.remedy) from None

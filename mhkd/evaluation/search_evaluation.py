@@ -71,7 +71,7 @@ def evaluate_search(
     for name in (DATA, MARKDOWN, *PLOTS):
         (Path(output_dir) / name).unlink(missing_ok=True)
     left_out: dict[str, str] = {}
-    searched: list[_Searched] = []
+    searched: dict[SlideJob, tuple[dict[str, Any], Path]] = {}
     for outcome in outcomes:
         job, annotation = outcome.item, outcome.item.file.annotation
         if outcome.value is None:
@@ -79,13 +79,14 @@ def evaluate_search(
         elif annotation is None:
             left_out[job.name] = "no annotation"
         else:
-            searched.append(_Searched(job, outcome.value, annotation))
-    read = run_cohort(partial(_score, classes=classes), searched, description="reading annotations")
+            searched[job] = outcome.value, annotation
+    score = partial(_score, searched=searched, classes=classes)
+    read = run_cohort(score, list(searched), description="reading annotations")
     slides = [outcome.value for outcome in read if outcome.value is not None]
     left_out |= {outcome.item.name: "annotation not usable" for outcome in read if outcome.value is None}
     if not slides:
         return SearchEvaluation(None, [], left_out, failures(read))
-    summary = searched[0].summary  # of all: one search has one model and one threshold
+    summary, _ = next(iter(searched.values()))  # of all: one search has one model and one threshold
     metrics, written = evaluate_detections(
         slides,
         summary["score_thresh"],
@@ -95,32 +96,21 @@ def evaluate_search(
         draws=draws,
         about={
             "left_out": left_out,
-            "annotations": {o.item.name: sha256_of(o.item.annotation) for o in read if o.value is not None},
+            "annotations": {o.item.name: sha256_of(searched[o.item][1]) for o in read if o.value is not None},
             "provenance": software(),
         },
     )
     return SearchEvaluation(metrics, written, left_out, failures(read))
 
 
-@dataclass(frozen=True)
-class _Searched:
-    """An annotated slide with the summary of its search."""
-
-    job: SlideJob
-    summary: Mapping[str, Any]
-    annotation: Path
-
-    @property
-    def name(self) -> str:
-        return self.job.name
-
-
-def _score(searched: _Searched, *, classes: ClassMap) -> ScoredSlide:
+def _score(
+    job: SlideJob, *, searched: Mapping[SlideJob, tuple[dict[str, Any], Path]], classes: ClassMap
+) -> ScoredSlide:
     """One slide with its true boxes and its detections. Raises UserError or OSError."""
-    job, summary = searched.job, searched.summary
+    summary, annotation = searched[job]
     (found, _), (weak, _) = read_tables(job, summary)
     with open_slide(job) as slide:
-        gt = read_ground_truth(slide, searched.annotation, found.class_names, classes=classes, origin=job.file.origin)
+        gt = read_ground_truth(slide, annotation, found.class_names, classes=classes, origin=job.file.origin)
     return ScoredSlide(
         job.name,
         job.file.patient or job.name,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -63,7 +63,12 @@ def evaluate_slides(
         UserError: the split has no annotated slide, or a slide or annotation is not readable: an average over fewer
             slides would pass for another result.
     """
-    rows = annotated_slides(slides, split)
+    rows = _with_annotation(slides, split)
+    if rows.empty:
+        raise UserError(
+            f"no annotated slide in the split {split!r}",
+            remedy="fill the columns split and annotation of the slides table, or choose another split",
+        )
     val = slides.iloc[:0] if split == "val" or score_thresh is not None else _with_annotation(slides, "val")
     # Before the long work, so that errors come early.
     blank, blank_val = (read_scored_slides(part, class_names, classes) for part in (rows, val))
@@ -73,15 +78,12 @@ def evaluate_slides(
         thresh, origin = (thresh, origin) if best is None else (best, VALIDATED)
     scored = predict_slides(predict, rows, blank, f"{description}, {split}")
     metrics = SlideMetrics.of(scored, thresh, draws=draws)
-    return replace(
-        metrics,
-        result=metrics.result
-        | {
-            "score_thresh_origin": origin,
-            "seconds_per_slide": round(statistics.median(slide.seconds or 0.0 for slide in scored), 3),
-            "num_slides_without_annotation": int((slides["split"] == split).sum()) - len(rows),
-        },
-    )
+    about = {
+        "score_thresh_origin": origin,
+        "seconds_per_slide": round(statistics.median(slide.seconds or 0.0 for slide in scored), 3),
+        "num_slides_without_annotation": int((slides["split"] == split).sum()) - len(rows),
+    }
+    return replace(metrics, result=metrics.result | about)
 
 
 def thresh_of(scored: Sequence[ScoredSlide]) -> float | None:
@@ -117,37 +119,22 @@ def fill_splits(slides: pd.DataFrame, tiles: pd.DataFrame) -> pd.DataFrame:
     return slides.assign(**{column: slides[column].fillna(names.map(by_slide[column])) for column in by_slide})
 
 
-def annotated_slides(slides: pd.DataFrame, split: str) -> pd.DataFrame:
-    """The rows of ``split`` that have an annotation file.
-
-    Raises:
-        UserError: there is none.
-    """
-    rows = _with_annotation(slides, split)
-    if rows.empty:
-        raise UserError(
-            f"no annotated slide in the split {split!r}",
-            remedy="fill the columns split and annotation of the slides table, or choose another split",
-        )
-    return rows
-
-
 def read_scored_slides(
     rows: pd.DataFrame, class_names: Sequence[str], classes: ClassMap = AS_ANNOTATED
 ) -> list[ScoredSlide]:
     """The annotated slides of ``rows`` without detections yet.
 
     Raises:
-        UserError: a slide or an annotation is not readable; every slide is opened, so that this comes early.
+        UserError: a slide or an annotation is not readable.
     """
     scored = []
-    for row in rows.itertuples(index=False):
-        with _open(row) as slide:
-            origin = getattr(row, "origin", None)
+    for row in rows.to_dict("records"):
+        origin = row.get("origin")
+        with open_row(row) as slide:
             gt = read_ground_truth(
-                slide, row.annotation, class_names, classes=classes, origin=None if pd.isna(origin) else origin
+                slide, row["annotation"], class_names, classes=classes, origin=None if pd.isna(origin) else origin
             )
-            patient = slide.name if pd.isna(row.patient) else str(row.patient)
+            patient = slide.name if pd.isna(row["patient"]) else str(row["patient"])
             area_mm2 = TissueMask.of(slide).area_um2() / 1e6
             scored.append(ScoredSlide(slide.name, patient, slide.mpp, area_mm2, gt, SlideDetections.empty(class_names)))
     return scored
@@ -165,11 +152,10 @@ def predict_slides(
 ) -> list[ScoredSlide]:
     """``scored``, those of ``rows``, with their detections and the seconds that took, opening and reading included."""
     filled = []
-    for row, one in progress(
-        zip(rows.itertuples(index=False), scored, strict=True), total=len(rows), description=description, unit="slide"
-    ):
+    pairs = zip(rows.to_dict("records"), scored, strict=True)
+    for row, one in progress(pairs, total=len(rows), description=description, unit="slide"):
         start = time.perf_counter()
-        with _open(row) as slide:
+        with open_row(row) as slide:
             detections = predict(slide)
         filled.append(replace(one, detections=detections, seconds=time.perf_counter() - start))
     return filled
@@ -179,8 +165,9 @@ def _with_annotation(slides: pd.DataFrame, split: str) -> pd.DataFrame:
     return slides[(slides["split"] == split) & slides["annotation"].notna()]
 
 
-def _open(row: Any) -> Slide:
-    return Slide.open(row.slide, mpp=None if pd.isna(row.mpp) else float(row.mpp))
+def open_row(row: Mapping[str, Any]) -> Slide:
+    """The slide of a row of the slides table, at the um/px that is stated there, if any."""
+    return Slide.open(row["slide"], mpp=None if pd.isna(row["mpp"]) else float(row["mpp"]))
 
 
 def evaluate_groups(
@@ -193,10 +180,7 @@ def evaluate_groups(
 ) -> tuple[pd.DataFrame, float | None]:
     """``predict`` scored on each group of annotated slides with the same values in ``columns``.
 
-    Args:
-        slides: a table as ``read_slides_csv`` gives it.
-        class_names: those of the model, in the order of its labels.
-        classes: which annotations count, as what.
+    Arguments are those of :func:`evaluate_slides`.
 
     Returns:
         One row per group, rates in percent, NaN where one has no meaning, with the numbers of objects that were
@@ -206,8 +190,7 @@ def evaluate_groups(
     Raises:
         UserError: a column is missing, no slide is annotated, or a slide or annotation is not readable.
     """
-    absent = [column for column in columns if column not in slides]
-    if absent:
+    if absent := [column for column in columns if column not in slides]:
         raise UserError(f"the table has no column {absent[0]}", remedy="name columns of the table")
     rows = slides[slides["annotation"].notna()].reset_index(drop=True)
     if rows.empty:
@@ -216,11 +199,8 @@ def evaluate_groups(
     table = []
     for names, members in rows.groupby(list(columns), sort=False, dropna=False):
         metrics = score([scored[index] for index in members.index], score_thresh)
-        table.append({**dict(zip(columns, names, strict=True)), **_row(metrics, len(members))})
+        missed = metrics["num_objects"] - metrics["true_positives"]
+        counts = {"images": len(members), "objects": metrics["num_objects"], "missed": missed}
+        about = dict(zip(columns, names, strict=True))
+        table.append({**metrics, **about, **counts, "false": metrics["false_positives"]})
     return pd.DataFrame(table, columns=[*columns, *_COLUMNS]), thresh_of(scored)
-
-
-def _row(metrics: dict[str, Any], num_slides: int) -> dict[str, Any]:
-    right, true = metrics["true_positives"], metrics["num_objects"]
-    rates = {name: metrics[name] for name in ("AP50", "F1", "centre_F1", "recall", "precision")}
-    return {"images": num_slides, "objects": true, **rates, "missed": true - right, "false": metrics["false_positives"]}

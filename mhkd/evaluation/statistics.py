@@ -1,7 +1,7 @@
 """Statistics of figures by slide: intervals from resampled patients, and the agreement of counts.
 
 Slides of one patient are not independent of each other, so patients are resampled. What was matched stays matched: a
-draw only says how many times each slide counts, so that a thousand draws cost as many weighted sums.
+draw only says how many times each slide counts.
 """
 
 from __future__ import annotations
@@ -74,14 +74,13 @@ def agreement(true: np.ndarray, found: np.ndarray, weights: np.ndarray | None = 
         bias = weights @ difference / n
         spread = (weights * (difference - bias[:, None]) ** 2).sum(axis=1)
         deviation = np.sqrt(np.where(n > 1, spread / (n - 1), np.nan))
-        mean_absolute_error = weights @ np.abs(difference) / n
-    return {
-        "bias": bias,
-        "lower": bias - LIMITS * deviation,
-        "upper": bias + LIMITS * deviation,
-        "icc": icc_2_1(np.stack((true, found), axis=1), weights),
-        "mean_absolute_error": mean_absolute_error,
-    }
+        return {
+            "bias": bias,
+            "lower": bias - LIMITS * deviation,
+            "upper": bias + LIMITS * deviation,
+            "icc": icc_2_1(np.stack((true, found), axis=1), weights),
+            "mean_absolute_error": weights @ np.abs(difference) / n,
+        }
 
 
 def icc_2_1(ratings: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:

@@ -37,10 +37,9 @@ _SLIDE_COLUMNS: tuple[tuple[str, tuple[str, ...], int, str], ...] = (  # and the
 
 def markdown_table(models: Mapping[str, Mapping[str, Any]]) -> str:
     """One row per model, aligned for reading as plain text; ``-`` where a figure is missing or has no meaning."""
-    rows = [
-        [name, *(_cell(result, keys, decimals) for _, keys, decimals in _COLUMNS)] for name, result in models.items()
-    ]
-    return _aligned(["model", *(heading for heading, _, _ in _COLUMNS)], rows)
+    headings, *_ = zip(*_COLUMNS, strict=True)
+    rows = [[name, *(_cell(result, *column[1:]) for column in _COLUMNS)] for name, result in models.items()]
+    return _aligned(["model", *headings], rows)
 
 
 def slide_table(models: Mapping[str, Mapping[str, Any]]) -> str:
@@ -78,13 +77,7 @@ def size_table(models: Mapping[str, Mapping[str, Any]]) -> str:
     """Recall and F1 of each model by the objects' size."""
     sizes = next(iter(models.values()))["slides"]["by_size_um"]
     headings = [f"{size} um (n = {entry['num_objects']})" for size, entry in sizes.items()]
-    rows = []
-    for name, result in models.items():
-        table = result["slides"]["by_size_um"]
-        rows.append(
-            [name, *(f"{_cell(table, (size, 'recall'), 1)} / {_cell(table, (size, 'F1'), 1)}" for size in sizes)]
-        )
-    return _aligned(["recall / F1 by size", *headings], rows)
+    return _aligned(["recall / F1 by size", *headings], _by_part(models, "by_size_um", ("recall", "F1")))
 
 
 def class_table(models: Mapping[str, Mapping[str, Any]]) -> str:
@@ -93,12 +86,15 @@ def class_table(models: Mapping[str, Mapping[str, Any]]) -> str:
     if len(classes) < 2:
         return ""
     headings = [f"{name} (n = {entry['num_objects']})" for name, entry in classes.items()]
-    rows = []
-    for name, result in models.items():
-        table = result["slides"]["by_class"]
-        figures = [[_cell(table, (kind, figure), 1) for figure in ("AP", "AP50", "F1")] for kind in classes]
-        rows.append([name, *map(" / ".join, figures)])
-    return _aligned(["AP / AP50 / F1 by class", *headings], rows)
+    return _aligned(["AP / AP50 / F1 by class", *headings], _by_part(models, "by_class", ("AP", "AP50", "F1")))
+
+
+def _by_part(models: Mapping[str, Mapping[str, Any]], by: str, figures: Sequence[str]) -> list[list[str]]:
+    """A row per model: its name, and a cell with all ``figures`` for each size or class that ``by`` tells apart."""
+    return [
+        [name, *(" / ".join(_cell(part, (figure,), 1) for figure in figures) for part in result["slides"][by].values())]
+        for name, result in models.items()
+    ]
 
 
 def confusion_tables(models: Mapping[str, Mapping[str, Any]]) -> str:
@@ -148,12 +144,10 @@ def write_results(output_dir: str | Path, results: Mapping[str, Any]) -> tuple[P
         "of detections) and F1 (IoU 0.5, one to one, threshold fixed beforehand) in percent; slide figures are of "
         "whole stitched slides; seconds are the median.\n"
     )
-    draws = slides["bootstrap"]["draws"]
-    note += (
-        f"In brackets: 95 % intervals of {draws} bootstrap draws of patients.\n"
-        if draws
-        else "No intervals: they need two patients or more.\n"
-    )
+    if draws := slides["bootstrap"]["draws"]:
+        note += f"In brackets: 95 % intervals of {draws} bootstrap draws of patients.\n"
+    else:
+        note += "No intervals: they need two patients or more.\n"
     note += f"Score thresholds: {thresholds}.\n{comparison(models, results['differences'])}"
     if left_out := results.get("left_out"):
         note += f"Not evaluated: {', '.join(f'{name} ({reason})' for name, reason in left_out.items())}.\n"
@@ -166,14 +160,12 @@ def write_results(output_dir: str | Path, results: Mapping[str, Any]) -> tuple[P
 
 def _aligned(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
-    lines = [
-        "| "
-        + " | ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
-        + " |"
-        for row in (headings, *rows)
-    ]
-    rule = "| " + " | ".join([":" + "-" * (widths[0] - 1), *("-" * (w - 1) + ":" for w in widths[1:])]) + " |"
-    return "\n".join([lines[0], rule, *lines[1:]]) + "\n"
+    rule = [":" + "-" * (widths[0] - 1), *("-" * (width - 1) + ":" for width in widths[1:])]
+    lines = []
+    for first, *others in (headings, rule, *rows):
+        cells = [first.ljust(widths[0]), *map(str.rjust, others, widths[1:])]
+        lines.append(f"| {' | '.join(cells)} |\n")
+    return "".join(lines)
 
 
 def _cell(result: Mapping[str, Any], keys: tuple[str, ...], decimals: int) -> str:

@@ -25,8 +25,7 @@ def evaluate_tiles(
 ) -> dict[str, Any]:
     """COCO scores in percent over the tiles of ``split``, as plain JSON; an image is a tile.
 
-    The detector is fed the teacher's or the student's tiles, whichever have its um/px. Boxes are compared in level-0
-    pixels: a tile's pixels are a scaled copy of them, which leaves every IoU as it is.
+    The detector is fed the teacher's or the student's tiles, whichever have its um/px.
 
     Args:
         batch_size: tiles per step of the model.
@@ -64,11 +63,7 @@ def detect_in_tiles(
 
 
 def side_of(detector: Detector, manifest: Manifest) -> str:
-    """``teacher`` or ``student``: whose tiles have the um/px that ``detector`` wants.
-
-    Raises:
-        UserError: neither have.
-    """
+    """``teacher`` or ``student``: whose tiles have the um/px that ``detector`` wants; UserError where neither have."""
     for side in ("student", "teacher"):
         if math.isclose(getattr(manifest, f"{side}_mpp"), detector.input_mpp, rel_tol=MPP_TOLERANCE):
             return side

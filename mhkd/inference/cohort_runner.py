@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from mhkd.inference.devices import describe_sharing
 from mhkd.inference.report.cohort import TABLE, write_cohort_index
@@ -17,7 +18,7 @@ from mhkd.inference.slide_job import SlideJob
 from mhkd.inference.slide_runner import SlideResult, describe, run_job
 from preprocess.base.console import note, report
 from preprocess.base.errors import UserError
-from preprocess.base.files import remove_temporaries, write_text
+from preprocess.base.files import remove_temporaries, write_csv
 from preprocess.jobs.job_result import JobResult, failures
 from preprocess.jobs.run import EngineName, run_cohort
 from preprocess.slides.search import SlideFile
@@ -74,9 +75,16 @@ def search_slides(
         for job, outcome in zip(pending, done, strict=True)
     }
     outcomes = [made.get(job) or SearchOutcome(job, value=summaries[job]) for job in jobs]
-    failed = _failed(outcomes)
-    _write_failures(folder / FAILED_FILE, failed)
-    write_cohort_index(folder, [outcome.value for outcome in outcomes if outcome.value is not None], failed)
+    failed = [
+        (outcome.item.file.file_name, _without_path(outcome.item.file, outcome.error))
+        for outcome in outcomes
+        if outcome.error is not None
+    ]
+    if failed:
+        write_csv(folder / FAILED_FILE, pd.DataFrame(failed, columns=["slide", "error"]))
+    else:
+        (folder / FAILED_FILE).unlink(missing_ok=True)
+    write_cohort_index(folder, _summaries(outcomes), failed)
     return outcomes, len(summaries)
 
 
@@ -92,7 +100,7 @@ def report_search(outcomes: Sequence[SearchOutcome], num_skipped: int, folder: P
 def result_lines(outcomes: Sequence[SearchOutcome]) -> list[str]:
     """What was found in each slide, with its warnings."""
     lines = []
-    for summary in (outcome.value for outcome in outcomes if outcome.value is not None):
+    for summary in _summaries(outcomes):
         lines.append(describe(summary))
         lines += [f"  warning: {warning}" for warning in summary["warnings"]]
     return lines
@@ -100,21 +108,21 @@ def result_lines(outcomes: Sequence[SearchOutcome]) -> list[str]:
 
 def total_line(outcomes: Sequence[SearchOutcome]) -> str:
     """What was found in all slides, on one line."""
-    summaries: list[Mapping[str, Any]] = [outcome.value for outcome in outcomes if outcome.value is not None]
-    counts: dict[str, int] = {}
+    summaries = _summaries(outcomes)
+    counts: Counter[str] = Counter()
     for summary in summaries:
-        for name, count in summary["detections"]["by_class"].items():
-            counts[name] = counts.get(name, 0) + count
+        counts.update(summary["detections"]["by_class"])
     found = ", ".join(f"{count} {name}" for name, count in counts.items()) or "nothing"
     return f"{found} in {sum(summary['tissue_mm2'] for summary in summaries):.2f} mm2 of tissue"
 
 
-def check_writable(folder: Path) -> None:
-    """Check that ``folder`` can be made and written to: better now than after the first slide.
+def _summaries(outcomes: Sequence[SearchOutcome]) -> list[dict[str, Any]]:
+    """Those of the slides that did not fail."""
+    return [outcome.value for outcome in outcomes if outcome.value is not None]
 
-    Raises:
-        UserError: it cannot.
-    """
+
+def check_writable(folder: Path) -> None:
+    """Raise UserError where ``folder`` cannot be made or written to: better now than after the first slide."""
     place = folder.absolute()
     while not place.exists() and place != place.parent:
         place = place.parent
@@ -146,22 +154,3 @@ def _without_path(file: SlideFile, error: str) -> str:
     for secret in secrets:
         error = re.sub(rf"(?<![\w.]){re.escape(str(secret))}(?!\w)", file.file_name, error)
     return error
-
-
-def _failed(outcomes: Sequence[SearchOutcome]) -> list[tuple[str, str]]:
-    """Slide and error of those that failed, as an output may state them."""
-    return [
-        (outcome.item.file.file_name, _without_path(outcome.item.file, outcome.error))
-        for outcome in outcomes
-        if outcome.error is not None
-    ]
-
-
-def _write_failures(path: Path, failed: Sequence[tuple[str, str]]) -> None:
-    """The table of slides that failed; none where all went well."""
-    if not failed:
-        path.unlink(missing_ok=True)
-        return
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([("slide", "error"), *failed])
-    write_text(path, text.getvalue())

@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from mhkd.inference.overlap import ios, iou, meeting, suppress
-from mhkd.inference.tile_boxes import TileBoxes
+from mhkd.inference.tile_boxes import Merged, TileBoxes
 
 EDGE_TOLERANCE = 0.06  # of the tile's side: how near to an inner edge a box counts as cut by it
 NMS_IOU = 0.5  # two whole boxes that overlap more are one object
@@ -22,7 +22,7 @@ SHARED_IOS = 0.5  # two pieces that agree this well on what both tiles see are o
 EXTEND_SHARE = 0.5  # a piece that scores less than this share of its group's best is absorbed but extends nothing
 
 
-def merge_by_edges(seen: TileBoxes) -> tuple[np.ndarray, np.ndarray]:
+def merge_by_edges(seen: TileBoxes) -> Merged:
     """Whole boxes, and what their pieces add up to; a rule as ``mhkd.inference.merge`` takes it."""
     boxes, scores, tiles = seen.boxes, seen.scores, seen.tiles[seen.tile]
     cut = _is_cut(boxes, tiles, seen.slide)
@@ -49,10 +49,10 @@ def merge_by_edges(seen: TileBoxes) -> tuple[np.ndarray, np.ndarray]:
 
 def _is_cut(boxes: np.ndarray, tiles: np.ndarray, slide: tuple[float, ...]) -> np.ndarray:
     """(N,) bool: the box comes near an edge of its tile beyond which the slide goes on."""
-    width, height = tiles[:, 2] - tiles[:, 0], tiles[:, 3] - tiles[:, 1]
+    sides = np.tile(tiles[:, 2:] - tiles[:, :2], 2)
     outwards = np.array((-1.0, -1.0, 1.0, 1.0))
     inner = (np.array(slide) - tiles) * outwards > 1.0  # a tile at the border may lie on whole pixels
-    near = (tiles - boxes) * outwards <= EDGE_TOLERANCE * np.stack((width, height, width, height), axis=1)
+    near = (tiles - boxes) * outwards <= EDGE_TOLERANCE * sides
     return (inner & near).any(axis=1)
 
 

@@ -1,4 +1,4 @@
-"""How much boxes overlap: areas, IoU, IoS and pairs that meet. Boxes are (N, 4) float64 xyxy."""
+"""How much boxes overlap: areas, IoU, IoS and pairs that meet. Boxes are (N, 4) float64 xyxy, or broadcast to it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from torchvision.ops import nms
 
 def area(boxes: np.ndarray) -> np.ndarray:
     """(N,); a box that is inside out has none."""
-    return np.prod(np.maximum(boxes[:, 2:] - boxes[:, :2], 0.0), axis=1)
+    return np.prod(np.maximum(boxes[..., 2:] - boxes[..., :2], 0.0), axis=-1)
 
 
 def intersection(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     """(N,): what box i of both shares."""
-    low, high = np.maximum(boxes[:, :2], others[:, :2]), np.minimum(boxes[:, 2:], others[:, 2:])
-    return area(np.concatenate((low, high), axis=1))
+    low, high = np.maximum(boxes[..., :2], others[..., :2]), np.minimum(boxes[..., 2:], others[..., 2:])
+    return area(np.concatenate((low, high), axis=-1))
 
 
 def iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:

@@ -17,7 +17,6 @@ from preprocess.slides.slide import Slide
 
 OVERLAY_MAX_SIDE_PX = 3000
 
-_QUALITY = 85  # of a JPEG: to look at
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _UNREADABLE_RGB = (128, 128, 128)
 
@@ -25,7 +24,7 @@ _UNREADABLE_RGB = (128, 128, 128)
 def write_overlay(path: str | Path, record: SlideRecord) -> None:
     """Write the picture that :func:`draw_overlay` draws to a ``.jpg`` or ``.png`` file, atomically."""
     image = draw_overlay(record.slide, record.detections, unreadable_l0=record.unreadable_l0)
-    data = encode_image(image, Path(path).suffix, quality=_QUALITY)
+    data = encode_image(image, Path(path).suffix, quality=85)  # to look at
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
 
@@ -44,16 +43,15 @@ def draw_overlay(
     image = slide.thumbnail(max_side_px).copy()
     size = Size(width=image.shape[1], height=image.shape[0])
     line_px = max(1, round(max(size.width, size.height) / 1000))
-
-    def to_px(boxes_l0: np.ndarray) -> list[list[int]]:
-        pixels: list[list[int]] = slide.region.to_px(boxes_l0, size).round().astype(int).tolist()
-        return pixels
-
-    for x0, y0, x1, y1 in to_px(unreadable_l0) if unreadable_l0 is not None else ():
+    unreadable = np.empty((0, 4)) if unreadable_l0 is None else unreadable_l0
+    crossed, boxes = (
+        slide.region.to_px(part, size).round().astype(int).tolist() for part in (unreadable, detections.boxes_l0)
+    )
+    for x0, y0, x1, y1 in crossed:
         cv2.rectangle(image, (x0, y0), (x1, y1), _UNREADABLE_RGB, line_px)
         cv2.line(image, (x0, y0), (x1, y1), _UNREADABLE_RGB, line_px)
         cv2.line(image, (x0, y1), (x1, y0), _UNREADABLE_RGB, line_px)
-    rows = zip(to_px(detections.boxes_l0), detections.scores.tolist(), detections.labels.tolist(), strict=True)
+    rows = zip(boxes, detections.scores.tolist(), detections.labels.tolist(), strict=True)
     for (x0, y0, x1, y1), score, label in reversed(list(rows)):
         cv2.rectangle(image, (x0, y0), (x1, y1), class_color(label), line_px)
         _write_score(image, f"{score:.2f}", (x0, y0), line_px)

@@ -5,15 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from mhkd.inference.overlap import ios, iou, meeting, suppress
-from mhkd.inference.tile_boxes import TileBoxes
+from mhkd.inference.tile_boxes import Merged, TileBoxes
 
 NMS_IOU = 0.5
 MERGE_IOS = 0.5  # the default of the library SAHI
 FUSE_IOU = 0.55  # the default of the paper
 SOFT_SIGMA = 0.5
 SOFT_FLOOR = 0.05  # what scores less in the end is left out
-
-Merged = tuple[np.ndarray, np.ndarray]
 
 
 def suppress_hard(seen: TileBoxes) -> Merged:
@@ -32,7 +30,7 @@ def merge_greedily(seen: TileBoxes) -> Merged:
         if not free[i]:
             continue
         near = partners[i][free[partners[i]]]
-        joined = near[ios(seen.boxes[near], np.broadcast_to(seen.boxes[i], (len(near), 4))) > MERGE_IOS]
+        joined = near[ios(seen.boxes[near], seen.boxes[i]) > MERGE_IOS]
         free[joined] = free[i] = False
         members = seen.boxes[np.append(joined, i)]
         boxes.append(np.concatenate((members[:, :2].min(axis=0), members[:, 2:].max(axis=0))))
@@ -53,7 +51,7 @@ def fuse_weighted(seen: TileBoxes) -> Merged:
     for i, (box, score) in enumerate(zip(seen.boxes, seen.scores, strict=True)):
         near = np.unique(cluster_of[partners[i]])
         near = near[near >= 0]
-        overlap = iou(fused[near], np.broadcast_to(box, (len(near), 4)))
+        overlap = iou(fused[near], box)
         if len(near) and overlap.max() > FUSE_IOU:
             cluster = near[overlap.argmax()]
             total = weights[cluster] + score
@@ -72,11 +70,8 @@ def centre_ownership(seen: TileBoxes) -> Merged:
     Nothing is compared, so it is the cheapest. An object that two tiles cut differently may be lost or doubled.
     """
     centres, middles = (0.5 * (boxes[:, :2] + boxes[:, 2:]) for boxes in (seen.boxes, seen.tiles))
-    kept = []
-    for i, centre in enumerate(centres):
-        distance = np.abs(middles - centre).max(axis=1)
-        kept.append(distance.argmin() == seen.tile[i])  # of two as near the first
-    owned = np.array(kept, dtype=bool)
+    nearest = [np.abs(middles - centre).max(axis=1).argmin() for centre in centres]  # of two as near the first
+    owned = np.equal(nearest, seen.tile)
     return seen.boxes[owned], seen.scores[owned]
 
 
@@ -88,7 +83,7 @@ def suppress_softly(seen: TileBoxes) -> Merged:
         best = int(np.where(waiting, scores, -1.0).argmax())
         waiting[best] = False
         near = partners[best][waiting[partners[best]]]
-        overlap = iou(seen.boxes[near], np.broadcast_to(seen.boxes[best], (len(near), 4)))
+        overlap = iou(seen.boxes[near], seen.boxes[best])
         scores[near] *= np.exp(-(overlap**2) / SOFT_SIGMA)
     kept = scores >= SOFT_FLOOR
     return seen.boxes[kept], scores[kept]

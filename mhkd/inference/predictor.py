@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from threading import Semaphore
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mhkd.deploy.batch import ImageBatch, is_gpu, send_images
+from mhkd.deploy.batch import is_gpu, send_images
 from mhkd.deploy.detector import BatchTooLargeError, Detector, detect
 from mhkd.deploy.load import load_model
 from mhkd.inference.merge import merge_tiles
@@ -121,8 +122,9 @@ class SlidePredictor:
         White all around a small image is nothing that a detector was trained on. Where its normalisation looks at the
         whole image, it costs most of what there is to find.
         """
-        side = math.ceil(max(slide.size_um) / self.detector.input_mpp / SIDE_STEP_PX) * SIDE_STEP_PX
-        return Size(min(self.tile_px, side), min(self.tile_px, side))
+        needed = math.ceil(max(slide.size_um) / self.detector.input_mpp / SIDE_STEP_PX) * SIDE_STEP_PX
+        side = min(self.tile_px, needed)
+        return Size(side, side)
 
     def plan(self, slide: Slide) -> TilePlan:
         """Which tiles of ``slide`` hold tissue."""
@@ -175,23 +177,20 @@ class SlidePredictor:
     def _read_and_detect(
         self, slide: Slide, regions: Sequence[Region], size: Size, turns: Semaphore
     ) -> list[SlideDetections]:
+        """The detections of each tile, in as many passes of the model as the memory asks for."""
         batch = send_images([slide.read(region, size) for region in regions], self.detector.device)
-        with turns:
-            return self._detect(batch, regions)
-
-    def _detect(self, batch: ImageBatch, regions: Sequence[Region]) -> list[SlideDetections]:
-        """The detections of each image, in as many passes of the model as the memory asks for."""
         found: list[SlideDetections] = []
-        while len(found) < len(batch):
-            where = slice(len(found), len(found) + self.batch_size)
-            part = batch.part(where)
-            try:
-                found += detect(self.detector, part, regions[where], score_thresh=self.score_thresh)
-            except BatchTooLargeError:
-                if len(part) == 1:
-                    raise
-                self.batch_size = max(1, len(part) // 2)
-                note(f"the memory does not hold {len(part)} tiles at once: going on with {self.batch_size}")
+        with turns:
+            while len(found) < len(batch):
+                where = slice(len(found), len(found) + self.batch_size)
+                part = batch.part(where)
+                try:
+                    found += detect(self.detector, part, regions[where], score_thresh=self.score_thresh)
+                except BatchTooLargeError:
+                    if len(part) == 1:
+                        raise
+                    self.batch_size = max(1, len(part) // 2)
+                    note(f"the memory does not hold {len(part)} tiles at once: going on with {self.batch_size}")
         return found
 
 
@@ -206,5 +205,4 @@ def default_batch_size(detector: Detector, tile_px: int) -> int:
 def _clip(detections: SlideDetections, region: Region) -> SlideDetections:
     low, high = np.array((region.x, region.y) * 2), np.array((region.x1, region.y1) * 2)
     boxes = detections.boxes_l0.clip(low, high)
-    clipped = SlideDetections(boxes, detections.scores, detections.labels, detections.class_names)
-    return clipped.select(np.flatnonzero((boxes[:, 2:] > boxes[:, :2]).all(axis=1)))
+    return replace(detections, boxes_l0=boxes).select(np.flatnonzero((boxes[:, 2:] > boxes[:, :2]).all(axis=1)))

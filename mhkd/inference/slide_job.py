@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,9 @@ from preprocess.slides.search import SlideFile
 _RECIPE = 9
 
 
-def _option(help: str, **more: Any) -> dict[str, Any]:
-    """What tools/infer_wsi.py gives to argparse for a field."""
-    return {"help": help, **more}
+def _option(default: Any, help: str, **more: Any) -> Any:
+    """A field with what tools/infer_wsi.py gives to argparse for it."""
+    return field(default=default, metadata={"help": help, **more})
 
 
 @dataclass(frozen=True)
@@ -47,25 +48,20 @@ class SearchOptions:
         UserError: an option is out of its range.
     """
 
-    score_thresh: float | None = field(
-        default=None,
-        metadata=_option("leave out detections that score less (default: the model's own, or 0.5)", type=float),
+    score_thresh: float | None = _option(
+        None, "leave out detections that score less (default: the model's own, or 0.5)", type=float
     )
-    skip_unreadable: bool = field(
-        default=False, metadata=_option("go on where a slide is damaged, and say how much", action="store_true")
+    skip_unreadable: bool = _option(False, "go on where a slide is damaged, and say how much", action="store_true")
+    tile_px: int | None = _option(
+        None, "side of the tiles in the model's pixels (default: 4 x the training's, or 448)", type=int
     )
-    tile_px: int | None = field(
-        default=None,
-        metadata=_option("side of the tiles in the model's pixels (default: 4 x the training's, or 448)", type=int),
+    overlap: float | None = _option(
+        None, "of tiles, as a share of their side (default: 256 um, at most 0.25)", type=float
     )
-    overlap: float | None = field(
-        default=None, metadata=_option("of tiles, as a share of their side (default: 256 um, at most 0.25)", type=float)
+    batch_size: int | None = _option(
+        None, "tiles per step of the model (default: 1 on a CPU, up to 16 on a GPU)", type=int
     )
-    batch_size: int | None = field(
-        default=None,
-        metadata=_option("tiles per step of the model (default: 1 on a CPU, up to 16 on a GPU)", type=int),
-    )
-    merge_rule: str = field(default=RULES[0], metadata=_option("how boxes are merged at the seams", choices=RULES))
+    merge_rule: str = _option(RULES[0], "how boxes are merged at the seams", choices=RULES)
 
     def __post_init__(self) -> None:
         if self.score_thresh is not None and not 0.0 <= self.score_thresh <= 1.0:
@@ -73,8 +69,8 @@ class SearchOptions:
 
     def threshold(self, detector: Detector) -> tuple[float, str]:
         """The score from which on something counts as found, and where that number comes from."""
-        chosen = detector.provenance.get("score_thresh_origin")
-        return choose_threshold(self.score_thresh, detector.score_thresh, chosen)
+        origin = detector.provenance.get("score_thresh_origin")
+        return choose_threshold(self.score_thresh, detector.score_thresh, origin)
 
 
 @dataclass(frozen=True)
@@ -180,7 +176,9 @@ class SlideJob:
     def finished(self) -> dict[str, Any] | None:
         """The summary of an earlier run that did all that is asked, with all its files; or None."""
         summary = self.searched()
-        return summary if summary is not None and summary["key"] == self.key() and self._is_complete(summary) else None
+        if summary is None or summary["key"] != self.key():
+            return None
+        return summary if all((self.outputs.folder / name).is_file() for name in summary["files"].values()) else None
 
     def searched(self) -> dict[str, Any] | None:
         """The summary of an earlier run that found the same, perhaps with other outputs; or None."""
@@ -194,9 +192,6 @@ class SlideJob:
         self.summary_file.unlink(missing_ok=True)
         for path in (self.weak_file, *map(self.output_file, FORMATS)):
             path.unlink(missing_ok=True)
-
-    def _is_complete(self, summary: dict[str, Any]) -> bool:
-        return all((self.outputs.folder / name).is_file() for name in summary["files"].values())
 
 
 @lru_cache(maxsize=1)
@@ -226,7 +221,8 @@ def anonymized(files: Sequence[SlideFile]) -> list[SlideFile]:
     """
     contents = [_fingerprint(file) for file in files]
     aliases = [neutral_name(content) if content else f"unreadable-{i}" for i, content in enumerate(contents, start=1)]
-    first = {file.patient: alias for alias, file in sorted(zip(aliases, files, strict=True), reverse=True, key=_alias)}
+    named = sorted(zip(aliases, files, strict=True), reverse=True, key=itemgetter(0))
+    first = {file.patient: alias for alias, file in named}
     return [
         replace(file, alias=alias, patient=file.patient and f"patient-of-{first[file.patient]}")
         for alias, file in zip(aliases, files, strict=True)
@@ -234,11 +230,7 @@ def anonymized(files: Sequence[SlideFile]) -> list[SlideFile]:
 
 
 def check_names(files: Sequence[SlideFile]) -> None:
-    """Check that no two slides would overwrite each other's outputs.
-
-    Raises:
-        UserError: two would.
-    """
+    """Raise UserError where two slides would overwrite each other's outputs."""
     owner: dict[str, SlideFile] = {}
     for file in files:
         for suffix in (SUFFIX, WEAK_SUFFIX, *(form.suffix for form in FORMATS.values())):
@@ -251,10 +243,6 @@ def check_names(files: Sequence[SlideFile]) -> None:
                     remedy="leave one out, or run them into different --output-dir",
                 )
             owner[output] = file
-
-
-def _alias(pair: tuple[str, SlideFile]) -> str:
-    return pair[0]
 
 
 def _fingerprint(file: SlideFile) -> str | None:

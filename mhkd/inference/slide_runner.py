@@ -31,7 +31,7 @@ Table = tuple[SlideDetections, np.ndarray]
 
 @dataclass(frozen=True)
 class SlideResult:
-    """The result of one slide: its detections in level-0 pixels, and its JSON (:mod:`mhkd.inference.summary`)."""
+    """Detections of one slide in level-0 pixels, and its JSON (:mod:`mhkd.inference.summary`)."""
 
     name: str
     detections: SlideDetections
@@ -40,7 +40,7 @@ class SlideResult:
 
 def describe(summary: Mapping[str, Any]) -> str:
     """A summary in plain words, on one line."""
-    name, total, area_mm2 = summary["name"], summary["detections"]["total"], summary["tissue_mm2"]
+    name, total = summary["name"], summary["detections"]["total"]
     if not summary["tiles"]:
         return f"{name}: no tissue found, so there was nothing to search; the outputs are empty"
     counts = {name.lower(): count for name, count in summary["detections"]["by_class"].items()}
@@ -49,15 +49,19 @@ def describe(summary: Mapping[str, Any]) -> str:
     density = f", {summary['density_per_mm2']:.2f} per mm2" if total and summary["density_per_mm2"] else ""
     return (
         f"{name}: found {found} with a score of {summary['score_thresh']:.3g} or more "
-        f"in {area_mm2:.2f} mm2 of tissue{density} ({summary['seconds']:.1f} s)"
+        f"in {summary['tissue_mm2']:.2f} mm2 of tissue{density} ({summary['seconds']:.1f} s)"
     )
 
 
 def run_job(job: SlideJob, *, bar: bool = False) -> SlideResult:
-    """Do what ``job`` asks, loading the model only where the slide must be searched; ``bar`` shows its progress."""
+    """Do what ``job`` asks; ``bar`` shows its progress.
+
+    Where an earlier run found the same, the outputs are written from its tables, without the model.
+    """
     summary = job.searched()
     if summary is not None:
-        return write_again(job, summary)
+        with open_slide(job) as slide:
+            return _write(job, slide, *read_tables(job, summary), summary)
     predictor, about = open_predictor(job.search)
     return search_slide(job, predictor, about, bar=bar)
 
@@ -103,12 +107,6 @@ def search_slide(
         return _write(job, slide, strong, rest, {**summary, **about})
 
 
-def write_again(job: SlideJob, summary: Mapping[str, Any]) -> SlideResult:
-    """Write the outputs that ``job`` asks for from what an earlier run found, as its ``summary`` and tables say it."""
-    with open_slide(job) as slide:
-        return _write(job, slide, *read_tables(job, summary), summary)
-
-
 def read_tables(job: SlideJob, summary: Mapping[str, Any]) -> tuple[Table, Table]:
     """The detections of an earlier search from its files: from the score threshold on, and below it.
 
@@ -120,27 +118,22 @@ def read_tables(job: SlideJob, summary: Mapping[str, Any]) -> tuple[Table, Table
 
 
 def open_slide(job: SlideJob) -> Slide:
-    """The slide as the search reads it.
-
-    Raises:
-        UserError: it cannot be opened.
-    """
+    """The slide as the search reads it. Raises UserError where it cannot be opened."""
     return (DamagedSlide if job.search.options.skip_unreadable else Slide).open(job.file.path, mpp=job.mpp)
 
 
 def _write(job: SlideJob, slide: Slide, strong: Table, weak: Table, searched: Mapping[str, Any]) -> SlideResult:
     found, fragments = strong
     files = {form: job.output_file(form) for form in job.outputs.formats}
-    summary = {
+    about = {
         "schema": SCHEMA,
         "name": job.name,
         "slide": job.file.file_name,
         "patient": job.file.patient,
         "anonymized": job.file.alias is not None,
         "files": {form: path.name for form, path in (*files.items(), (WEAK, job.weak_file))},
-        **{key: value for key, value in searched.items() if key not in _OF_OUTPUTS},
-        "key": job.key(),
     }
+    summary = {**about, **searched, **about, "key": job.key()}  # what is searched again comes with an earlier ``about``
     record = SlideRecord(
         slide=slide,
         name=job.name,
@@ -164,6 +157,3 @@ def _write(job: SlideJob, slide: Slide, strong: Table, weak: Table, searched: Ma
     write_csv(job.weak_file, replace(record, detections=weak[0], fragments=weak[1]))
     write_json(job.summary_file, summary)
     return SlideResult(job.name, found, summary)
-
-
-_OF_OUTPUTS = {"schema", "name", "slide", "patient", "anonymized", "files", "key"}

@@ -48,7 +48,7 @@ def search_summary(
         unreadable_l0: (M, 4) xyxy in level-0 pixels, boxes that may overlap.
         seconds: that the search took.
     """
-    tissue_mm2 = plan.tissue_um2 / 1e6
+    tissue_mm2 = plan.tissue.area_um2() / 1e6
     unreadable_mm2, unreadable_tissue_mm2 = _unreadable_mm2(plan, slide, unreadable_l0)
     searched_mm2 = max(0.0, tissue_mm2 - unreadable_tissue_mm2)
     return {
@@ -80,8 +80,7 @@ def search_summary(
 def iter_summaries(folder: str | Path) -> Iterator[dict[str, Any]]:
     """The summaries of all finished slides in ``folder``, by name; other JSON files are passed over."""
     for path in sorted(Path(folder).glob(f"*{SUFFIX}")):
-        summary = read_summary(path)
-        if summary is not None:
+        if (summary := read_summary(path)) is not None:
             yield summary
 
 

@@ -27,5 +27,8 @@ class TileBoxes:
     slide: tuple[float, float, float, float]
 
 
-Rule = Callable[[TileBoxes], tuple[np.ndarray, np.ndarray]]
-"""From the boxes of all tiles to (M, 4) boxes and (M,) scores, one for each object; the same each time."""
+Merged = tuple[np.ndarray, np.ndarray]
+"""(M, 4) boxes and (M,) scores, one for each object."""
+
+Rule = Callable[[TileBoxes], Merged]
+"""The same each time."""

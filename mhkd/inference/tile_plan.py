@@ -20,11 +20,6 @@ class TilePlan:
     tiles: tuple[Region, ...]
     tissue: TissueMask
 
-    @property
-    def tissue_um2(self) -> float:
-        """The area of all tissue, in square micrometres."""
-        return self.tissue.area_um2()
-
 
 def plan_tiles(
     mask: TissueMask, wh_l0: tuple[float, float], overlap_l0: tuple[float, float], min_tissue: float

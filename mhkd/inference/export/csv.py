@@ -12,7 +12,7 @@ from mhkd.inference.export.features import boxes_um, detection_ids, sizes_um
 from mhkd.inference.export.record import SlideRecord
 from mhkd.structures import SlideDetections
 from preprocess.base.errors import UserError
-from preprocess.base.files import atomic_path
+from preprocess.base.files import write_csv as write_table
 
 _BOX_L0 = ("x0_l0", "y0_l0", "x1_l0", "y1_l0")
 _NUMBERS = (
@@ -41,8 +41,7 @@ def write_csv(path: str | Path, record: SlideRecord) -> None:
     table["class"] = [found.class_names[label] for label in found.labels]
     table["score"] = found.scores.round(4)
     table["fragment"] = record.fragments
-    with atomic_path(path) as temporary:
-        table[list(COLUMNS)].to_csv(temporary, index=False, lineterminator="\n")
+    write_table(Path(path), table[list(COLUMNS)])
 
 
 def read_csv(path: str | Path, class_names: Sequence[str]) -> tuple[SlideDetections, np.ndarray]:

@@ -3,14 +3,45 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
+from mhkd.inference.export.record import SlideRecord
 from mhkd.structures import SlideDetections
 
 PALETTE_RGB = ((230, 25, 75), (0, 130, 200), (60, 180, 75), (245, 130, 48), (145, 30, 180), (0, 150, 150))
 
 _NAMESPACE = uuid.UUID("6d686b64-0000-4000-8000-676c6f6d6572")
+
+
+class Row(NamedTuple):
+    """One detection as the exports state it: xyxy ``box`` in level-0 pixels, ``diameter_um`` as :func:`sizes_um`."""
+
+    id: str
+    box: list[float]
+    score: float
+    label: int
+    name: str
+    diameter_um: float
+    fragment: int
+
+
+def iter_rows(record: SlideRecord) -> Iterator[Row]:
+    """The detections of ``record``, one by one, numbers rounded as they are to be written."""
+    found = record.detections
+    columns = (
+        detection_ids(found, record.name),
+        found.boxes_l0.tolist(),
+        found.scores.tolist(),
+        found.labels.tolist(),
+        sizes_um(found, record.slide.mpp_xy)[:, 2].tolist(),
+        record.fragments.tolist(),
+    )
+    for identity, box, score, label, diameter_um, fragment in zip(*columns, strict=True):
+        name = found.class_names[label]
+        yield Row(identity, box, round(score, 4), label, name, round(diameter_um, 2), fragment)
 
 
 def detection_ids(detections: SlideDetections, slide_name: str) -> list[str]:
@@ -48,7 +79,7 @@ def sizes_um(detections: SlideDetections, mpp_xy: tuple[float, float]) -> np.nda
     return np.column_stack((width_height, np.sqrt(width_height.prod(axis=1))))
 
 
-def corners(box: np.ndarray) -> list[tuple[float, float]]:
+def corners(box: Sequence[float]) -> list[tuple[float, float]]:
     """The four corners (x, y) of a box xyxy, clockwise from the top left."""
-    x0, y0, x1, y1 = (round(float(value), 2) for value in box)
+    x0, y0, x1, y1 = (round(value, 2) for value in box)
     return [(x0, y0), (x1, y0), (x1, y1), (x0, y1)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from xml.etree.ElementTree import Element, SubElement
 
-from mhkd.inference.export.features import class_color, corners, sizes_um
+from mhkd.inference.export.features import class_color, corners, iter_rows
 from mhkd.inference.export.record import SlideRecord
 from mhkd.inference.export.xml import write_xml
 
@@ -18,10 +18,8 @@ def write_imagescope(path: str | Path, record: SlideRecord) -> None:
 
     ImageScope opens the file with the slide where both have the same name and folder: ``slide.svs``, ``slide.xml``.
     """
-    found, slide = record.detections, record.slide
-    root = Element("Annotations", MicronsPerPixel=f"{slide.mpp:.6f}")
-    diameters_um = sizes_um(found, slide.mpp_xy)[:, 2]
-    for label, name in enumerate(found.class_names):
+    root, rows = Element("Annotations", MicronsPerPixel=f"{record.slide.mpp:.6f}"), list(iter_rows(record))
+    for label, name in enumerate(record.detections.class_names):
         red, green, blue = class_color(label)
         color = str(red + (green << 8) + (blue << 16))
         layer = SubElement(
@@ -34,10 +32,9 @@ def write_imagescope(path: str | Path, record: SlideRecord) -> None:
         headers = SubElement(regions, "RegionAttributeHeaders")
         for identity, header in _COLUMNS:
             SubElement(headers, "AttributeHeader", Id=identity, Name=header, ColumnWidth="-1")
-        of_class = (found.labels == label).nonzero()[0].tolist()
-        for number, i in enumerate(of_class, start=1):
-            text = f"score {found.scores[i]:.4f}, {diameters_um[i]:.2f} um, tissue fragment {record.fragments[i]}"
-            _add_region(regions, number, corners(found.boxes_l0[i]), slide.mpp_xy, text)
+        for number, row in enumerate((row for row in rows if row.label == label), start=1):
+            text = f"score {row.score:.4f}, {row.diameter_um:.2f} um, tissue fragment {row.fragment}"
+            _add_region(regions, number, corners(row.box), record.slide.mpp_xy, text)
         SubElement(layer, "Plots")
     write_xml(path, root)
 

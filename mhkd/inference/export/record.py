@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -44,5 +44,4 @@ def quantized(detections: SlideDetections) -> SlideDetections:
     Rounded once and for all, so that all formats hold the same numbers, and what is read back from the CSV is what
     was found.
     """
-    boxes, scores = detections.boxes_l0.round(2), detections.scores.round(4)
-    return SlideDetections(boxes, scores, detections.labels, detections.class_names).sort()
+    return replace(detections, boxes_l0=detections.boxes_l0.round(2), scores=detections.scores.round(4)).sort()

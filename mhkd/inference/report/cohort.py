@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from mhkd.inference.report.adequacy import LIMITS, SOURCE, rate_adequacy
-from preprocess.base.files import atomic_path, write_text
+from preprocess.base.files import write_csv, write_text
 from preprocess.base.html import jpeg_uri, render
 from preprocess.base.images import encode_thumbnail
 
@@ -37,8 +37,7 @@ def write_cohort_index(
     """
     folder, searched = Path(output_dir), list(summaries)
     table = cohort_table(searched, failures)
-    with atomic_path(folder / TABLE) as temporary:
-        table.to_csv(temporary, index=False, lineterminator="\n")
+    write_csv(folder / TABLE, table)
     shown = [name for name in table.columns if name not in _NOT_SHOWN]
     if len(counted := [name for name in shown if name.startswith("count_")]) == 1:
         shown.remove(counted[0])  # it says what "detections" says
@@ -68,14 +67,10 @@ def cohort_table(summaries: Sequence[Mapping[str, Any]], failures: Sequence[tupl
     rows = []
     for summary in summaries:
         found = summary["detections"]
-        facts = {
-            **{name: summary[name] for name in _FACTS if name in summary},
-            "adequacy": rate_adequacy(found["total"])["verdict"],
-            "warnings": "; ".join(summary["warnings"]),
-        }
-        of_class = {f"count_{name}": found["by_class"].get(name, 0) for name in classes}
-        place = {"name": summary["name"], "slide": summary["slide"], "patient": summary.get("patient")}
-        rows.append({**place, "status": "done", "detections": found["total"], **of_class, **facts})
+        row = {name: summary[name] for name in ("name", "slide", "patient", *_FACTS) if name in summary}
+        row |= {"status": "done", "detections": found["total"], "adequacy": rate_adequacy(found["total"])["verdict"]}
+        row |= {f"count_{name}": found["by_class"].get(name, 0) for name in classes}
+        rows.append(row | {"warnings": "; ".join(summary["warnings"])})
     rows += [{"name": name, "slide": name, "status": "failed", "error": error} for name, error in failures]
     full = [{name: "" if row.get(name) is None else row[name] for name in columns} for row in rows]
     return pd.DataFrame(full, columns=columns, dtype=object)
@@ -122,6 +117,4 @@ def _output(folder: Path, summary: Mapping[str, Any], form: str) -> Path | None:
 def _picture(overlay: Path | None) -> str:
     """A slide's overlay, small; empty where there is none."""
     picture = cv2.imread(str(overlay), cv2.IMREAD_REDUCED_COLOR_2) if overlay else None
-    if picture is None:
-        return ""
-    return jpeg_uri(encode_thumbnail(picture.astype(np.uint8, copy=False), _THUMBNAIL_PX))
+    return "" if picture is None else jpeg_uri(encode_thumbnail(picture.astype(np.uint8, copy=False), _THUMBNAIL_PX))

@@ -50,8 +50,7 @@ def bars(histogram: Mapping[str, Any], unit: str = "") -> list[Bar]:
     edges = histogram["edges"]
     names = [f"{low:g} to {high:g}{unit}" for low, high in pairwise(edges)]
     names.append(f"more than {edges[-1]:g}{unit}")
-    tallest = tallest_bin(histogram)
-    width = 1000 / len(names)
+    tallest, width = tallest_bin(histogram), 1000 / len(names)
     drawn = []
     for index, where in enumerate(names):
         top = 100.0
@@ -59,9 +58,8 @@ def bars(histogram: Mapping[str, Any], unit: str = "") -> list[Bar]:
             if counts[index]:
                 height = 100 * counts[index] / tallest
                 top -= height
-                color = hex_color(label)
                 place = round(index * width + 1, 2), round(top, 2), round(width - 2, 2), round(height, 2)
-                drawn.append(Bar(*place, color, f"{where}: {counts[index]} {name}"))
+                drawn.append(Bar(*place, hex_color(label), f"{where}: {counts[index]} {name}"))
     return drawn
 
 

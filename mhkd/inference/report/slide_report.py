@@ -11,7 +11,7 @@ from mhkd.inference.export.features import class_color, hex_color
 from mhkd.inference.export.record import SlideRecord
 from mhkd.inference.overlay import draw_overlay
 from mhkd.inference.report.crops import crop_detection
-from mhkd.inference.report.histogram import Bar, bars, tallest_bin
+from mhkd.inference.report.histogram import bars, tallest_bin
 from mhkd.inference.report.statistics import describe_slide
 from preprocess.base.files import write_json, write_text
 from preprocess.base.html import jpeg_uri, render
@@ -40,6 +40,9 @@ def write_report(path: str | Path, record: SlideRecord) -> None:
         OSError: the page cannot be written.
     """
     report, summary = describe_slide(record), record.summary
+    overview = draw_overlay(
+        record.slide, record.detections, max_side_px=_OVERVIEW_PX, unreadable_l0=record.unreadable_l0
+    )
     page = render(
         "mhkd.inference.report",
         "report.html",
@@ -47,7 +50,7 @@ def write_report(path: str | Path, record: SlideRecord) -> None:
         summary=summary,
         file_name=record.file_name,
         colors=defaultdict(str, {name: hex_color(i) for i, name in enumerate(record.detections.class_names)}),
-        overview=jpeg_uri(encode_preview(_overview(record))),
+        overview=jpeg_uri(encode_preview(overview)),
         diameters=_chart(report["diameter_um"], "um"),
         scores=_chart(report["score"], ""),
         crops=list(_crops(record, report)),
@@ -69,16 +72,12 @@ def flatten(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, s
             yield name, "none" if item is None else text
 
 
-def _overview(record: SlideRecord) -> Any:
-    return draw_overlay(record.slide, record.detections, max_side_px=_OVERVIEW_PX, unreadable_l0=record.unreadable_l0)
-
-
 def _chart(histogram: Mapping[str, Any], unit: str) -> dict[str, Any]:
     """What the template draws: bars, the number at the top of the axis, and labels below every fifth edge."""
-    drawn: list[Bar] = bars(histogram, f" {unit}" if unit else "")
     edges = histogram["edges"]
     step = 1000 / len(edges)  # one bin more than there are between the edges: what lies above
     ticks = [(round(index * step, 2), f"{edge:g}") for index, edge in enumerate(edges) if index % 5 == 0]
+    drawn = bars(histogram, f" {unit}" if unit else "")
     return {"bars": drawn, "most": tallest_bin(histogram), "ticks": ticks, "unit": unit}
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mhkd.inference.export.features import detection_ids, sizes_um
+from mhkd.inference.export.features import iter_rows, sizes_um
 from mhkd.inference.export.record import SlideRecord
 from mhkd.inference.report.adequacy import rate_adequacy
 from mhkd.inference.report.histogram import DIAMETER_EDGES_UM, SCORE_EDGES, count_bins
@@ -18,8 +18,7 @@ QUARTILES = (25, 50, 75)
 def describe_slide(record: SlideRecord) -> dict[str, Any]:
     """The report on one slide as plain JSON; the same for the same inputs.
 
-    The slide's summary (docs/inference.md) is repeated whole. Densities are per mm2 of
-    tissue that could be read. Diameters are those of the circle with the area of the box's inner ellipse.
+    The slide's summary (docs/inference.md) is repeated whole. Densities are per mm2 of tissue that could be read.
     """
     found, summary = record.detections, record.summary
     diameters = sizes_um(found, record.slide.mpp_xy)[:, 2]
@@ -30,7 +29,17 @@ def describe_slide(record: SlideRecord) -> dict[str, Any]:
         "adequacy": rate_adequacy(len(found)),
         "diameter_um": count_bins(diameters, found, DIAMETER_EDGES_UM),
         "score": count_bins(found.scores, found, SCORE_EDGES),
-        "detections": _detections(record, diameters),
+        "detections": [
+            {
+                "id": row.id,
+                "class": row.name,
+                "score": row.score,
+                "box_l0": [round(value, 2) for value in row.box],
+                "diameter_um": row.diameter_um,
+                "fragment": row.fragment,
+            }
+            for row in iter_rows(record)
+        ],
         "summary": summary,
     }
 
@@ -52,28 +61,4 @@ def _classes(record: SlideRecord, diameters: np.ndarray, searched_mm2: float) ->
             else None,
         }
         for name, which in groups
-    ]
-
-
-def _detections(record: SlideRecord, diameters: np.ndarray) -> list[dict[str, Any]]:
-    """One dict per detection, in the record's order: best score first."""
-    found = record.detections
-    return [
-        {
-            "id": identity,
-            "class": found.class_names[label],
-            "score": round(score, 4),
-            "box_l0": [round(value, 2) for value in box],
-            "diameter_um": round(diameter, 2),
-            "fragment": fragment,
-        }
-        for identity, label, score, box, diameter, fragment in zip(
-            detection_ids(found, record.name),
-            found.labels.tolist(),
-            found.scores.tolist(),
-            found.boxes_l0.tolist(),
-            diameters.tolist(),
-            record.fragments.tolist(),
-            strict=True,
-        )
     ]

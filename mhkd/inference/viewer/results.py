@@ -42,18 +42,11 @@ class SlideView:
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
 
     def detections(self) -> SlideDetections:
-        """The detections of the slide, best first, in level-0 pixels.
-
-        Raises:
-            UserError: the table is missing or damaged.
-        """
-        found, _ = read_csv(self.folder / f"{self.name}.csv", tuple(self.summary["detections"]["by_class"]))
-        return found
+        """Best first, in level-0 pixels. Raises UserError where the table is missing or damaged."""
+        return read_csv(self.folder / f"{self.name}.csv", tuple(self.summary["detections"]["by_class"]))[0]
 
     def open(self) -> Slide:
-        """The slide, with the pixel size that it was searched with.
-
-        Places that cannot be read are white: one of them must not end the looking.
+        """The slide, with the pixel size that it was searched with; places that cannot be read are white.
 
         Raises:
             UserError: the slide is missing or another one.
@@ -79,7 +72,7 @@ class SlideView:
     def describe(self, zoom: DeepZoom) -> dict[str, Any]:
         """What the page in the browser needs, as plain JSON: file names, no paths. Boxes are in the display frame."""
         found = self.detections()
-        searched_mm2 = self.summary["tissue_mm2"] - self.summary["unreadable_tissue_mm2"]
+        keys = ("id", "label", "score", "diameter_um", "box")
         rows = zip(
             detection_ids(found, self.name),
             found.labels.tolist(),
@@ -99,14 +92,11 @@ class SlideView:
             "min_level": zoom.min_level,
             "max_level": zoom.max_level,
             "mpp": zoom.mpp,
-            "searched_mm2": searched_mm2,
+            "searched_mm2": self.summary["tissue_mm2"] - self.summary["unreadable_tissue_mm2"],
             "score_thresh": self.summary["score_thresh"],
             "warnings": self.summary["warnings"],
             "classes": [{"name": name, "color": hex_color(i)} for i, name in enumerate(found.class_names)],
-            "detections": [
-                {"id": identity, "label": label, "score": score, "diameter_um": diameter, "box": box}
-                for identity, label, score, diameter, box in rows
-            ],
+            "detections": [dict(zip(keys, row, strict=True)) for row in rows],
         }
 
 

@@ -53,9 +53,10 @@ def make_viewer(views: Sequence[SlideView], host: str = LOCAL, port: int = 0) ->
         # Not left to make_server: it prints and exits where the port is taken.
         listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except (OSError, OverflowError) as error:
-        raise UserError(
-            _refusal(error, host, port), remedy="give another with --port, or 0 for any free one"
-        ) from error
+        reason = f"no server is possible at {host}, port {port}: {getattr(error, 'strerror', None) or error}"
+        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+            reason = f"port {port} is taken by another program"
+        raise UserError(reason, remedy="give another with --port, or 0 for any free one") from error
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     with listener:
         chosen = listener.getsockname()[1]
@@ -70,9 +71,3 @@ def serve(server: BaseWSGIServer) -> None:
         server.server_close()
         if isinstance(server.app, Application):
             server.app.slides.close()
-
-
-def _refusal(error: BaseException, host: str, port: int) -> str:
-    if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
-        return f"port {port} is taken by another program"
-    return f"no server is possible at {host}, port {port}: {getattr(error, 'strerror', None) or error}"

@@ -55,5 +55,5 @@ def counts_where(discs: np.ndarray, merged: SlideDetections, true: np.ndarray, f
     """Counts at IoU 0.5 among the objects that ``true`` marks, and the false detections that ``found`` marks."""
     gt = GroundTruth.of(discs, NAMES * len(discs), NAMES)
     matches = match_all({"s": gt}, {"s": merged})
-    hits = true[matches.taken[matches.correct]].sum()
-    return Counts(int(hits), int(found[matches.found[~matches.correct]].sum()), int(true.sum()))
+    hits = true[matches.gt_index[matches.correct]].sum()
+    return Counts(int(hits), int(found[matches.pred_index[~matches.correct]].sum()), int(true.sum()))

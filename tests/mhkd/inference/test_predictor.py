@@ -247,7 +247,7 @@ def test_glass_is_skipped_and_every_tile_is_counted(slide):
     steps = []
     predictor.predict(slide, plan, advance=steps.append)
     assert sum(steps) == len(plan.tiles) < 8 * 6
-    assert plan.tissue_um2 == pytest.approx(1500 * 1100 * 0.25, rel=0.05)
+    assert plan.tissue.area_um2() == pytest.approx(1500 * 1100 * 0.25, rel=0.05)
 
 
 def test_a_slide_without_tissue_has_no_tiles_and_the_model_is_not_asked(tmp_path):

@@ -54,7 +54,7 @@ def test_a_plan_has_never_more_tiles_than_the_plain_grid_and_fewer_on_scattered_
     grid = [tile for tile in grid_tiles(REGION, wh, overlap) if tissue.coverage(tile) >= 0.01]
     plan = plan_tiles(tissue, wh, overlap, 0.01)
     assert len(plan.tiles) < len(grid)
-    assert plan.tissue_um2 == pytest.approx(mask.mean() * REGION.area * 0.25)
+    assert plan.tissue.area_um2() == pytest.approx(mask.mean() * REGION.area * 0.25)
     assert all(tile.x == int(tile.x) and tile.y == int(tile.y) for tile in plan.tiles)
 
 
