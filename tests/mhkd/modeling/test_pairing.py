@@ -113,7 +113,7 @@ BFA = ("MODEL.MHKD.BFA.ENABLED", True)
 @pytest.mark.parametrize("kind", ["demo", "retinanet", "fcos"])
 def test_a_teacher_of_these_tiles_fits(tiny_cfg: MakeCfg, kind: str) -> None:
     detector = build_model(tiny_cfg(f"{kind}/teacher"))
-    cfg = tiny_cfg(f"{kind}/step3")
+    cfg = tiny_cfg(f"{kind}/distill")
     check_teacher(detector, cfg, **FITS)
     check_teacher(detector, cfg, **FITS | {"input_mpp": 2.001})
     check_teacher(detector, cfg, teacher_mpp=2.0, labels=["Glomerulus"])  # a checkpoint that says neither
@@ -137,7 +137,7 @@ def test_a_teacher_that_does_not_fit_is_refused_with_both_values(
 ) -> None:
     detector = build_model(tiny_cfg("teacher", *overrides))
     with pytest.raises(UserError, match=message) as caught:
-        check_teacher(detector, tiny_cfg("step3"), path="teacher.pth", **FITS | changed)
+        check_teacher(detector, tiny_cfg("distill"), path="teacher.pth", **FITS | changed)
     assert "teacher.pth" in str(caught.value)
 
 
