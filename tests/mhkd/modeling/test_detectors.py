@@ -13,7 +13,8 @@ from mhkd.modeling.detectors import build_student
 from tests.mhkd.modeling.pairs import pair
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs"
-NETWORKS = [
+NAMES = ("teacher", "baseline_strict", "distill")
+NETWORKS = [path for name in NAMES for path in sorted(CONFIGS.glob(f"*/{name}.yaml"))]
     path for name in ("teacher", "baseline_strict", "distill") for path in sorted(CONFIGS.glob(f"*/{name}.yaml"))
 ]
 
