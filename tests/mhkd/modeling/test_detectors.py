@@ -15,8 +15,6 @@ from tests.mhkd.modeling.pairs import pair
 CONFIGS = Path(__file__).resolve().parents[3] / "configs"
 NAMES = ("teacher", "baseline_strict", "distill")
 NETWORKS = [path for name in NAMES for path in sorted(CONFIGS.glob(f"*/{name}.yaml"))]
-    path for name in ("teacher", "baseline_strict", "distill") for path in sorted(CONFIGS.glob(f"*/{name}.yaml"))
-]
 
 
 @pytest.mark.parametrize("path", NETWORKS, ids=lambda path: f"{path.parent.name}/{path.stem}")
