@@ -38,6 +38,7 @@ class SafeCheckpointer(DetectionCheckpointer):
         """
         super().__init__(model, save_dir, **checkpointables)
         self.left_out = frozenset(left_out)
+        self._newest: str | None = None  # what get_checkpoint_file found, as it reads whole files
 
     def _load_file(self, filename: str) -> dict[str, Any]:
         loaded = read_checkpoint(filename)
@@ -59,6 +60,7 @@ class SafeCheckpointer(DetectionCheckpointer):
         model = {key: value for key, value in self.model.state_dict().items() if key not in self.left_out}
         path = Path(self.save_dir) / f"{name}.pth"
         write_checkpoint(path, {"model": model, **states, **kwargs})
+        self._newest = str(path)
         self.tag_last_checkpoint(path.name)
         for other in self._files():
             if other != path:
@@ -76,6 +78,11 @@ class SafeCheckpointer(DetectionCheckpointer):
         That is the tagged one. Where the tag is empty or leads nowhere, as a full disk or a copied folder leaves it,
         the others are looked at, newest first.
         """
+        if self._newest is None:
+            self._newest = self._find_newest()
+        return self._newest
+
+    def _find_newest(self) -> str:
         tag = Path(self.save_dir) / TAG_FILE
         if not tag.is_file():
             return ""

@@ -16,7 +16,7 @@ from detectron2.utils import comm
 from mhkd.engine.run_config import leaves
 from mhkd.modeling.precision import name_of, resolve_precision
 from preprocess.base.errors import UserError
-from preprocess.base.files import atomic_path, sha256_of, write_json
+from preprocess.base.files import sha256_of, write_json, write_text
 
 RECORD_FILE, CONFIG_FILE, LOG_FILE = "run.json", "config.yaml", "log.txt"
 LOGGERS = ("detectron2", "fvcore", "mhkd")
@@ -82,8 +82,7 @@ def open_run(cfg: CfgNode) -> dict[str, Any]:
     if not record.is_file():
         comm.synchronize()  # nobody looks for the record after the first process has written it
         if comm.is_main_process():
-            with atomic_path(folder / CONFIG_FILE) as temporary:
-                temporary.write_text(cfg.dump(), encoding="utf-8")
+            write_text(folder / CONFIG_FILE, cfg.dump())
             write_json(record, run)
         return run
     before = json.loads(record.read_text(encoding="utf-8"))

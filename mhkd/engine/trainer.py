@@ -53,7 +53,7 @@ class Trainer(DefaultTrainer):
         if not logging.getLogger("detectron2").isEnabledFor(logging.INFO):
             setup_logger()
         self.cfg = cfg
-        self.schedule = PhaseSchedule.from_config(cfg)
+        self.schedule = exporter.schedule
         self.exporter = exporter
         model = self.build_model(cfg)
         # Before a phase has frozen anything: whatever learns in some phase is in the one optimiser from the start,

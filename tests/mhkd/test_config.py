@@ -7,7 +7,7 @@ import pytest
 from detectron2.config import CfgNode, get_cfg
 
 from mhkd.config import PhaseSchedule, mhkd_cfg, read_config
-from mhkd.engine.run_config import check_unread_keys
+from mhkd.engine.run_config import check_unread_keys, leaves
 from preprocess.base.errors import UserError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -60,16 +60,10 @@ def test_a_wrong_type_and_a_missing_file_are_user_errors(tmp_path: Path) -> None
 
 
 def test_every_key_is_read_somewhere() -> None:
-    def leaves(node: CfgNode, prefix: str) -> set[str]:
-        found: set[str] = set()
-        for key, value in node.items():
-            found |= leaves(value, f"{prefix}{key}.") if isinstance(value, CfgNode) else {f"{prefix}{key}"}
-        return found
-
     files = [p for p in (REPOSITORY / "mhkd").rglob("*.py") if p.name != "config.py"]
     phases = (REPOSITORY / "mhkd" / "config.py").read_text().partition("\nPHASE_KEYS")[2]
     code = "\n".join([phases, *(p.read_text() for p in files)])
-    for key in leaves(mhkd_cfg(), "") - leaves(get_cfg(), ""):
+    for key in dict(leaves(mhkd_cfg())).keys() - dict(leaves(get_cfg())).keys():
         if ".LOSS_WEIGHTS." in key:
             assert f'"{key.rpartition(".")[2].lower()}"' in code, key
         else:
