@@ -22,35 +22,42 @@ WORKERS ?=##                   processes that read slides; empty: the tool's def
 OPTS ?=##                      config overrides for training, "KEY VALUE KEY VALUE"
 TESTS ?= tests##               what `make test` runs, such as TESTS="tests/mhkd -k merge"
 
-# Make takes a space for the end of a name. SLIDES is never the name of a target, so that it may hold some.
-$(foreach name,CONFIGS OUT TILES VENV,$(if $(word 2,$($(name))),$(error $(name)=$($(name)) holds a space, and make \
-  cannot build a file of such a name: choose another folder, or run the tools without make)))
-quoted = '$(subst ','\'',$(1))'
+# A folder may hold a space, which make takes for the end of a name: a path is `quoted` in a recipe and `escaped` where
+# it is a target or a prerequisite, and never goes through a function that works on words.
 space := $() $()
-override CONFIGS := $(patsubst %/,%,$(CONFIGS))
+quoted = '$(subst ','\'',$(1))'
+escaped = $(subst $(space),\ ,$(1))
+underscored = $(subst ',_,$(subst $(space),_,$(1)))
+without_slash = $(subst <end>,,$(subst /<end>,,$(1)<end>))
+override CONFIGS := $(call without_slash,$(CONFIGS))
 # No run shows the results of another: output/demo and output/fcos for the demo's table; for another one, after its name
 # (of a slides.csv: its folder's), output/hubmap/resnet50; with SEED=2, output/demo-seed2.
 DEMO_TABLE := data/demo/slides.csv
-OTHER_TABLE := $(if $(subst $(DEMO_TABLE),,$(SLIDES)),$(subst ',_,$(subst $(space),_,$(SLIDES))))
+OTHER_TABLE := $(if $(subst $(DEMO_TABLE),,$(SLIDES)),$(call underscored,$(SLIDES)))
 FOLDER := $(filter-out . ..,$(notdir $(patsubst %/,%,$(dir $(OTHER_TABLE)))))
 TABLE := $(basename $(notdir $(OTHER_TABLE)))
 COHORT := $(or $(if $(filter slides,$(TABLE)),$(FOLDER)),$(TABLE))
-RUN := $(addsuffix /,$(COHORT))$(notdir $(CONFIGS))$(addprefix -seed,$(SEED))
-override OUT := $(patsubst %/,%,$(OUT))
-override TILES := $(patsubst %/,%,$(TILES))
+RUN := $(addsuffix /,$(COHORT))$(notdir $(call underscored,$(CONFIGS)))$(addprefix -seed,$(SEED))
+override OUT := $(call without_slash,$(OUT))
+override TILES := $(call without_slash,$(TILES))
+CONFIGS_DIR := $(call escaped,$(CONFIGS))
+OUT_DIR := $(call escaped,$(OUT))
+MANIFEST := $(call escaped,$(TILES))/manifest.json
 
-PY := $(VENV)/bin/python
-UV := $(VENV)/bin/uv pip
+BIN := $(call quoted,$(VENV)/bin)
+PY := $(BIN)/python
+UV := $(BIN)/uv pip
 INSTALL := $(UV) install --quiet --python $(PY)
 COMPILE := $(UV) compile --quiet --upgrade --generate-hashes --no-header --no-annotate --python-version 3.10
-SITE = $(shell $(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
-READY := $(VENV)/.ready
+SITE = $(call quoted,$(shell $(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))'))
+VENV_DIR := $(call escaped,$(VENV))
+READY := $(VENV_DIR)/.ready
 ROOMS := mhkd preprocess tools tests
 # Which Detectron2: empty is the wheel that requirements/detectron2.lock names. Remembered from one call to the next.
-INSTALLED := $(shell cat $(VENV)/.detectron2 2>/dev/null)
+INSTALLED := $(shell cat $(call quoted,$(VENV)/.detectron2) 2>/dev/null)
 DETECTRON2 ?= $(INSTALLED)##   another Detectron2, such as git+https://github.com/facebookresearch/detectron2
 ifneq ($(DETECTRON2),$(INSTALLED))
-$(VENV)/.detectron2: FORCE
+$(VENV_DIR)/.detectron2: FORCE
 endif
 
 ##@ Set-up and checks
@@ -64,17 +71,17 @@ help: ## List the targets and the variables
 
 setup: $(READY) ## Make the virtual environment, install everything by hash, check that it works together
 
-$(VENV)/.locked: $(wildcard requirements/*.lock)
+$(VENV_DIR)/.locked: $(wildcard requirements/*.lock)
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' || { \
 	  echo "error: $(PYTHON) is not there or not fit ($$($(PYTHON) --version 2>&1 || true)): Python 3.10 to 3.13 is needed" \
 	    "(name one: make setup PYTHON=python3.12)" >&2; exit 1; }
-	$(PYTHON) -m venv --clear $(VENV)
+	$(PYTHON) -m venv --clear $(call quoted,$(VENV))
 	$(PY) -m pip install --quiet --require-hashes --only-binary :all: -r requirements/bootstrap.lock
 	$(INSTALL) --require-hashes --no-build-isolation -r requirements/requirements.lock
-	@touch $@
+	@touch $(call quoted,$@)
 
 # Its dependencies are in the lock. Both its wheel and its source install a stray top-level folder called tools.
-$(VENV)/.detectron2: $(VENV)/.locked
+$(VENV_DIR)/.detectron2: $(VENV_DIR)/.locked
 	rm -rf $(SITE)/detectron2 $(SITE)/*detectron2*.dist-info
 ifeq ($(DETECTRON2),)
 	$(INSTALL) --no-deps --require-hashes --only-binary :all: --python-version 3.10 \
@@ -83,29 +90,29 @@ else
 	$(INSTALL) --no-deps --no-build-isolation "$(DETECTRON2)"
 endif
 	if grep -q '^tools/' $(SITE)/*detectron2*.dist-info/RECORD; then rm -rf $(SITE)/tools; fi
-	@echo '$(DETECTRON2)' > $@
+	@echo '$(DETECTRON2)' > $(call quoted,$@)
 
-$(READY): $(VENV)/.detectron2 setup.cfg pyproject.toml
+$(READY): $(VENV_DIR)/.detectron2 setup.cfg pyproject.toml
 	$(INSTALL) --no-deps --no-build-isolation --editable .
 	$(PY) tools/verify_install.py
-	@touch $@
+	@touch $(call quoted,$@)
 
-lock: $(VENV)/.locked ## Resolve the newest versions that setup.cfg allows into requirements/*.lock
+lock: $(VENV_DIR)/.locked ## Resolve the newest versions that setup.cfg allows into requirements/*.lock
 	$(COMPILE) --universal setup.cfg --extra dev -o requirements/requirements.lock
 	$(COMPILE) --universal requirements/bootstrap.in -c requirements/requirements.lock -o requirements/bootstrap.lock
 	$(COMPILE) --no-deps --only-binary :all: --python-platform x86_64-unknown-linux-gnu \
 	  requirements/detectron2.in -o requirements/detectron2.lock
 
 check: $(READY) ## Lint, format, types, import directions and house rules
-	$(VENV)/bin/ruff check $(ROOMS)
-	$(VENV)/bin/ruff format --check $(ROOMS)
-	$(VENV)/bin/mypy
-	$(VENV)/bin/lint-imports --no-cache
+	$(BIN)/ruff check $(ROOMS)
+	$(BIN)/ruff format --check $(ROOMS)
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 	$(PY) tools/dev/check_house.py
 
 format: $(READY) ## Mend what ruff can mend
-	$(VENV)/bin/ruff check --fix $(ROOMS)
-	$(VENV)/bin/ruff format $(ROOMS)
+	$(BIN)/ruff check --fix $(ROOMS)
+	$(BIN)/ruff format $(ROOMS)
 
 test: $(READY) ## Run the tests
 	$(PY) -m pytest $(TESTS)
@@ -130,12 +137,13 @@ demo-slides: $(DEMO_TABLE) ## Make the demo cohort: procedural kidney slides wit
 $(DEMO_TABLE): | $(READY)
 	$(PY) tools/make_demo_slides.py --output-dir $(@D) $(if $(WORKERS),--workers $(WORKERS))
 
-tiles: $(TILES)/manifest.json ## Cut SLIDES into teacher and student tiles, by CONFIGS/tiles.yaml and TILE_OPTS
+tiles: $(MANIFEST) ## Cut SLIDES into teacher and student tiles, by CONFIGS/tiles.yaml and TILE_OPTS
 
 # Always asked: the tool skips finished slides, and touches the manifest only where it changes. Slides that failed
 # (exit code 3) are an error of `make tiles`; training goes on without them, since the manifest names them.
-$(TILES)/manifest.json: FORCE | $(if $(OTHER_TABLE),,$(DEMO_TABLE)) $(READY)
-	$(PY) tools/make_tiles.py $(call quoted,$(SLIDES)) --output-dir $(TILES) --options-file $(CONFIGS)/tiles.yaml \
+$(MANIFEST): FORCE | $(if $(OTHER_TABLE),,$(DEMO_TABLE)) $(READY)
+	$(PY) tools/make_tiles.py $(call quoted,$(SLIDES)) --output-dir $(call quoted,$(TILES)) \
+	  --options-file $(call quoted,$(CONFIGS)/tiles.yaml) \
 	  $(if $(WORKERS),--workers $(WORKERS)) $(TILE_OPTS) $(if $(filter tiles,$(MAKECMDGOALS)),,|| test $$? -eq 3)
 
 ##@ Training (each step builds what is missing before it; an interrupted one goes on where it stopped)
@@ -144,41 +152,44 @@ $(TILES)/manifest.json: FORCE | $(if $(OTHER_TABLE),,$(DEMO_TABLE)) $(READY)
 
 # The steps are stop points of one run, in $(OUT)/distill: each goes on where the one before it stopped. Which there are
 # stands in the phases that distill.yaml begins with: one-stage detectors have no step 2.
-PHASES := $(shell sed -n 's/^_BASE_:.*[ ,[]\([^ ,]*phases[^] ,]*\).*/\1/p' $(CONFIGS)/distill.yaml 2>/dev/null)
-STEPS := $(sort $(shell grep -oh 'STEP: *[0-9]*' $(CONFIGS)/distill.yaml $(addprefix $(CONFIGS)/,$(PHASES)) 2>/dev/null | grep -o '[0-9]*'))
-ALONE := $(foreach m,teacher baseline_independent baseline_strict,$(if $(wildcard $(CONFIGS)/$(m).yaml),$(m)))
+PHASES := configs/$(shell sed -n 's/^_BASE_:.*[ ,[]..\/\(phases[^] ,]*\).*/\1/p' $(call quoted,$(CONFIGS)/distill.yaml) 2>/dev/null)
+STEPS := $(sort $(shell grep -oh 'STEP: *[0-9]*' $(call quoted,$(CONFIGS)/distill.yaml) $(PHASES) 2>/dev/null | grep -o '[0-9]*'))
+ALONE := $(foreach m,teacher baseline_independent baseline_strict,$(if $(wildcard $(CONFIGS_DIR)/$(m).yaml),$(m)))
 MODELS := $(ALONE) $(addprefix step,$(STEPS))
-detector = $(OUT)/$(if $(filter step%,$(1)),distill/)$(1)/detector.pth
+checkpoint = $(if $(filter step%,$(1)),distill/)$(1)/detector.pth
+detector = $(OUT_DIR)/$(call checkpoint,$(1))
 DETECTORS := $(foreach model,$(MODELS),$(call detector,$(model)))
-TEACHER := $(call detector,teacher)
+TEACHER := $(call quoted,$(OUT)/$(call checkpoint,teacher))
+# The name of the model that a recipe makes.
+model = $(notdir $(lastword $(@D)))
 # $(call train,name of the configuration,further options)
-train = $(PY) tools/train.py --config-file $(CONFIGS)/$(1).yaml --tiles $(TILES) --output-dir $(OUT)/$(1) $(2) \
-  $(if $(SEED),--seed $(SEED)) $(if $(DEVICE),--device $(DEVICE)) $(OPTS)
+train = $(PY) tools/train.py --config-file $(call quoted,$(CONFIGS)/$(1).yaml) --tiles $(call quoted,$(TILES)) \
+  --output-dir $(call quoted,$(OUT)/$(1)) $(2) $(if $(SEED),--seed $(SEED)) $(if $(DEVICE),--device $(DEVICE)) $(OPTS)
 # With the teacher's weights, unless the configuration says itself what it begins with.
-from_teacher = $(if $(shell grep -s '^ *INIT:' $(CONFIGS)/$(1).yaml $(CONFIGS)/Base-student.yaml),,--init $(TEACHER))
+from_teacher = $(if $(shell cd $(call quoted,$(CONFIGS)) && grep -s '^ *INIT:' $(1).yaml Base-student.yaml),,--init $(TEACHER))
 
-train-teacher: $(TEACHER) ## Step 0: the high-resolution teacher
+train-teacher: $(call detector,teacher) ## Step 0: the high-resolution teacher
 train-step1: $(call detector,step1) ## Global features: phase 1 (basic), then phase 2 (adaptive)
 train-step2: $(call detector,step2) ## Local features: phase 3
 train-step3: $(call detector,step3) ## Semantic information: phase 4, the final student
 train-baseline: $(call detector,baseline_independent) $(call detector,baseline_strict) ## The students without distillation
 
-BASES := $(wildcard $(CONFIGS)/Base-*.yaml configs/Base-*.yaml)
-$(foreach m,$(ALONE),$(eval $(call detector,$(m)): $(CONFIGS)/$(m).yaml))
-$(foreach n,$(STEPS),$(eval $(call detector,step$(n)): $(CONFIGS)/distill.yaml $(addprefix $(CONFIGS)/,$(PHASES)) $(TEACHER)))
-$(DETECTORS): $(BASES) $(TILES)/manifest.json | $(READY)
+BASES := $(addprefix $(CONFIGS_DIR)/,$(filter Base-%,$(notdir $(wildcard $(CONFIGS_DIR)/Base-*.yaml)))) $(wildcard configs/Base-*.yaml)
+$(foreach m,$(ALONE),$(eval $(call detector,$(m)): $(CONFIGS_DIR)/$(m).yaml))
+$(foreach n,$(STEPS),$(eval $(call detector,step$(n)): $(CONFIGS_DIR)/distill.yaml $(wildcard $(PHASES)) $(call detector,teacher)))
+$(DETECTORS): $(BASES) $(MANIFEST) | $(READY)
 
-$(TEACHER) $(call detector,baseline_independent):
-	$(call train,$(@D:$(OUT)/%=%),$(if $(INIT),--init $(INIT)))
+$(call detector,teacher) $(call detector,baseline_independent):
+	$(call train,$(model),$(if $(INIT),--init $(INIT)))
 
-$(call detector,baseline_strict): $(TEACHER)
-	$(call train,baseline_strict,$(call from_teacher,baseline_strict))
+$(call detector,baseline_strict): $(call detector,teacher)
+	$(call train,$(model),$(call from_teacher,$(model)))
 
 # In order, also where make runs several jobs at once.
-$(call detector,step3): $(filter $(call detector,step2),$(DETECTORS))
-$(filter-out $(call detector,step1),$(filter $(OUT)/distill/%,$(DETECTORS))): $(call detector,step1)
-$(filter $(OUT)/distill/%,$(DETECTORS)):
-	$(call train,distill,--teacher $(TEACHER) $(call from_teacher,distill) --until-step $(@D:$(OUT)/distill/step%=%))
+$(call detector,step2): $(call detector,step1)
+$(call detector,step3): $(if $(filter 2,$(STEPS)),$(call detector,step2),$(call detector,step1))
+$(foreach n,$(STEPS),$(call detector,step$(n))):
+	$(call train,distill,--teacher $(TEACHER) $(call from_teacher,distill) --until-step $(subst step,,$(model)))
 
 ##@ The model that comes with mhkd (docs/model_card.md)
 
@@ -199,30 +210,32 @@ bundled: | $(READY) ## Train it again, from slides to mhkd/deploy; REAL is a tab
 
 .PHONY: evaluate demo view
 
-evaluate: $(OUT)/evaluation/evaluation.json ## Score teacher, baselines and students on the test slides
-	@cat $(OUT)/evaluation/evaluation.md
+evaluate: $(OUT_DIR)/evaluation/evaluation.json ## Score teacher, baselines and students on the test slides
+	@cat $(call quoted,$(OUT)/evaluation/evaluation.md)
 
-$(OUT)/evaluation/evaluation.json: $(DETECTORS) $(TILES)/manifest.json $(OUT)/.slides | $(READY)
-	$(PY) tools/evaluate.py --slides $(call quoted,$(SLIDES)) --tiles $(TILES) --output-dir $(@D) \
-	  $(foreach model,$(MODELS),--model $(model)=$(call detector,$(model))) $(if $(DEVICE),--device $(DEVICE)) > /dev/null
+$(OUT_DIR)/evaluation/evaluation.json: $(DETECTORS) $(MANIFEST) $(OUT_DIR)/.slides | $(READY)
+	$(PY) tools/evaluate.py --slides $(call quoted,$(SLIDES)) --tiles $(call quoted,$(TILES)) \
+	  --output-dir $(call quoted,$(OUT)/evaluation) $(if $(DEVICE),--device $(DEVICE)) \
+	  $(foreach m,$(MODELS),--model $(m)=$(call quoted,$(OUT)/$(call checkpoint,$(m)))) > /dev/null
 
 # Which table is scored, and what it says: touched only where that is another one.
-$(OUT)/.slides: FORCE | $(TILES)/manifest.json
-	@table="$$(sha256sum -- $(call quoted,$(SLIDES)))" && mkdir -p $(@D); \
-	  [ "$$table" = "$$(cat $@ 2>/dev/null)" ] || printf '%s\n' "$$table" > $@
+$(OUT_DIR)/.slides: FORCE | $(MANIFEST)
+	@table="$$(sha256sum -- $(call quoted,$(SLIDES)))" && mkdir -p $(call quoted,$(OUT)); \
+	  [ "$$table" = "$$(cat $(call quoted,$@) 2>/dev/null)" ] || printf '%s\n' "$$table" > $(call quoted,$@)
 
-demo: $(OUT)/unseen/.done evaluate ## Everything on the demo slides: cut, train, detect on an unseen slide, score
-	@printf '%s\n' 'unseen slide:' $(OUT)/unseen/unseen.{overlay.jpg,geojson,csv} 'table as JSON:' $(OUT)/evaluation/evaluation.json
+demo: $(OUT_DIR)/unseen/.done evaluate ## Everything on the demo slides: cut, train, detect on an unseen slide, score
+	@printf '%s\n' 'unseen slide:' $(call quoted,$(OUT))/unseen/unseen.{overlay.jpg,geojson,csv} \
+	  'table as JSON:' $(call quoted,$(OUT)/evaluation/evaluation.json)
 
 view: $(READY) ## Look at RESULTS on SLIDES (a table, a folder, slides) in the browser
 	if [ -e $(call quoted,$(SLIDES)) ]; then set -- $(call quoted,$(SLIDES)); else set -- $(wildcard $(SLIDES)); fi; \
 	  $(PY) tools/view.py $(call quoted,$(RESULTS)) "$$@"
 
-$(OUT)/unseen/.done: $(call detector,step3) | $(DEMO_TABLE) $(READY)
+$(OUT_DIR)/unseen/.done: $(call detector,step3) | $(DEMO_TABLE) $(READY)
 	IFS=, read -r slide annotation mpp rest < <(sed 1d data/demo/unseen.csv); \
-	  $(PY) tools/infer_wsi.py data/demo/$$slide --mpp $$mpp --checkpoint $< --output-dir $(@D) \
+	  $(PY) tools/infer_wsi.py data/demo/$$slide --mpp $$mpp --checkpoint $(call quoted,$<) --output-dir $(call quoted,$(OUT)/unseen) \
 	    $(if $(DEVICE),--device $(DEVICE))
-	@touch $@
+	@touch $(call quoted,$@)
 
 # A finished file outlives an interruption of whatever its recipe did after it.
-.PRECIOUS: $(DEMO_TABLE) $(TILES)/manifest.json $(DETECTORS) $(OUT)/evaluation/evaluation.json
+.PRECIOUS: $(DEMO_TABLE) $(MANIFEST) $(DETECTORS) $(OUT_DIR)/evaluation/evaluation.json

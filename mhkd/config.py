@@ -13,8 +13,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import yaml
 from detectron2.config import CfgNode, get_cfg
 
+from preprocess.base.configs import config_file
 from preprocess.base.errors import UserError
 
 
@@ -151,27 +153,36 @@ def mhkd_cfg() -> CfgNode:
 def read_config(path: str | Path, overrides: list[str] | None = None) -> CfgNode:
     """Read a YAML configuration file and apply ``KEY VALUE`` overrides, as Detectron2's tools do.
 
-    A path that is not there, such as ``configs/demo/teacher.yaml`` outside the repository, is that of the package.
+    A file that is not there, this one or what ``_BASE_`` names, is that of the package
+    (:func:`preprocess.base.configs.config_file`).
 
     Raises:
         UserError: missing file, unknown key, or a value of the wrong type.
     """
-    packaged = Path(__file__).parent / path  # where setup.cfg has the configs installed
-    if not Path(path).is_file() and packaged.is_file():
-        path = packaged
-    if not Path(path).is_file():
+    path = config_file(path)
+    if not path.is_file():
         raise UserError("config file not found", path=path, remedy="see configs/ for those that exist")
     cfg = mhkd_cfg()
     try:
-        cfg.merge_from_file(str(path))
+        cfg.merge_from_other_cfg(CfgNode(_ConfigFile.load_yaml_with_base(str(path))))
         cfg.merge_from_list(list(overrides or []))
     except KeyError as error:
         raise UserError(
             f"unknown config key {error.args[0]}", path=path, remedy="see mhkd/config.py for mhkd's keys"
         ) from None
-    except (AssertionError, ValueError, AttributeError, OSError) as error:
-        raise UserError(f"cannot apply the configuration: {error}", path=path, remedy="check KEY VALUE pairs") from None
+    except (AssertionError, ValueError, TypeError, AttributeError, OSError, yaml.YAMLError) as error:
+        raise UserError(
+            f"cannot apply the configuration: {' '.join(str(error).split())}", path=path, remedy="check KEY VALUE pairs"
+        ) from None
     return cfg
+
+
+class _ConfigFile(CfgNode):
+    """Looks for the files that ``_BASE_`` names where :func:`config_file` does."""
+
+    @classmethod
+    def _open_cfg(cls, filename: str) -> Any:
+        return config_file(filename).open(encoding="utf-8")
 
 
 PHASE_KEYS = (

@@ -12,6 +12,7 @@ import yaml
 
 from preprocess.annotations.class_map import ClassMap
 from preprocess.annotations.origin import ORIGINS
+from preprocess.base.configs import config_file
 from preprocess.base.errors import UserError
 from preprocess.tiles.pairs import PairSpec
 
@@ -62,7 +63,7 @@ def read_options(path: Path) -> dict[str, tuple[Any, Path]]:
     """
     entries: dict[str, tuple[Any, Path]] = {}
     seen: list[Path] = []
-    current: Path | None = path
+    current: Path | None = config_file(path)
     while current is not None:
         if current.resolve() in seen:
             raise UserError(f"{_BASE} leads round in a circle", path=current, remedy="name another file")
@@ -70,7 +71,7 @@ def read_options(path: Path) -> dict[str, tuple[Any, Path]]:
         content = _read_yaml(current)
         base = content.pop(_BASE, None)
         entries = {name: (value, current) for name, value in content.items()} | entries
-        current = None if base is None else current.parent / str(base)
+        current = None if base is None else config_file(current.parent / str(base))
     return entries
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from detectron2.config import CfgNode, get_cfg
 from mhkd.config import PhaseSchedule, mhkd_cfg, read_config
 from mhkd.engine.run_config import check_unread_keys, leaves
 from preprocess.base.errors import UserError
+from preprocess.tiles.options import read_options
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIGS = sorted(path for path in (REPOSITORY / "configs").glob("*/[!B]*.yaml") if path.name != "tiles.yaml")
@@ -45,6 +47,21 @@ def test_the_steps_end_with_the_losses_of_the_method(folder: str, expected: dict
     steps = PhaseSchedule.from_config(read_config(REPOSITORY / "configs" / folder / "distill.yaml")).steps
     assert {step: {name for name, w in phase.weights.items() if w} for step, phase in steps.items()} == expected
     assert all(phase.bfa for phase in steps.values())
+
+
+def test_a_copied_folder_reads_the_same_wherever_it_lies(tmp_path: Path) -> None:
+    copy = tmp_path / "my configs" / "mine"
+    shutil.copytree(REPOSITORY / "configs" / "fcos", copy)
+    for name in ("teacher", "distill"):
+        assert read_config(copy / f"{name}.yaml") == read_config(REPOSITORY / "configs" / "fcos" / f"{name}.yaml")
+    assert read_options(copy / "tiles.yaml").keys() == read_options(REPOSITORY / "configs/fcos/tiles.yaml").keys()
+
+
+@pytest.mark.parametrize("text", ["", "- a", "a: [", "!!python/object/apply:os.getcwd []", "MODEL: 3"])
+def test_a_file_that_is_no_configuration_is_one_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(UserError, match=r"cannot apply the configuration: [^\n]+$"):
+        read_config(tmp_path / "mine.yaml")
 
 
 def test_an_unknown_key_is_named() -> None:
