@@ -113,6 +113,9 @@ def add_mhkd_config(cfg: CfgNode) -> None:
     # Student pyramid levels that imitate the teacher's, and a factor for each on top of LOSS_WEIGHTS.FEATURE ([]: 1).
     cfg.MODEL.MHKD.FEATURE_LEVELS = ["p2", "p3", "p4", "p5"]
     cfg.MODEL.MHKD.FEATURE_LEVEL_WEIGHTS = []
+    # By how many levels the teacher's features are finer than the student's, whose cells then learn all cells of the
+    # teacher that they cover (space to depth); 0 for cells of equal size.
+    cfg.MODEL.MHKD.FEATURE_FINER = 0
     # Compare features inside ground-truth boxes only.
     cfg.MODEL.MHKD.FEATURE_FOREGROUND = False
     # Temperature of CWD's softmax over the image.

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from mhkd.losses.feature import FeatureLoss
 from mhkd.losses.precision import full_precision
@@ -29,7 +30,9 @@ class PyramidLoss(nn.Module):
     """Weighted sum of one feature loss per pair of levels.
 
     Student level P(k) is compared with the teacher level that ``pairs`` names; the two cover the same region with the
-    same number of cells, up to the padding of their inputs, which is cut off. Other pyramids are an error.
+    same number of cells, up to the padding of their inputs, which is cut off. Other pyramids are an error. Where the
+    teacher's cells are finer, those that one cell of the student covers become its channels (space to depth), so that
+    the student learns what is where within a cell.
     """
 
     def __init__(
@@ -39,12 +42,14 @@ class PyramidLoss(nn.Module):
         adapters: dict[str, nn.Module],
         losses: dict[str, FeatureLoss],
         weights: dict[str, float],
+        finer: int = 0,
     ) -> None:
         """
         Args:
             pairs: student level -> teacher level; the other arguments have an entry for each student level.
             strides: of the student levels, in pixels of the student's up-sampled input.
-            adapters: from the student's channels to the teacher's.
+            adapters: from the student's channels to the teacher's, times 4 for each level that it is finer by.
+            finer: a cell of the student covers 2^finer x 2^finer cells of the teacher.
         """
         super().__init__()
         self.pairs = pairs
@@ -52,6 +57,7 @@ class PyramidLoss(nn.Module):
         self.adapters = nn.ModuleDict(adapters)
         self.losses = nn.ModuleDict(losses)
         self.weights = weights
+        self.finer = finer
 
     def forward(
         self,
@@ -69,7 +75,8 @@ class PyramidLoss(nn.Module):
         terms = []
         for level, teacher_level in self.pairs.items():
             stride = self.strides[level]
-            ours, theirs = same_extent(student[level], teacher[teacher_level], size_hw, stride)
+            gathered = functional.pixel_unshuffle(teacher[teacher_level], 2**self.finer)
+            ours, theirs = same_extent(student[level], gathered, size_hw, stride)
             loss = self.losses[level](self.adapters[level](full_precision(ours)), theirs, [b / stride for b in boxes])
             terms.append(self.weights[level] * loss)
         return torch.stack(terms).sum()

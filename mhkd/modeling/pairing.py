@@ -117,13 +117,15 @@ def pair_levels(
     teacher: Mapping[str, Any],
     scale_ratio: int,
     key: str = "MODEL.MHKD.FEATURE_LEVELS",
+    finer: int = 0,
 ) -> dict[str, str]:
     """Student level -> teacher level of equal size, for the wanted levels that both pyramids have.
 
     ``student`` and ``teacher`` are the pyramids by level. Where the teacher's image is larger by a factor of two,
-    student p2 belongs to teacher p3. ``key`` is where the wanted levels stand.
+    student p2 belongs to teacher p3. ``key`` is where the wanted levels stand. With ``finer`` it is the teacher level
+    whose cells are 2^finer times smaller.
     """
-    shift = level_shift(scale_ratio)
+    shift = level_shift(scale_ratio) - finer
     shifted = {level: f"p{int(level[1:]) + shift}" for level in wanted}
     pairs = {s: t for s, t in shifted.items() if s in student and t in teacher}
     if not pairs:
@@ -145,21 +147,24 @@ def build_pyramid_loss(
             remedy="give one weight a level, or none",
         )
     weights = dict(zip(wanted, factors or [1.0] * len(wanted), strict=True))
-    pairs = pair_levels([level for level in wanted if weights[level]], student, teacher, scale_ratio)
+    finer = settings.FEATURE_FINER
+    pairs = pair_levels([level for level in wanted if weights[level]], student, teacher, scale_ratio, finer=finer)
+    channels = {s: teacher[t].channels * 4**finer for s, t in pairs.items()}
     return PyramidLoss(
         pairs,
         strides={s: student[s].stride for s in pairs},
-        adapters={s: build_adapter(student[s].channels, teacher[t].channels) for s, t in pairs.items()},
+        adapters={s: build_adapter(student[s].channels, channels[s]) for s in pairs},
         losses={
             s: build_feature_loss(
                 settings.FEATURE_LOSS,
-                teacher[t].channels,
+                channels[s],
                 foreground_only=settings.FEATURE_FOREGROUND,
                 cwd_temperature=settings.CWD_TEMPERATURE,
             )
-            for s, t in pairs.items()
+            for s in pairs
         },
         weights={s: float(weights[s]) for s in pairs},
+        finer=finer,
     )
 
 

@@ -32,6 +32,15 @@ def test_levels_add_up_by_their_weights() -> None:
     assert pyramid_loss(weight=0.5)(student, teacher, (64, 64), []).item() == 8.5
 
 
+def test_finer_cells_of_the_teacher_become_channels() -> None:
+    loss = PyramidLoss({"p3": "p3"}, {"p3": 8}, {"p3": build_adapter(4, 4)}, {"p3": MSE(4)}, {"p3": 1.0}, finer=1)
+    teacher = torch.arange(16.0).reshape(1, 1, 4, 4)  # p3 of an image that is twice as large
+    student = torch.tensor([[0, 2], [8, 10]]).float() + torch.tensor([0.0, 1, 4, 5])[:, None, None]
+    assert loss({"p3": student[None]}, {"p3": teacher}, (16, 16), []).item() == 0
+    student[3, 1, 1] += 4  # one of 16 numbers
+    assert loss({"p3": student[None]}, {"p3": teacher}, (16, 16), []).item() == 1
+
+
 def test_other_channels_are_adapted() -> None:
     loss = pyramid_loss(channels=(2, 3))
     student, teacher = levels("p3 p4", 1.0, 2.0, channels=2), levels("p4 p5", 4.0, 4.0, channels=3)

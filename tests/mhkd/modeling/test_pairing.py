@@ -151,6 +151,15 @@ def test_a_factor_of_two_is_one_level(ratio: int, shift: int) -> None:
     assert pairs == {f"p{i}": f"p{i + shift}" for i in range(2, 7 - shift) if i <= 5}
 
 
+def test_a_finer_level_of_the_teacher_has_four_times_the_channels() -> None:
+    assert pair_levels(["p2", "p3"], PYRAMID, PYRAMID, 4, finer=1) == {"p2": "p3", "p3": "p4"}
+    settings = mhkd_cfg().MODEL.MHKD
+    settings.FEATURE_FINER = 1
+    loss = build_pyramid_loss(settings, PYRAMID, PYRAMID, 4)
+    assert loss.pairs == {"p2": "p3", "p3": "p4", "p4": "p5", "p5": "p6"}
+    assert loss.adapters["p2"].out_channels == 32
+
+
 @pytest.mark.parametrize("ratio", [0, 3, 6])
 def test_other_factors_are_refused(ratio: int) -> None:
     with pytest.raises(UserError, match=f"factor of {ratio}"):
