@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol, overload
 
 import numpy as np
@@ -27,6 +28,7 @@ _MAX_SCRIBBLE = 1e5
 _MIN_AREA = 1e-6
 # Far beyond any slide; with larger numbers areas and intersections lose their precision.
 _MAX_COORDINATE = 1e8
+_WITHOUT_AREA, _CRUMB = "without area", "crumb"
 _ELLIPSE_VERTICES = 64
 _MAX_REDUCTION = 64
 
@@ -57,13 +59,19 @@ class Annotation:
 class Annotations(Sequence[Annotation]):
     """The annotations of a slide, in the order of the file.
 
-    ``num_repaired`` outlines crossed themselves; ``num_dropped`` were points, lines, without an area,
-    scribbles, or crumbs of less than 1 % of the object that they were drawn with.
+    ``num_repaired`` outlines crossed themselves; ``unused`` says how many items of the file are no
+    objects for which reason: points, lines, without an area, scribbles, of a kind that is not read,
+    or crumbs of less than 1 % of the object that they were drawn with.
     """
 
     objects: tuple[Annotation, ...]
     num_repaired: int = 0
-    num_dropped: int = 0
+    unused: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def num_dropped(self) -> int:
+        """How many items of the file are no objects, for whatever reason."""
+        return sum(self.unused.values())
 
     def __len__(self) -> int:
         return len(self.objects)
@@ -78,11 +86,20 @@ class Annotations(Sequence[Annotation]):
 
 @dataclass(frozen=True)
 class Drawing:
-    """One item of a file as it was drawn: ``geometry`` may be invalid, and is empty where it is no area."""
+    """One item of a file as it was drawn: ``geometry`` may be invalid, and is empty where it is no area.
+
+    ``unused`` says why it is no object, where the reader knows; then its geometry is empty.
+    """
 
     geometry: BaseGeometry
     label: str = UNCLASSIFIED
     ignore: bool = False
+    unused: str = ""
+
+
+def unused(reason: str) -> Drawing:
+    """An item of the file that is no object for ``reason``, such as ``point``, told with its count: ``point 3``."""
+    return Drawing(Polygon(), unused=reason)
 
 
 def collect(drawings: Iterable[Drawing]) -> Annotations:
@@ -92,7 +109,8 @@ def collect(drawings: Iterable[Drawing]) -> Annotations:
     that crosses itself is repaired (:func:`shapely.make_valid`) and stays one object, its largest part.
     """
     objects: list[Annotation] = []
-    num_repaired = num_dropped = 0
+    num_repaired = 0
+    reasons: Counter[str] = Counter()
     for drawing in drawings:
         drawn = drawing.geometry.geoms if isinstance(drawing.geometry, MultiPolygon) else [drawing.geometry]
         parts = [max(areas, key=_area, default=None) for areas in map(_repaired, drawn)]
@@ -102,8 +120,9 @@ def collect(drawings: Iterable[Drawing]) -> Annotations:
         num_repaired += sum(
             part is not None and not outline.is_valid for part, outline in zip(parts, drawn, strict=True)
         )
-        num_dropped += max(len(parts), 1) - len(kept)
-    return Annotations(tuple(objects), num_repaired, num_dropped)
+        reasons[_CRUMB] += sum(part is not None for part in parts) - len(kept)
+        reasons[drawing.unused or _WITHOUT_AREA] += max(1 - len(parts), 0) + parts.count(None)
+    return Annotations(tuple(objects), num_repaired, dict(sorted((+reasons).items())))
 
 
 def iter_polygons(geometry: BaseGeometry) -> Iterator[Polygon]:

@@ -37,6 +37,7 @@ COLUMNS = (
     "boxes_to_ignore",
     "labels",
     "labels_left_out",
+    "items_not_used",
 )
 """``status`` is done or failed. It describes the data set, not the run: a resumed run leaves the same file."""
 
@@ -44,10 +45,11 @@ _NOTES = {
     "dropped_labels": "labels left out",
     "unmapped_labels": "labels not in the class map, kept",
     "outlines": "outlines",
+    "unused": "items of annotation files that are no objects",
 }
 _THUMBNAIL_PX, _MAX_THUMBNAILS = 260, 200
 _COARSE = 1.1
-_LONG = ("reason", "mpp_source", "labels", "labels_left_out")
+_LONG = ("reason", "mpp_source", "labels", "labels_left_out", "items_not_used")
 
 
 def summary_lines(results: Sequence[TilingResult]) -> list[str]:
@@ -115,6 +117,7 @@ def _row(result: TilingResult) -> dict[str, Any]:
         "boxes_to_ignore": ignored,
         "labels": _counted(record["labels"]),
         "labels_left_out": _counted(record["dropped_labels"]),
+        "items_not_used": _counted(record["unused"]),
     }
 
 

@@ -33,7 +33,7 @@ from preprocess.tiles.mask_picture import mask_picture
 from preprocess.tiles.pairs import PairSpec, PlannedTile, TilePair, TilePlan, plan_tiles
 
 # One more whenever the same files and options give other tiles, or the record other fields.
-_RECIPE = 3
+_RECIPE = 4
 
 
 @dataclass(frozen=True)
@@ -177,10 +177,14 @@ def read_job_annotations(job: SlideJob, slide: Slide) -> tuple[list[Annotation],
     annotations = remove_duplicates(to_slide_frame(mapped.annotations, slide, job.origin), job.spec.same_iou)
     outlines = {
         "repaired": read.num_repaired,
-        "dropped without area": read.num_dropped,
         "drawn twice": len(mapped.annotations) - len(annotations),
     }
-    notes = {"dropped_labels": mapped.dropped, "unmapped_labels": mapped.unmapped, "outlines": outlines}
+    notes = {
+        "dropped_labels": mapped.dropped,
+        "unmapped_labels": mapped.unmapped,
+        "outlines": outlines,
+        "unused": dict(read.unused),
+    }
     return annotations, notes
 
 

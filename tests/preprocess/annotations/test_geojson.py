@@ -80,7 +80,7 @@ def test_points_lines_and_outlines_without_area_are_counted(read):
     ]
     found = read([*others, feature("Polygon", [SQUARE])])
     assert (len(found), found.num_dropped, found.num_repaired) == (1, 6, 0)
-    with pytest.raises(UserError, match="none of the 6 items of this GeoJSON is an area"):
+    with pytest.raises(UserError, match="none of the 6 items of this GeoJSON is an object: "):
         read(others)
 
 
