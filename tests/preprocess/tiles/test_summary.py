@@ -34,6 +34,7 @@ def result(root, name, *, error=None, label="Glomerulus", patient="p"):
         "dropped_labels": {"Tubule": 3},
         "unmapped_labels": {},
         "outlines": {"repaired": 0},
+        "unused": {"point": 2},
         "kinds": {"object": 1, "empty": 1, "left out": 4, "glass": 5},
         "tiles": [{}, {}],
         "boxes": [{**box, "ignore": False}, {**box, "ignore": True}],
@@ -47,7 +48,8 @@ def test_the_table(tmp_path):
     assert tuple(table.columns) == COLUMNS
     a, b = table.to_dict("records")
     assert (a["slide"], a["status"], a["tiles"], a["boxes"], a["boxes_to_ignore"]) == ("a", "done", "2", "1", "1")
-    assert (a["mpp_source"], a["labels"], a["labels_left_out"]) == ("given", "Glomerulus 2", "Tubule 3")
+    assert (a["labels"], a["labels_left_out"], a["items_not_used"]) == ("Glomerulus 2", "Tubule 3", "point 2")
+    assert a["mpp_source"] == "given"
     assert (b["status"], b["reason"], b["tiles"]) == ("failed", "b.svs: broken (copy it again)", "")
 
 
