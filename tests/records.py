@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ class FrameOnly:
     size: Size = _SIZE
     region: Region = _REGION
     mpp_xy: tuple[float, float] = (0.5, 0.5)
+    properties: dict[str, str] = field(default_factory=dict)
 
     @property
     def mpp(self) -> float:

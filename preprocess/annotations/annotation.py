@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, overload
 
 import numpy as np
 import shapely
+from shapely import affinity
 from shapely.geometry import LinearRing, MultiPolygon, Polygon
 from shapely.geometry.base import BaseGeometry
 
@@ -33,8 +35,8 @@ _ELLIPSE_VERTICES = 64
 _MAX_REDUCTION = 64
 
 
-class SlideFrame(Protocol):
-    """What some formats must know of the slide: its name, as ``preprocess.base.files.safe_name`` makes it, and size."""
+class ImageFrame(Protocol):
+    """A slide's name, as ``preprocess.base.files.safe_name`` makes it, and its size."""
 
     @property
     def name(self) -> str: ...
@@ -43,14 +45,25 @@ class SlideFrame(Protocol):
     def size(self) -> Size: ...
 
 
+class SlideFrame(ImageFrame, Protocol):
+    """What some formats must know of a slide beside: its um per level-0 pixel, and its header by OpenSlide's names."""
+
+    @property
+    def mpp_xy(self) -> tuple[float, float]: ...
+
+    @property
+    def properties(self) -> Mapping[str, str]: ...
+
+
 @dataclass(frozen=True)
 class Annotation:
     """One outlined object: a valid ``polygon`` with an area, in level-0 pixels, and its ``label``.
 
-    With ``ignore`` it is neither an object nor background.
+    It is a MultiPolygon where one object was drawn in several parts. With ``ignore`` it is neither an object nor
+    background.
     """
 
-    polygon: Polygon
+    polygon: Polygon | MultiPolygon
     label: str
     ignore: bool = False
 
@@ -88,13 +101,15 @@ class Annotations(Sequence[Annotation]):
 class Drawing:
     """One item of a file as it was drawn: ``geometry`` may be invalid, and is empty where it is no area.
 
-    ``unused`` says why it is no object, where the reader knows; then its geometry is empty.
+    ``unused`` says why it is no object, where the reader knows; then its geometry is empty. With ``whole`` the parts
+    of a multi-polygon are one object.
     """
 
     geometry: BaseGeometry
     label: str = UNCLASSIFIED
     ignore: bool = False
     unused: str = ""
+    whole: bool = False
 
 
 def unused(reason: str) -> Drawing:
@@ -105,18 +120,20 @@ def unused(reason: str) -> Drawing:
 def collect(drawings: Iterable[Drawing]) -> Annotations:
     """The objects of all ``drawings``, repaired where need be.
 
-    The parts of a multi-polygon are objects of their own, since one box around two of them would be wrong. An outline
-    that crosses itself is repaired (:func:`shapely.make_valid`) and stays one object, its largest part.
+    The parts of a multi-polygon are objects of their own, since one box around two of them would be wrong, unless the
+    file says that they are one object (``Drawing.whole``). An outline that crosses itself is repaired
+    (:func:`shapely.make_valid`) and stays one object, its largest part.
     """
     objects: list[Annotation] = []
     num_repaired = 0
     reasons: Counter[str] = Counter()
     for drawing in drawings:
         drawn = drawing.geometry.geoms if isinstance(drawing.geometry, MultiPolygon) else [drawing.geometry]
-        parts = [max(areas, key=_area, default=None) for areas in map(_repaired, drawn)]
+        parts = [max(areas, key=_area, default=None) for areas in map(repaired, drawn)]
         smallest = _MIN_PART * max((_area(part) for part in parts if part is not None), default=0.0)
         kept = [part for part in parts if part is not None and _area(part) >= smallest]
-        objects += [Annotation(polygon, drawing.label, drawing.ignore) for polygon in kept]
+        found = [shapely.union_all(kept)] if drawing.whole and kept else kept
+        objects += [Annotation(polygon, drawing.label, drawing.ignore) for polygon in found]
         num_repaired += sum(
             part is not None and not outline.is_valid for part, outline in zip(parts, drawn, strict=True)
         )
@@ -144,6 +161,11 @@ def polygon_of(outline: Sequence[Any], holes: Iterable[Sequence[Any]] = ()) -> P
     return Polygon(ring, [hole for hole in map(_ring, holes) if hole]) if ring else Polygon()
 
 
+def number(value: Any) -> float:
+    """A number, also as text and with a decimal comma, which some programs write under some locales."""
+    return float(value.replace(",", ".") if isinstance(value, str) else value)
+
+
 def check_coordinates(values: Iterable[float]) -> None:
     """ValueError for a number that is not finite or beyond any slide."""
     for value in values:
@@ -164,24 +186,46 @@ def ellipse_of(x: float, y: float, radius_x: float, radius_y: float) -> Polygon:
     return polygon_of(np.column_stack((x + radius_x * np.cos(turn), y + radius_y * np.sin(turn))).tolist())
 
 
-def cut_out(outlines: Sequence[Polygon], holes: Sequence[Polygon]) -> list[Polygon]:
-    """``outlines`` with the ``holes``, each in the smallest valid outline that contains its inside.
+def ellipse_within(x0: float, y0: float, x1: float, y1: float) -> Polygon:
+    """The upright ellipse in the box between any two opposite corners."""
+    return ellipse_of((x0 + x1) / 2, (y0 + y1) / 2, abs(x1 - x0) / 2, abs(y1 - y0) / 2)
 
-    All are polygons without holes of their own, perhaps invalid. A hole in no outline is left out.
+
+def rotated(polygon: Polygon, radians: float, x: float, y: float) -> Polygon:
+    """``polygon`` without holes, turned around (x, y) from x towards y: clockwise on the screen.
+
+    Raises ValueError where the angle is not finite.
     """
+    turned = affinity.rotate(polygon, radians, origin=(x, y), use_radians=True)
+    return polygon_of(turned.exterior.coords)
+
+
+def with_holes(regions: Sequence[Drawing], holes: Sequence[Polygon]) -> Iterator[Drawing]:
+    """``regions`` with the ``holes``, each in the smallest valid one that contains its inside.
+
+    All are polygons without holes of their own, perhaps invalid. A hole in no region is an unused item.
+    """
+    outlines = [region.geometry for region in regions]
     areas = np.array([outline.area if outline.is_valid else math.inf for outline in outlines])
     tree = shapely.STRtree([outline if outline.is_valid else Polygon() for outline in outlines])
     cut: dict[int, list[LinearRing]] = {}
-    for hole in {hole.wkb: hole for hole in holes if hole.is_valid and not hole.is_empty}.values():
-        around = np.sort(tree.query(hole.representative_point(), predicate="within"))
+    outside = 0
+    for hole in {hole.wkb: hole for hole in holes}.values():
+        inside = shapely.make_valid(hole, method="structure", keep_collapsed=False)
+        around = np.sort(tree.query(inside.representative_point(), predicate="within")) if inside.area else ()
         if len(around):
             cut.setdefault(int(around[areas[around].argmin()]), []).append(hole.exterior)
-    return [Polygon(outline.exterior, cut[i]) if i in cut else outline for i, outline in enumerate(outlines)]
+        else:
+            outside += 1
+    for i, region in enumerate(regions):
+        yield replace(region, geometry=Polygon(region.geometry.exterior, cut[i])) if i in cut else region
+    yield from (unused("negative region in no region") for _ in range(outside))
 
 
-def is_named(slide: SlideFrame, name: str) -> bool:
-    """Whether ``name``, with or without a folder and a suffix, is the slide's."""
-    return slide.name in (safe_name(name), safe_name(f"{name}.svs"))
+def is_named(slide: ImageFrame, name: str) -> bool:
+    """Whether ``name``, with or without a folder (Windows' as well) and a suffix, is the slide's."""
+    file = re.split(r"[\\/]", name)[-1].strip()
+    return bool(file) and slide.name in (safe_name(file), safe_name(f"{file}.svs"))
 
 
 def image_named_like(
@@ -191,13 +235,13 @@ def image_named_like(
     found = [image for image in images if slide is None or is_named(slide, str(image[key]))]
     if len(found) == 1:
         return found[0]
-    several = (
-        f"{len(found)} of its {len(images)} images are named {slide.name!r}" if slide else "it is of several images"
-    )
+    several = f"it is of {'several images' if images else 'no image'}"
+    if slide:
+        several = f"{len(found)} of its {len(images)} images are named {slide.name!r}"
     raise UserError(several, remedy=remedy)
 
 
-def scale_to(slide: SlideFrame | None, image: Size) -> float:
+def scale_to(slide: ImageFrame | None, image: Size) -> float:
     """How many level-0 pixels a pixel of ``image`` spans, which is the whole slide or reduced by a whole factor.
 
     Raises UserError where the sizes do not fit; without a slide the factor is 1.
@@ -218,12 +262,13 @@ def scale_to(slide: SlideFrame | None, image: Size) -> float:
 
 
 def _ring(points: Sequence[Any]) -> LinearRing | None:
-    xy = [(float(point[0]), float(point[1])) for point in points]
+    xy = [(number(point[0]), number(point[1])) for point in points]
     check_coordinates(value for point in xy for value in point)
     return LinearRing(xy) if len(set(xy)) >= 3 else None
 
 
-def _repaired(geometry: BaseGeometry) -> list[Polygon]:
+def repaired(geometry: BaseGeometry) -> list[Polygon]:
+    """The valid areas of ``geometry``, which may cross itself; none of a scribble that does nothing else."""
     if not geometry.is_valid:
         x0, y0, x1, y1 = geometry.bounds
         if geometry.length**2 > _MAX_SCRIBBLE * (x1 - x0) * (y1 - y0):

@@ -5,29 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterator
 from xml.etree.ElementTree import Element
 
-from shapely.geometry import Polygon
-
-from preprocess.annotations.annotation import UNCLASSIFIED, Drawing, SlideFrame, polygon_of
+from preprocess.annotations.annotation import UNCLASSIFIED, Drawing, SlideFrame, number, polygon_of, unused
+from preprocess.annotations.leftovers import unknown_elements
 
 NAME = "ASAP XML"
-_WITHOUT_AREA = {"Dot", "PointSet", "Measurement"}
+_WITHOUT_AREA = {"dot", "pointset", "measurement"}
+_ELEMENTS = {
+    *("annotations", "annotation", "coordinates", "coordinate", "annotationgroups", "group", "attributes", "attribute")
+}
 
 
 def recognises(root: Element) -> bool:
     """Whether ``root`` is ASAP's."""
-    return root.tag == "ASAP_Annotations"
+    return root.tag == "asap_annotations"
 
 
 def parse(root: Element, slide: SlideFrame | None) -> Iterator[Drawing]:
     """Polygons, splines (through their control points) and rectangles; the label is the group's name."""
-    for annotation in root.iterfind("Annotations/Annotation"):
-        group = (annotation.get("PartOfGroup") or "").strip()
+    for annotation in root.iter("annotation"):
+        kind = annotation.get("type", "").strip().lower()
+        if kind in _WITHOUT_AREA:
+            yield unused(kind)
+            continue
+        group = annotation.get("partofgroup", "").strip()
         label = group if group not in ("", "None") else UNCLASSIFIED
-        points = sorted(annotation.iterfind("Coordinates/Coordinate"), key=lambda point: float(point.attrib["Order"]))
-        xy = [(_number(point, "X"), _number(point, "Y")) for point in points]
-        yield Drawing(Polygon() if annotation.get("Type") in _WITHOUT_AREA else polygon_of(xy), label)
-
-
-def _number(point: Element, axis: str) -> float:
-    # Under some locales ASAP writes a decimal comma.
-    return float(point.attrib[axis].replace(",", "."))
+        points = sorted(annotation.iter("coordinate"), key=lambda point: number(point.attrib["order"]))
+        yield Drawing(polygon_of([(point.attrib["x"], point.attrib["y"]) for point in points]), label)
+    yield from unknown_elements(root, _ELEMENTS)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import shapely
-from shapely.geometry import MultiPolygon
+from shapely.geometry import Polygon
 from shapely.geometry.base import BaseGeometry
 
 from preprocess.annotations.annotation import (
@@ -16,9 +16,13 @@ from preprocess.annotations.annotation import (
     SlideFrame,
     box_of,
     image_named_like,
+    number,
     polygon_of,
+    repaired,
     scale_to,
+    unused,
 )
+from preprocess.annotations.leftovers import other_items
 from preprocess.annotations.runs import area_of_column_runs
 from preprocess.base.geometry import Size
 
@@ -33,36 +37,92 @@ def recognises(content: Any) -> bool:
 def parse(content: dict[str, Any], slide: SlideFrame | None) -> Iterator[Drawing]:
     """The objects of the image that is named like the slide; without a slide, of a file's only image.
 
-    That image is the slide or the slide reduced by a whole factor. An object with iscrowd is to be ignored.
+    That image is the slide or the slide reduced by a whole factor. An object with iscrowd is to be ignored. Ids may
+    be numbers in one place and text in another.
+
+    Raises:
+        ValueError: a category is not in the file, or a segmentation is no such thing.
     """
     remedy = "the image's file_name must be the slide's, whatever its suffix"
     image = image_named_like(slide, content["images"], "file_name", remedy)
     size = Size(int(image["width"]), int(image["height"])) if image.get("width") and image.get("height") else None
     scale = scale_to(slide, size) if size else 1.0
-    names = {category["id"]: str(category["name"]) for category in content.get("categories") or []}
+    images = {_id(other["id"]) for other in content["images"]}
+    names = {_id(category["id"]): str(category["name"]).strip() for category in content.get("categories") or []}
     for annotation in content["annotations"]:
-        if annotation["image_id"] == image["id"]:
+        found = _id(annotation["image_id"])
+        if found not in images:
+            yield unused("annotation of no image of the file")
+        elif found == _id(image["id"]):
             area = shapely.transform(_area(annotation, size), lambda xy: xy * scale)
-            label = names.get(annotation.get("category_id"), UNCLASSIFIED)
-            yield Drawing(area, label, ignore=bool(annotation.get("iscrowd")))
+            label = _label(annotation.get("category_id"), names)
+            yield Drawing(area, label, ignore=bool(number(annotation.get("iscrowd") or 0)), whole=True)
+    yield from other_items(content, {"images", "annotations", "categories", "licenses", "info"})
+
+
+def _id(value: Any) -> str:
+    """An id as text: 7, "7" and 7.0 are one."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
+
+
+def _label(category: Any, names: dict[str, str]) -> str:
+    if category is None or not names:
+        return UNCLASSIFIED
+    if _id(category) not in names:
+        raise ValueError(f"category_id {category!r} is none of its categories, {', '.join(names)}")
+    return names[_id(category)] or UNCLASSIFIED
 
 
 def _area(annotation: dict[str, Any], size: Size | None) -> BaseGeometry:
+    """What is outlined; where that has no area, as some programs leave it beside a box, the box."""
     drawn = annotation.get("segmentation")
-    if isinstance(drawn, dict):
-        height, width = drawn["size"]
-        stated, counts = Size(int(width), int(height)), drawn["counts"]
-        if size is not None and stated != size:
-            raise ValueError(f"run lengths for {stated.width} x {stated.height} px in an image of another size")
-        numbers = np.array(_decode(counts) if isinstance(counts, str) else counts, dtype=np.int64)
-        ends = np.cumsum(numbers)  # of runs of background and object, in turn
-        return area_of_column_runs(ends[:-1:2], numbers[1::2], stated)
-    if drawn:
-        return MultiPolygon(
-            [area for flat in drawn if (area := polygon_of(list(zip(flat[::2], flat[1::2], strict=True))))]
-        )
-    x, y, width, height = (float(value) for value in annotation["bbox"])
+    area = _union(list(_segments(drawn, size))) if drawn else Polygon()
+    if not area.is_empty or (drawn and not annotation.get("bbox")):
+        return area
+    x, y, width, height = (number(value) for value in annotation["bbox"])
+    if size and _leaves(x + width, y + height, size) and x < width <= size.width and y < height <= size.height:
+        raise ValueError("its bbox leaves the image, but fits as two corners; COCO's is x, y, width, height")
     return box_of(x, y, x + width, y + height)
+
+
+def _leaves(x: float, y: float, size: Size) -> bool:
+    return x > 1.01 * size.width + 1 or y > 1.01 * size.height + 1
+
+
+def _segments(drawn: Any, size: Size | None) -> Iterator[BaseGeometry]:
+    """The areas of a segmentation: run lengths, or polygons as flat lists or pairs, however deep they are nested."""
+    if isinstance(drawn, dict):
+        yield _area_of_runs(drawn, size)
+    elif not isinstance(drawn, list):
+        raise ValueError(f"its segmentation is {drawn!r:.40}, no list")
+    elif not any(isinstance(part, (list, dict)) for part in drawn):
+        yield polygon_of(list(zip(drawn[::2], drawn[1::2], strict=True)))
+    elif all(isinstance(part, list) and len(part) == 2 and not isinstance(part[0], list) for part in drawn):
+        yield polygon_of(drawn)
+    else:
+        for part in drawn:
+            yield from _segments(part, size)
+
+
+def _union(areas: list[BaseGeometry]) -> BaseGeometry:
+    """One object of several polygons. One that lies in what the larger ones cover is a hole, one in a hole is not."""
+    if len(areas) == 1:
+        return areas[0]
+    union: BaseGeometry = Polygon()
+    valid = {part.normalize().wkb: part for area in areas for part in repaired(area)}
+    for part in sorted(valid.values(), key=lambda part: float(part.area), reverse=True):
+        union = union.difference(part) if union.covers(part) else union.union(part)
+    return union
+
+
+def _area_of_runs(drawn: dict[str, Any], size: Size | None) -> BaseGeometry:
+    height, width = drawn["size"]
+    stated, counts = Size(int(width), int(height)), drawn["counts"]
+    if size is not None and stated != size:
+        raise ValueError(f"run lengths for {stated.width} x {stated.height} px in an image of another size")
+    numbers = np.array(_decode(counts) if isinstance(counts, str) else counts, dtype=np.int64)
+    ends = np.cumsum(numbers)  # of runs of background and object, in turn
+    return area_of_column_runs(ends[:-1:2], numbers[1::2], stated)
 
 
 def _decode(text: str) -> list[int]:

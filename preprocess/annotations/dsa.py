@@ -5,13 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from shapely import affinity
 from shapely.geometry import Polygon
 
-from preprocess.annotations.annotation import UNCLASSIFIED, Drawing, SlideFrame, box_of, ellipse_of, polygon_of
+from preprocess.annotations.annotation import (
+    UNCLASSIFIED,
+    Drawing,
+    SlideFrame,
+    box_of,
+    ellipse_of,
+    number,
+    polygon_of,
+    rotated,
+    unused,
+)
+from preprocess.annotations.leftovers import other_items
 
 NAME = "DSA JSON"
-_WITHOUT_AREA = {"point", "arrow", "heatmap", "griddata", "rectanglegrid", "image", "pixelmap"}
+_CENTRED = {"rectangle", "ellipse", "circle"}
 
 
 def recognises(content: Any) -> bool:
@@ -23,8 +33,20 @@ def parse(content: Any, slide: SlideFrame | None) -> Iterator[Drawing]:
     """Closed polylines, rectangles, ellipses and circles; the label is the group, the label's text or the name."""
     for item in _items(content):
         document = _document(item)
+        if not isinstance(document.get("elements"), list):
+            yield unused("annotation without elements")
+            continue
+        yield from other_items(document, {"elements", "attributes"})
         for element in document["elements"]:
-            yield Drawing(_area(element), _label(element, document))
+            kind = str(element["type"])
+            if kind == "polyline" and not element.get("closed"):
+                yield unused("open polyline")
+            elif kind == "polyline":
+                yield Drawing(polygon_of(element["points"], element.get("holes") or ()), _label(element, document))
+            elif kind in _CENTRED:
+                yield Drawing(_centred(kind, element), _label(element, document))
+            else:
+                yield unused(kind)
 
 
 def _items(content: Any) -> list[Any]:
@@ -36,24 +58,16 @@ def _document(item: Any) -> dict[str, Any]:
     return inner if isinstance(inner, dict) else {}
 
 
-def _area(element: dict[str, Any]) -> Polygon:
-    kind = element["type"]
-    if kind in _WITHOUT_AREA or (kind == "polyline" and not element.get("closed")):
-        return Polygon()
-    if kind == "polyline":
-        return polygon_of(element["points"], element.get("holes") or ())
-    if kind not in ("rectangle", "ellipse", "circle"):
-        raise ValueError(f"unknown element {kind!r}")
-    x, y = (float(value) for value in element["center"][:2])
+def _centred(kind: str, element: dict[str, Any]) -> Polygon:
+    x, y = (number(value) for value in element["center"][:2])
     if kind == "circle":
-        return ellipse_of(x, y, float(element["radius"]), float(element["radius"]))
-    half_width, half_height = float(element["width"]) / 2, float(element["height"]) / 2
+        return ellipse_of(x, y, number(element["radius"]), number(element["radius"]))
+    half_width, half_height = number(element["width"]) / 2, number(element["height"]) / 2
     if kind == "ellipse":
         upright = ellipse_of(x, y, half_width, half_height)
     else:
         upright = box_of(x - half_width, y - half_height, x + half_width, y + half_height)
-    rotated = affinity.rotate(upright, float(element.get("rotation") or 0), origin=(x, y), use_radians=True)
-    return polygon_of(rotated.exterior.coords)  # a rotation by infinity is an error
+    return rotated(upright, number(element.get("rotation") or 0), x, y)
 
 
 def _label(element: dict[str, Any], document: dict[str, Any]) -> str:

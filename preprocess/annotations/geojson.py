@@ -2,48 +2,82 @@
 
 from __future__ import annotations
 
+import ast
+import json
 from collections.abc import Iterator
 from typing import Any
 
 from shapely.geometry import MultiPolygon, Polygon
 
-from preprocess.annotations.annotation import UNCLASSIFIED, Drawing, SlideFrame, polygon_of
+from preprocess.annotations.annotation import UNCLASSIFIED, Drawing, SlideFrame, polygon_of, unused
+from preprocess.annotations.leftovers import other_items
 from preprocess.base.errors import UserError
 
 NAME = "GeoJSON"
 _WITHOUT_AREA = {"Point", "MultiPoint", "LineString", "MultiLineString"}
+_GEOMETRIES = {"Polygon", "MultiPolygon", "GeometryCollection"} | _WITHOUT_AREA
+_TYPES = {"Feature", "FeatureCollection"} | _GEOMETRIES
+# QuPath's objects that nobody drew around an object: cores of a tissue microarray, superpixels, the whole image.
+_NO_OBJECTS = {
+    "tmacore": "tmaCore",
+    "tile": "tile",
+    "root": "root",
+    "tmacoreobject": "tmaCore",
+    "pathtileobject": "tile",
+    "pathrootobject": "root",
+}
 
 
 def recognises(content: Any) -> bool:
-    """Whether ``content`` is a feature, a list of them (HuBMAP's JSON of 2021), a FeatureCollection, or empty."""
+    """Whether ``content`` is a feature, a FeatureCollection, a geometry, a list of such (QuPath 0.2, HuBMAP), or []."""
     if isinstance(content, list):
-        return not content or any(isinstance(item, dict) and item.get("type") == "Feature" for item in content)
-    return isinstance(content, dict) and content.get("type") in ("Feature", "FeatureCollection")
+        return not content or any(isinstance(item, dict) and item.get("type") in _TYPES for item in content)
+    return isinstance(content, dict) and content.get("type") in _TYPES
 
 
 def parse(content: Any, slide: SlideFrame | None) -> Iterator[Drawing]:
-    """A drawing for each area in each feature; a feature without one gives an empty drawing."""
-    kind = content.get("type") if isinstance(content, dict) else None
-    features = [content] if kind == "Feature" else content.get("features") if kind == "FeatureCollection" else content
-    if not isinstance(features, list):
-        raise UserError("GeoJSON without a list of features", remedy="export the annotations as GeoJSON again")
-    for feature in features:
-        label = _label(feature.get("properties") or {})
-        geometry = feature["geometry"]
-        yield from (Drawing(area, label) for area in _areas(geometry)) if geometry else (Drawing(Polygon(), label),)
+    """A drawing for each area in each feature; a feature without one, and QuPath's cores and tiles, are not used."""
+    for item in content if isinstance(content, list) else [content]:
+        kind = item.get("type") if isinstance(item, dict) else None
+        if item is None:
+            yield unused("null")
+        elif kind == "FeatureCollection":
+            if not isinstance(item.get("features"), list):
+                raise UserError("GeoJSON without a list of features", remedy="export the annotations as GeoJSON again")
+            yield from other_items(item, {"features"})
+            yield from parse(item["features"], slide)
+        elif kind == "Feature":
+            yield from _drawings(item)
+        elif kind in _GEOMETRIES:
+            yield from _areas(item, UNCLASSIFIED)
+        else:
+            raise ValueError(f"{kind or item!r:.40} is no feature")
 
 
-def _areas(geometry: dict[str, Any]) -> Iterator[Polygon | MultiPolygon]:
+def _drawings(feature: dict[str, Any]) -> Iterator[Drawing]:
+    properties = feature.get("properties") or {}
+    # Until version 0.2 the class of QuPath's object is the feature's id.
+    kinds = (properties.get("objectType"), properties.get("object_type"), feature.get("id"))
+    kind = next((_NO_OBJECTS[str(kind).lower()] for kind in kinds if str(kind).lower() in _NO_OBJECTS), None)
+    if kind:
+        yield unused(kind)
+    elif not feature.get("geometry"):
+        yield unused("feature without geometry")
+    else:
+        yield from _areas(feature["geometry"], _label(properties.get("classification")))
+
+
+def _areas(geometry: dict[str, Any], label: str) -> Iterator[Drawing]:
     kind = geometry["type"]
     if kind == "GeometryCollection":
         for part in geometry["geometries"]:
-            yield from _areas(part)
+            yield from _areas(part, label)
     elif kind == "Polygon":
-        yield _polygon(geometry["coordinates"])
+        yield Drawing(_polygon(geometry["coordinates"]), label)
     elif kind == "MultiPolygon":
-        yield MultiPolygon([area for rings in geometry["coordinates"] if (area := _polygon(rings))])
+        yield Drawing(MultiPolygon([area for rings in geometry["coordinates"] if (area := _polygon(rings))]), label)
     elif kind in _WITHOUT_AREA:
-        yield Polygon()
+        yield unused(kind)
     else:
         raise ValueError(f"unknown geometry {kind!r}")
 
@@ -53,9 +87,24 @@ def _polygon(rings: list[Any]) -> Polygon:
     return polygon_of(rings[0], rings[1:]) if rings else Polygon()
 
 
-def _label(properties: dict[str, Any]) -> str:
-    """The class of an object: QuPath writes a name, older versions a string, newer ones a list of names."""
-    found = properties.get("classification")
+def _label(found: Any) -> str:
+    """The class of an object: QuPath writes a name, older versions a string, newer ones a list of names.
+
+    GeoPandas and scripts make text of these, as JSON or as Python writes it.
+    """
+    if isinstance(found, str) and found.strip()[:1] in ("{", "["):
+        found = _literal(found)
     if isinstance(found, dict):
-        found = found.get("name") or ": ".join(found.get("names") or [])
+        found = found.get("name") or found.get("names")
+    if isinstance(found, list):
+        found = ": ".join(_label(part) for part in found)
     return str(found).strip() if found else UNCLASSIFIED
+
+
+def _literal(text: str) -> Any:
+    for parse_text in (json.loads, ast.literal_eval):
+        try:
+            return parse_text(text)
+        except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
+            continue
+    return text

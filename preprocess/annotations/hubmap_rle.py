@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,7 @@ _COLUMNS = ("encoding", "rle")
 
 def recognises(text: str) -> bool:
     """Whether the first line has the columns ``id`` and ``encoding`` or, as in 2022, ``rle``."""
-    header = text.partition("\n")[0].strip().split(",")
+    header = _names(text.partition("\n")[0].split(","))
     return "id" in header and any(column in header for column in _COLUMNS)
 
 
@@ -27,6 +27,7 @@ def parse(text: str, slide: SlideFrame | None) -> Iterator[Drawing]:
     if slide is None:
         raise UserError("run lengths need the size of their slide", remedy="read them together with the slide")
     table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
+    table.columns = pd.Index(_names(table.columns))
     rows = table[table["id"].isin([name for name in table["id"].unique() if is_named(slide, name)])]
     if len(rows) != 1:
         raise UserError(
@@ -37,3 +38,7 @@ def parse(text: str, slide: SlideFrame | None) -> Iterator[Drawing]:
     numbers = np.array([int(number) for number in encoding.split()], dtype=np.int64)
     if len(numbers):
         yield Drawing(area_of_column_runs(numbers[0::2] - 1, numbers[1::2], slide.size))
+
+
+def _names(columns: Iterable[str]) -> list[str]:
+    return [column.strip().strip('"').lower() for column in columns]

@@ -13,17 +13,32 @@ from roifile import ROI_TYPE, ImagejRoi
 from shapely.geometry import Polygon
 from shapely.geometry.base import BaseGeometry
 
-from preprocess.annotations.annotation import UNCLASSIFIED, Drawing, SlideFrame, box_of, ellipse_of, polygon_of
+from preprocess.annotations.annotation import (
+    UNCLASSIFIED,
+    Drawing,
+    SlideFrame,
+    box_of,
+    ellipse_within,
+    polygon_of,
+    unused,
+)
 
 NAME = "ImageJ RoiSet"
 _MAGIC, _ZIP = b"Iout", b"PK\x03\x04"
 _MAX_ROI_BYTES = 16 << 20
+_OTHER_OUTLINES = (".geojson", ".json", ".xml", ".csv", ".png", ".tif", ".tiff")
 _OUTLINED = {ROI_TYPE.POLYGON, ROI_TYPE.FREEHAND, ROI_TYPE.TRACED}
 
 
 def recognises(data: bytes) -> bool:
-    """Whether ``data`` is a region of interest or a zip."""
-    return data.startswith((_MAGIC, _ZIP))
+    """Whether ``data`` is a region of interest or a zip with some."""
+    if not data.startswith(_ZIP):
+        return data.startswith(_MAGIC)
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            return any(map(_is_region, archive.namelist()))
+    except (zipfile.BadZipFile, ValueError, NotImplementedError):
+        return False
 
 
 def parse(data: bytes, slide: SlideFrame | None) -> Iterator[Drawing]:
@@ -33,23 +48,35 @@ def parse(data: bytes, slide: SlideFrame | None) -> Iterator[Drawing]:
     that ImageJ did not make up from the place.
     """
     for item in _entries(data):
-        roi = ImagejRoi.frombytes(item)
-        yield Drawing(_area(roi), _label(roi))
+        if isinstance(item, bytes):
+            roi = ImagejRoi.frombytes(item)
+            area = _area(roi)
+            yield unused(roi.roitype.name.lower()) if area is None else Drawing(area, _label(roi))
+        else:
+            yield item
 
 
-def _entries(data: bytes) -> Iterator[bytes]:
+def _is_region(name: str) -> bool:
+    return name.lower().endswith(".roi") and not name.startswith("__MACOSX/")
+
+
+def _entries(data: bytes) -> Iterator[bytes | Drawing]:
+    """The regions of a file, and an unused item for each other file of a zip that is an image or outlines."""
     if data.startswith(_MAGIC):
         yield data
         return
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         for entry in archive.infolist():
-            if entry.filename.endswith(".roi"):
+            if _is_region(entry.filename):
                 if entry.file_size > _MAX_ROI_BYTES:
                     raise ValueError(f"{entry.filename} has {entry.file_size} bytes")
                 yield archive.read(entry)
+            elif entry.filename.lower().endswith(_OTHER_OUTLINES):
+                yield unused("other file of the zip")
 
 
-def _area(roi: ImagejRoi) -> BaseGeometry:
+def _area(roi: ImagejRoi) -> BaseGeometry | None:
+    """What the region covers, or None where it is of a kind that covers nothing."""
     if roi.multi_coordinates is not None:
         # Paths one in another: an even number deep is outside.
         paths = [polygon_of(path.tolist()) for path in ImagejRoi.path2coords(roi.multi_coordinates)]
@@ -58,10 +85,8 @@ def _area(roi: ImagejRoi) -> BaseGeometry:
         x0, y0, x1, y1 = float(roi.left), float(roi.top), float(roi.right), float(roi.bottom)
         if roi.subpixelrect:
             x0, y0, x1, y1 = roi.xd, roi.yd, roi.xd + roi.widthd, roi.yd + roi.heightd
-        if roi.roitype == ROI_TYPE.RECT:
-            return box_of(x0, y0, x1, y1)
-        return ellipse_of((x0 + x1) / 2, (y0 + y1) / 2, (x1 - x0) / 2, (y1 - y0) / 2)
-    return polygon_of(list(roi.coordinates())) if roi.roitype in _OUTLINED else Polygon()
+        return (box_of if roi.roitype == ROI_TYPE.RECT else ellipse_within)(x0, y0, x1, y1)
+    return polygon_of(list(roi.coordinates())) if roi.roitype in _OUTLINED else None
 
 
 def _label(roi: ImagejRoi) -> str:

@@ -2,49 +2,82 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
+from math import sqrt
 from xml.etree.ElementTree import Element
 
 from shapely.geometry import Polygon
 
-from preprocess.annotations.annotation import Drawing, SlideFrame, box_of, cut_out, ellipse_of, polygon_of
+from preprocess.annotations.annotation import (
+    Drawing,
+    SlideFrame,
+    box_of,
+    ellipse_within,
+    number,
+    polygon_of,
+)
+from preprocess.annotations.layers import Points, drawings_of_layers, has_layers
+from preprocess.base.errors import UserError
 
 NAME = "ImageScope XML"
 _RECTANGLE, _ELLIPSE = "1", "2"
-_WITHOUT_AREA = {"3", "4", "5"}  # arrows, rulers, pins
+_WITHOUT_AREA = {"3": "arrow", "4": "ruler", "5": "pin"}
+# Attributes whose value is the class; that of any other attribute is a remark, and its name the class.
+_CLASS_KEYS = {"description", "class", "classification", "category", "label", "name", "type"}
+_SAME_MPP = 1.05
 
 
 def recognises(root: Element) -> bool:
     """Whether ``root`` holds layers in which points are called Vertex; an empty file of layers counts as well."""
-    return root.tag == "Annotations" and root.find(".//Vertices/V") is None
+    return has_layers(root) and root.find(".//vertices/v") is None
 
 
 def parse(root: Element, slide: SlideFrame | None) -> Iterator[Drawing]:
-    """The regions of all layers. Those with NegativeROA are holes in the regions of their layer that contain them."""
-    for number, layer in enumerate(root.iterfind("Annotation"), start=1):
-        label = _label(layer, number)
-        drawn: dict[bool, list[Polygon]] = {False: [], True: []}
-        for region in layer.iterfind("Regions/Region"):
-            drawn[region.get("NegativeROA") == "1"].append(_area(region))
-        yield from (Drawing(area, label) for area in cut_out(drawn[False], drawn[True]))
+    """The regions of all layers.
+
+    Raises UserError where the file states other um/px than the slide has: its coordinates are another image's.
+    """
+    if slide is not None and root.get("micronsperpixel"):
+        _check_mpp(number(root.attrib["micronsperpixel"]), slide)
+    yield from drawings_of_layers(root, "vertex", _WITHOUT_AREA, _area, _label)
 
 
-def _area(region: Element) -> Polygon:
-    kind = region.get("Type")
-    points = [(float(v.attrib["X"]), float(v.attrib["Y"])) for v in region.iterfind("Vertices/Vertex")]
-    if kind in _WITHOUT_AREA or len(points) < 2:
+def _check_mpp(stated: float, slide: SlideFrame) -> None:
+    """UserError unless ``stated`` is 0, about the um/px that is used, or about that of the slide's header."""
+    known = [sqrt(slide.mpp_xy[0] * slide.mpp_xy[1])]
+    for key in ("openslide.mpp-x", "aperio.MPP"):
+        with contextlib.suppress(KeyError, ValueError):
+            known.append(float(slide.properties[key]))
+    if stated > 0 and not any(mpp / _SAME_MPP <= stated <= mpp * _SAME_MPP for mpp in known):
+        raise UserError(
+            f"its MicronsPerPixel is {stated:g}, but the slide has {known[0]:.4g} um/px",
+            remedy="give the annotations of this slide; if its coordinates do count this slide's pixels, say so by "
+            f'MicronsPerPixel="{known[0]:.4g}" in the file',
+        )
+
+
+def _area(kind: str, points: Points) -> Polygon:
+    if len(points) < 2:
         return Polygon()
     xs, ys = zip(*points, strict=True)
     bounds = min(xs), min(ys), max(xs), max(ys)
     if kind == _ELLIPSE and len(points) <= 4:  # it is stored by the corners of its bounding box
-        x0, y0, x1, y1 = bounds
-        return ellipse_of((x0 + x1) / 2, (y0 + y1) / 2, (x1 - x0) / 2, (y1 - y0) / 2)
+        return ellipse_within(*bounds)
     return box_of(*bounds) if kind == _RECTANGLE and len(points) == 2 else polygon_of(points)
 
 
-def _label(layer: Element, number: int) -> str:
-    """A layer's name, what its first attribute says, or its number: ImageScope has no classes but layers."""
-    attribute = layer.find("Attributes/Attribute")
-    named = attribute.attrib if attribute is not None else {}
-    described = named.get("Value") if named.get("Name") == "Description" else named.get("Name")
-    return (layer.get("Name") or described or "").strip() or f"Layer {layer.get('Id') or number}"
+def _label(layer: Element, region: Element, number: int) -> str:
+    """A layer's name, what a region or else its layer says, or the layer's number: there are no classes but these."""
+    said = (layer.get("name"), region.get("text"), _attribute(region), _attribute(layer))
+    return next((text.strip() for text in said if text and text.strip()), f"Layer {layer.get('id') or number}")
+
+
+def _attribute(element: Element) -> str | None:
+    """What the first attribute that says something says."""
+    for attribute in element.iterfind("attributes/attribute"):
+        name, value = (attribute.get(key, "").strip() for key in ("name", "value"))
+        said = value if name.lower() in _CLASS_KEYS or name.isdigit() else name
+        if said:
+            return said
+    return None

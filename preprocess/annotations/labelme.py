@@ -1,15 +1,15 @@
-"""Labelme JSON: shapes in the pixels of one image, whose size it states."""
+"""Labelme JSON, and X-AnyLabeling's: shapes in the pixels of one image, whose size it states."""
 
 from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import cv2
 import numpy as np
-from shapely.geometry import Polygon
+from shapely.geometry import MultiPolygon, Polygon
 
 from preprocess.annotations.annotation import (
     UNCLASSIFIED,
@@ -17,14 +17,20 @@ from preprocess.annotations.annotation import (
     SlideFrame,
     box_of,
     ellipse_of,
+    ellipse_within,
+    iter_polygons,
+    number,
     polygon_of,
+    rotated,
     scale_to,
+    unused,
 )
+from preprocess.annotations.leftovers import other_items
 from preprocess.annotations.runs import drawings_of_mask
 from preprocess.base.geometry import Size
 
 NAME = "Labelme JSON"
-_WITHOUT_AREA = {"point", "points", "line", "linestrip"}
+Points = list[tuple[float, float]]
 
 
 def recognises(content: Any) -> bool:
@@ -33,35 +39,58 @@ def recognises(content: Any) -> bool:
 
 
 def parse(content: Any, slide: SlideFrame | None) -> Iterator[Drawing]:
-    """Polygons, rectangles, circles and masks.
+    """Polygons, rectangles, upright or rotated, circles, ellipses and masks; a difficult shape is to be ignored.
 
     The image, where its size is stated, is the slide or the slide reduced by a whole factor.
     """
-    width, height = content.get("imageWidth"), content.get("imageHeight")
+    width, height = (number(content.get(key) or 0) for key in ("imageWidth", "imageHeight"))
     scale = scale_to(slide, Size(int(width), int(height))) if width and height else 1.0
     for shape in content["shapes"]:
-        label = str(shape.get("label") or UNCLASSIFIED).strip()
-        points = [(float(x) * scale, float(y) * scale) for x, y in shape["points"]]
-        if shape.get("shape_type") == "mask":
-            left, top = shape["points"][0]
-            for part in drawings_of_mask(_mask(shape["mask"]), scale, offset=(float(left), float(top))):
-                yield Drawing(part.geometry, label)
+        label = str(shape.get("label") or "").strip() or UNCLASSIFIED
+        kind = shape.get("shape_type") or "polygon"
+        points = [(number(x) * scale, number(y) * scale) for x, y in shape["points"]]
+        if kind == "mask":
+            offset = points[0][0] / scale, points[0][1] / scale
+            drawn = (part.geometry for part in drawings_of_mask(_mask(shape["mask"]), scale, offset))
+            area = MultiPolygon([polygon for geometry in drawn for polygon in iter_polygons(geometry)])
+            yield Drawing(area, label, ignore=bool(shape.get("difficult")), whole=True)
+        elif kind in _AREAS:
+            yield Drawing(_AREAS[kind](points), label, ignore=bool(shape.get("difficult")))
         else:
-            yield Drawing(_area(shape.get("shape_type") or "polygon", points), label)
+            yield unused(str(kind))
+    yield from other_items(content, {"shapes", "flags"})
 
 
-def _area(kind: str, points: list[tuple[float, float]]) -> Polygon:
-    if kind in _WITHOUT_AREA:
-        return Polygon()
-    if kind == "rectangle":
-        xs, ys = zip(*points, strict=True)
-        return box_of(min(xs), min(ys), max(xs), max(ys))
-    if kind == "circle":  # its centre and a point on it
-        radius = math.dist(*points)
-        return ellipse_of(*points[0], radius, radius)
-    if kind in ("polygon", "oriented_rectangle"):
-        return polygon_of(points)
-    raise ValueError(f"unknown shape {kind!r}")
+def _rectangle(points: Points) -> Polygon:
+    xs, ys = zip(*points, strict=True)
+    return box_of(min(xs), min(ys), max(xs), max(ys))
+
+
+def _circle(points: Points) -> Polygon:
+    """A circle from its centre and a point on it."""
+    radius = math.dist(*points)
+    return ellipse_of(*points[0], radius, radius)
+
+
+def _ellipse(points: Points) -> Polygon:
+    """An ellipse from two opposite corners of the box around it, or from all four, which may be turned."""
+    if len(points) == 2:
+        return ellipse_within(*points[0], *points[1])
+    first, second, third, fourth = np.array(points)
+    x, y = ((first + second + third + fourth) / 4).tolist()
+    upright = ellipse_of(x, y, math.dist(first, second) / 2, math.dist(second, third) / 2)
+    return rotated(upright, math.atan2(*(second - first)[::-1].tolist()), x, y)
+
+
+_AREAS: dict[str, Callable[[Points], Polygon]] = {
+    "polygon": polygon_of,
+    "rectangle": _rectangle,
+    "rotation": polygon_of,
+    "oriented_rectangle": polygon_of,
+    "quadrilateral": polygon_of,
+    "circle": _circle,
+    "ellipse": _ellipse,
+}
 
 
 def _mask(text: str) -> np.ndarray:

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from xml.etree.ElementTree import Element
 
-from shapely.geometry import Polygon
-
-from preprocess.annotations.annotation import UNCLASSIFIED, Drawing, SlideFrame, box_of, scale_to
+from preprocess.annotations.annotation import (
+    UNCLASSIFIED,
+    Drawing,
+    SlideFrame,
+    box_of,
+    number,
+    rotated,
+    scale_to,
+    unused,
+)
+from preprocess.annotations.leftovers import unknown_elements
 from preprocess.base.geometry import Size
 
 NAME = "Pascal VOC XML"
+_ELEMENTS = {"object", "name", "bndbox", "robndbox", "source", "owner", "size", "part", "actions", "attributes"}
 
 
 def recognises(root: Element) -> bool:
@@ -19,18 +29,29 @@ def recognises(root: Element) -> bool:
 
 
 def parse(root: Element, slide: SlideFrame | None) -> Iterator[Drawing]:
-    """The boxes, taken as pixel edges, as labelling tools write them; a difficult object is to be ignored.
+    """The boxes, upright or rotated (``robndbox``), taken as pixel edges; a difficult object is to be ignored.
 
     Where the file states the size of its image, that is the slide or the slide reduced by a whole factor.
     """
-    width, height = (float(root.findtext(f"size/{side}") or 0) for side in ("width", "height"))
+    width, height = (number(root.findtext(f"size/{side}") or 0) for side in ("width", "height"))
     scale = scale_to(slide, Size(int(width), int(height))) if width >= 1 and height >= 1 else 1.0
-    for found in root.iterfind("object"):
-        area = _box(found, scale) if found.find("bndbox") is not None else Polygon()
+    for found in root.iter("object"):
         label = (found.findtext("name") or "").strip() or UNCLASSIFIED
-        yield Drawing(area, label, ignore=(found.findtext("difficult") or "").strip() == "1")
+        ignore = (found.findtext("difficult") or "").strip().lower() in ("1", "true")
+        if found.find("bndbox") is not None:
+            x0, y0, x1, y1 = _numbers(found, "bndbox", ("xmin", "ymin", "xmax", "ymax"), scale)
+            yield Drawing(box_of(x0, y0, x1, y1), label, ignore)
+        elif found.find("robndbox") is not None:
+            x, y, wide, high = _numbers(found, "robndbox", ("cx", "cy", "w", "h"), scale)
+            (angle,) = _numbers(found, "robndbox", ("angle",))
+            upright = box_of(x - wide / 2, y - high / 2, x + wide / 2, y + high / 2)
+            yield Drawing(rotated(upright, angle, x, y), label, ignore)
+        else:
+            yield unused("object without bndbox")
+    if root.find(".//object") is None:
+        yield from unknown_elements(root, _ELEMENTS)
 
 
-def _box(found: Element, scale: float) -> Polygon:
-    x0, y0, x1, y1 = (scale * float(found.findtext(f"bndbox/{k}") or "nan") for k in ("xmin", "ymin", "xmax", "ymax"))
-    return box_of(x0, y0, x1, y1)
+def _numbers(found: Element, box: str, keys: tuple[str, ...], scale: float = 1.0) -> list[float]:
+    """The numbers of a box; what is missing is no number, and refused with the coordinates."""
+    return [scale * number(found.findtext(f"{box}/{key}") or math.nan) for key in keys]

@@ -32,10 +32,10 @@ class Slide:
     """An open slide. Use it as a context manager; it is cheap to open.
 
     All coordinates are level-0 pixels of the whole slide, also where the scanner left a part of it out:
-    ``size`` is the whole slide, ``region`` what was scanned. ``mpp_xy`` are the um per level-0 pixel along
-    x and y, ``mpp`` their geometric mean; ``mpp_source`` says where they come from (the chain of
-    :func:`preprocess.slides.calibration.calibrate`). A slide that does not say is refused, because a guess would
-    scale every result.
+    ``size`` is the whole slide, ``region`` what was scanned, ``properties`` what the header says, by OpenSlide's names.
+    ``mpp_xy`` are the um per level-0 pixel along x and y, ``mpp`` their geometric mean; ``mpp_source`` says where they
+    come from (the chain of :func:`preprocess.slides.calibration.calibrate`). A slide that does not say is refused,
+    because a guess would scale every result.
     """
 
     def __init__(self, path: Path, reader: Reader, calibration: Calibration) -> None:
@@ -44,6 +44,7 @@ class Slide:
         self.mpp_xy = (calibration.mpp_x, calibration.mpp_y)
         self.mpp_source = calibration.source
         self.size = reader.size
+        self.properties = reader.properties
         self.region = _scanned(reader.size, reader.properties)
         self._reader = reader
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pytest
 
@@ -15,10 +15,12 @@ SLIDE_SIZE = Size(1000, 800)
 
 @dataclass(frozen=True)
 class Frame:
-    """A slide of which only the name and the size are known."""
+    """What annotations may know of a slide; its header says nothing."""
 
     name: str = "slide"
     size: Size = SLIDE_SIZE
+    mpp_xy: tuple[float, float] = (0.25, 0.25)
+    properties: dict[str, str] = field(default_factory=dict)
 
 
 @pytest.fixture

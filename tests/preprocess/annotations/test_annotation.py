@@ -14,11 +14,11 @@ from preprocess.annotations.annotation import (
     Drawing,
     box_of,
     collect,
-    cut_out,
     ellipse_of,
     is_named,
     polygon_of,
     scale_to,
+    with_holes,
 )
 from preprocess.base.errors import UserError
 from preprocess.base.geometry import Size
@@ -70,17 +70,19 @@ def test_coordinates_that_cannot_be_are_refused(bad):
 
 
 def test_holes_are_cut_from_the_outline_that_contains_them():
-    outlines = [shapely.box(0, 0, 10, 10), shapely.box(20, 0, 30, 10)]
-    first, second = cut_out(outlines, [shapely.box(2, 2, 4, 4), shapely.box(50, 50, 60, 60)])
-    assert (first.area, second.area) == (96, 100)
-    around = [shapely.box(-5, -5, 40, 40), *outlines, BOW_TIE]
-    assert [p.area for p in cut_out(around, [shapely.box(2, 2, 4, 4)] * 2)] == [2025, 96, 100, BOW_TIE.area]
+    hole, bow_tie = shapely.box(2, 2, 4, 4), Polygon([(5, 5), (8, 8), (8, 5), (5, 7)])
+    outlines = [Drawing(shapely.box(0, 0, 10, 10), "a"), Drawing(shapely.box(20, 0, 30, 10), "b")]
+    found = collect(with_holes(outlines, [hole, bow_tie, shapely.box(50, 50, 60, 60)]))
+    assert [(a.label, a.polygon.area) for a in found] == [("a", pytest.approx(96 - 1.2 - 2.7)), ("b", 100)]
+    assert found.unused == {"negative region in no region": 1}
+    around = [Drawing(shapely.box(-5, -5, 40, 40)), *outlines, Drawing(BOW_TIE)]
+    assert [d.geometry.area for d in with_holes(around, [hole] * 2)] == [2025, 96, 100, BOW_TIE.area]
 
 
 def test_thousands_of_outlines_and_holes_take_no_time_and_no_memory():
-    outlines, holes = [shapely.box(0, 0, 10, 10)] * 5000, [shapely.box(2, 2, 4, 4)] * 5000
+    outlines, holes = [Drawing(shapely.box(0, 0, 10, 10))] * 5000, [shapely.box(2, 2, 4, 4)] * 5000
     start = time.perf_counter()
-    assert sum(len(p.interiors) for p in cut_out(outlines, holes)) == 1
+    assert sum(len(d.geometry.interiors) for d in with_holes(outlines, holes)) == 1
     assert time.perf_counter() - start < 5
 
 
@@ -101,8 +103,12 @@ def test_images_of_another_shape_do_not_fit(image):
 
 def test_names_with_folders_suffixes_and_dots():
     frame = Frame("TCGA-1.abc")
-    assert all(is_named(frame, name) for name in ("TCGA-1.abc", "TCGA-1.abc.svs", "images/TCGA-1.abc.png"))
+    assert all(
+        is_named(frame, name)
+        for name in ("TCGA-1.abc", "TCGA-1.abc.svs", "images/TCGA-1.abc.png", "C:\\a\\TCGA-1.abc.png")
+    )
     assert not any(is_named(frame, name) for name in ("TCGA-1", "TCGA-1.abd.svs", ""))
+    assert not is_named(Frame("slide"), "")
 
 
 @settings(deadline=None)

@@ -43,5 +43,5 @@ def test_groups_are_classes_and_coordinates_are_in_their_order(read, summary):
 
 
 def test_a_coordinate_without_a_place(read):
-    with pytest.raises(UserError, match="damaged ASAP XML, item 1: no 'X'"):
+    with pytest.raises(UserError, match="damaged ASAP XML, item 1: no 'x'"):
         read(document(annotation(SQUARE)).replace('X="10"', ""))

@@ -71,7 +71,6 @@ def test_the_class_is_the_group_the_label_or_the_name(read, element, label):
 @pytest.mark.parametrize(
     ("element", "message"),
     [
-        ({"type": "spiral"}, "unknown element 'spiral'"),
         ({"type": "rectangle", "center": [1, 2]}, "no 'width'"),
         ({**RECTANGLE, "rotation": float("inf")}, "damaged DSA JSON, item 2"),
         ({**RECTANGLE, "width": "x"}, "damaged DSA JSON, item 2"),

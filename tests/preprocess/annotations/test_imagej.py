@@ -118,7 +118,7 @@ def bomb():
     [
         (polygon().tobytes()[:40], "damaged ImageJ RoiSet, item 1"),
         (polygon().tobytes()[:70], "damaged ImageJ RoiSet, item 1"),
-        (roi_set(polygon())[:-30], "damaged ImageJ RoiSet"),
+        (roi_set(polygon())[:-30], "damaged zip"),
         (strange_path(), "damaged ImageJ RoiSet, item 1"),
         (text_without_its_lengths(), "damaged ImageJ RoiSet, item 1"),
         (bomb(), "a.roi has 67108868 bytes"),

@@ -78,7 +78,7 @@ def test_layers_without_regions_are_a_slide_without_objects(read):
     [
         (document(layer(region([("a", 1), (2, 3), (4, 5)]))), "damaged ImageScope XML, item 1: could not convert"),
         (document(layer(region([("nan", 1), (2, 3), (4, 5)]))), "not a finite number"),
-        (document(layer(region(SQUARE))).replace('X="10"', ""), "no 'X'"),
+        (document(layer(region(SQUARE))).replace('X="10"', ""), "no 'x'"),
         (document(layer(region(SQUARE)))[:-30], "damaged XML"),
         (document(layer(region(SQUARE[:2]))), "none of the 1 items"),
     ],

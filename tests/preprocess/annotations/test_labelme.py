@@ -65,7 +65,7 @@ def test_a_file_that_states_no_size(read, frame, summary):
         (document(shape(SQUARE), width=333), "made on an image of 333 x 400"),
         (document(shape(SQUARE), width=float("inf")), "damaged Labelme JSON, item 1"),
         (document(shape(SQUARE), width=-3), "must be positive"),
-        (document(shape(SQUARE), shape(SQUARE, "spiral")), "item 2: unknown shape 'spiral'"),
+        (document(shape(SQUARE, "spiral"), shape([[1, 2]], "point")), "is an object: point 1, spiral 1"),
         (document(shape([[0, 0], [3, 4]], "mask", mask="AAAA")), "its mask is no image"),
         (
             document(shape([[float("nan"), 0], [3, 4]], "mask", mask=png(np.ones((2, 2), np.uint8)))),

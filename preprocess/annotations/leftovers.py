@@ -1,0 +1,30 @@
+"""What is in a file beside the items that its format has: so that content that nobody reads is no empty file."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+from xml.etree.ElementTree import Element
+
+from preprocess.annotations.annotation import Drawing, unused
+
+
+def unknown_elements(root: Element, known: Collection[str]) -> Iterator[Drawing]:
+    """An unused item for each element below ``root`` of a kind that is not ``known`` and that says anything.
+
+    What is within such an element is not counted again.
+    """
+    pending = [root]
+    while pending:
+        for child in pending.pop():
+            if child.tag in known:
+                pending.append(child)
+            elif len(child) or child.attrib:
+                yield unused(f"unknown element {child.tag}")
+
+
+def other_items(content: Mapping[str, Any], known: Collection[str]) -> Iterator[Drawing]:
+    """An unused item for each object in the lists of ``content`` under other keys than the ``known`` ones."""
+    for key, value in content.items():
+        if key not in known and isinstance(value, list):
+            yield from (unused(f"item of {key}") for item in value if isinstance(item, dict))

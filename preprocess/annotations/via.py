@@ -1,0 +1,116 @@
+"""VGG Image Annotator (versions 1 and 2), JSON and CSV: regions in the pixels of images of which no size is stated."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pandas as pd
+from shapely.geometry import Polygon
+
+from preprocess.annotations.annotation import (
+    UNCLASSIFIED,
+    Drawing,
+    SlideFrame,
+    box_of,
+    ellipse_of,
+    image_named_like,
+    number,
+    polygon_of,
+    rotated,
+    unused,
+)
+
+NAME = "VIA"
+_PROJECT = "_via_img_metadata"
+_HEADER = ("filename", "region_shape_attributes", "region_attributes")
+# Which of several attributes is the class; of one alone it is that.
+_CLASS_KEYS = ("class", "label", "name", "category", "type")
+
+
+def recognises(content: Any) -> bool:
+    """Whether ``content`` is a project, or has a file name and regions for each image, or is a table of regions."""
+    if isinstance(content, str):
+        return set(_HEADER) <= set(_columns(content.partition("\n")[0]))
+    images = content.get(_PROJECT, content) if isinstance(content, dict) else None
+    return isinstance(images, dict) and (
+        _PROJECT in content
+        or any(isinstance(image, dict) and {"filename", "regions"} <= set(image) for image in images.values())
+    )
+
+
+def parse(content: Any, slide: SlideFrame | None) -> Iterator[Drawing]:
+    """The regions of the image that is named like the slide; without a slide, of a file's only image.
+
+    The label is the region's attribute; of several the one that is called class, label, name, category or type.
+    """
+    images = _images_of_table(content) if isinstance(content, str) else list(content.get(_PROJECT, content).values())
+    found = image_named_like(slide, images, "filename", "the filename must be the slide's, whatever its suffix")
+    regions = found["regions"]
+    for region in regions.values() if isinstance(regions, dict) else regions:
+        shape = region["shape_attributes"]
+        if shape["name"] in _AREAS:
+            yield Drawing(_AREAS[shape["name"]](shape), _label(region.get("region_attributes") or {}))
+        else:
+            yield unused(str(shape["name"]))
+
+
+def _images_of_table(text: str) -> list[dict[str, Any]]:
+    """The images of a table with a row for each region, and one without a shape for an image without regions."""
+    table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False, skipinitialspace=True)
+    table.columns = pd.Index(_columns(",".join(table.columns)))
+    images: dict[str, dict[str, Any]] = {}
+    for name, shape, attributes in table[list(_HEADER)].itertuples(index=False):
+        image = images.setdefault(name, {"filename": name, "regions": []})
+        drawn = json.loads(shape or "{}")
+        if drawn:
+            image["regions"].append({"shape_attributes": drawn, "region_attributes": json.loads(attributes or "{}")})
+    return list(images.values())
+
+
+def _columns(header: str) -> list[str]:
+    """The names in the first line; version 1 begins it with #."""
+    return [column.strip().strip('"').lower() for column in header.strip().lstrip("#").split(",")]
+
+
+def _polygon(shape: dict[str, Any]) -> Polygon:
+    return polygon_of(list(zip(shape["all_points_x"], shape["all_points_y"], strict=True)))
+
+
+def _rectangle(shape: dict[str, Any]) -> Polygon:
+    x, y, width, height = (number(shape[key]) for key in ("x", "y", "width", "height"))
+    return box_of(x, y, x + width, y + height)
+
+
+def _circle(shape: dict[str, Any]) -> Polygon:
+    x, y, radius = (number(shape[key]) for key in ("cx", "cy", "r"))
+    return ellipse_of(x, y, radius, radius)
+
+
+def _ellipse(shape: dict[str, Any]) -> Polygon:
+    """An ellipse, in version 2 turned by radians, clockwise."""
+    x, y, radius_x, radius_y = (number(shape[key]) for key in ("cx", "cy", "rx", "ry"))
+    return rotated(ellipse_of(x, y, radius_x, radius_y), number(shape.get("theta") or 0), x, y)
+
+
+_AREAS: dict[str, Callable[[dict[str, Any]], Polygon]] = {
+    "polygon": _polygon,
+    "rect": _rectangle,
+    "circle": _circle,
+    "ellipse": _ellipse,
+}
+
+
+def _label(attributes: dict[str, Any]) -> str:
+    said = {key.strip().lower(): _text(value) for key, value in attributes.items()}
+    said = {key: text for key, text in said.items() if text}
+    return next((said[key] for key in _CLASS_KEYS if key in said), next(iter(said.values()), UNCLASSIFIED))
+
+
+def _text(value: Any) -> str:
+    """An attribute as text; of check boxes those that are checked."""
+    if isinstance(value, dict):
+        return ": ".join(str(key) for key, checked in value.items() if checked)
+    return "" if value is None else str(value).strip()
