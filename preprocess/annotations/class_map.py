@@ -22,7 +22,9 @@ class ClassMap:
     """What becomes of each class: (source name, our name or ``ignore`` or ``drop``).
 
     ``ignore`` makes regions that are neither objects nor background; ``drop`` leaves them out. The source
-    name ``*`` stands for all classes that have no entry of their own. Without it these keep their name.
+    name ``*`` stands for all classes that have no entry of their own. Without it these keep their name. QuPath's
+    ignored classes, which end in ``*``, are no objects unless they have an entry: ``Ignore*`` is ignored, others such
+    as ``Region*`` are left out.
     """
 
     entries: tuple[tuple[str, str], ...] = ()
@@ -62,7 +64,7 @@ class ClassMap:
         dropped: Counter[str] = Counter()
         unmapped: Counter[str] = Counter()
         for annotation in annotations:
-            target = targets.get(annotation.label, targets.get(ALL))
+            target = targets.get(annotation.label) or _of_ignored_class(annotation.label) or targets.get(ALL)
             if target == DROP:
                 dropped[annotation.label] += 1
             elif target == IGNORE:
@@ -83,6 +85,13 @@ class Mapped:
 
 
 AS_ANNOTATED = ClassMap()
+
+
+def _of_ignored_class(label: str) -> str | None:
+    """What becomes of QuPath's ignored classes where the map does not say; None for any other class."""
+    if label == ALL or not label.endswith("*"):
+        return None
+    return IGNORE if label.lower() == "ignore*" else DROP
 
 
 def spread_ignored(label: str, labels: Iterable[str]) -> list[str]:

@@ -49,6 +49,16 @@ def test_labels_and_a_merged_label_are_a_map_too(labels, merged, expected):
     assert sum(mapped.dropped.values()) == 2 - len(expected)
 
 
+def test_qupaths_ignored_classes_are_no_objects_unless_the_map_says_so():
+    labels = ("Ignore*", "Region*", "Glomerulus")
+    for classes in (ClassMap(), ClassMap.choose(["Glomerulus"], None), ClassMap.choose(None, "Glomerulus")):
+        mapped = classes.apply(drawn(*labels))
+        assert [(a.label, a.ignore) for a in mapped.annotations] == [(ALL, True), ("Glomerulus", False)]
+        assert (mapped.dropped, mapped.unmapped) == ({"Region*": 1}, {})
+    mapped = ClassMap.of({"Region*": "Cortex", "Ignore*": "drop"}).apply(drawn(*labels))
+    assert [a.label for a in mapped.annotations] == ["Cortex", "Glomerulus"]
+
+
 def test_what_the_author_marked_stays_to_be_ignored():
     (found,) = ClassMap.of({"a": "A"}).apply([Annotation(shapely.box(0, 0, 1, 1), "a", ignore=True)]).annotations
     assert (found.label, found.ignore) == ("A", True)
