@@ -23,7 +23,7 @@ from preprocess.annotations.annotation import (
     unused,
 )
 
-NAME = "VIA"
+NAME = "VIA file"
 _PROJECT = "_via_img_metadata"
 _HEADER = ("filename", "region_shape_attributes", "region_attributes")
 # Which of several attributes is the class; of one alone it is that.

@@ -42,6 +42,14 @@ def test_groups_are_classes_and_coordinates_are_in_their_order(read, summary):
     assert (found.num_dropped, found.num_repaired) == (1, 0)
 
 
+def test_a_slide_without_objects_and_content_that_nobody_reads(read):
+    assert len(read(document())) == 0
+    outside = document(annotation(SQUARE)).replace("<Annotations>", "").replace("</Annotations>", "")
+    assert read(outside)[0].polygon.area == 100
+    with pytest.raises(UserError, match="is an object: unknown element shape 1"):
+        read(document('<Shape X="1"/>'))
+
+
 def test_a_coordinate_without_a_place(read):
     with pytest.raises(UserError, match="damaged ASAP XML, item 1: no 'x'"):
         read(document(annotation(SQUARE)).replace('X="10"', ""))

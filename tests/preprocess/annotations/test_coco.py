@@ -74,6 +74,51 @@ def test_a_file_of_one_image_needs_no_slide(read, summary):
     assert summary(read(document(drawn([SQUARE]), images=IMAGES[1:])))[0][1] == (0, 0, 10, 10)
 
 
+@pytest.mark.parametrize(
+    ("image", "category", "changes"),
+    [("2", 7, {}), (2, "7", {}), (2.0, 7.0, {}), (2, 7, {"image_id": "2", "category_id": "7", "iscrowd": "0"})],
+)
+def test_ids_as_text_and_as_numbers_are_the_same(read, frame, summary, image, category, changes):
+    content = document(drawn([SQUARE], **changes), images=[{**IMAGES[1], "id": image}])
+    content["categories"][0]["id"] = category
+    assert summary(read(content, frame)) == [("Glomerulus", (0, 0, 20, 20), 400)]
+
+
+@pytest.mark.parametrize("name", ["C:\\data\\imgs\\slide.jpg", "..\\slide.png", "/a/b/slide.svs", "slide"])
+def test_the_folder_of_an_image_does_not_count(read, frame, name):
+    assert len(read(document(drawn([SQUARE]), images=[{**IMAGES[1], "file_name": name}]), frame)) == 1
+
+
+PAIRS = [[0, 0], [10, 0], [10, 10], [0, 10]]
+
+
+@pytest.mark.parametrize("segmentation", [SQUARE, [SQUARE], [[SQUARE]], PAIRS, [PAIRS], [[PAIRS]], [SQUARE, []]])
+def test_a_polygon_however_deep_it_is_nested(read, frame, segmentation):
+    assert [a.polygon.bounds for a in read(document(drawn(segmentation)), frame)] == [(0, 0, 20, 20)]
+
+
+@pytest.mark.parametrize("segmentation", [None, [], [[]], [[[]]], [[20, 30, 30, 35]], [[1, 1, 2, 2, 1, 1]]])
+def test_a_box_beside_a_segmentation_without_area_counts(read, frame, segmentation):
+    content = document({**drawn(), "segmentation": segmentation})
+    assert [a.polygon.bounds for a in read(content, frame)] == [(40, 60, 60, 70)]
+
+
+def test_several_polygons_and_parts_of_run_lengths_are_one_object_and_polygons_in_others_are_holes(read, summary):
+    far, hole, island = ([v * scale + shift for v in SQUARE] for scale, shift in ((1, 20), (0.6, 2), (0.2, 4)))
+    parts = {"size": [400, 500], "counts": [0, 10, 400 * 9 - 10, 10, 400 * 491 - 10]}
+    image = [{**IMAGES[1], "width": 500, "height": 400}]
+    found = read(document(drawn([hole, SQUARE, far, island, SQUARE]), drawn(parts), images=image))
+    assert summary(found) == [
+        ("Glomerulus", (0, 0, 30, 30), 100 - 36 + 4 + 100),
+        ("Glomerulus", (0, 0, 10, 10), 20),
+    ]
+
+
+def test_annotations_of_no_image_are_said(read, frame):
+    found = read(document(drawn([SQUARE]), drawn([SQUARE], image=9), drawn([SQUARE], image=1)), frame)
+    assert (len(found), found.unused) == (1, {"annotation of no image of the file": 1})
+
+
 def test_an_image_without_objects(read, frame):
     assert len(read(document(drawn(image=1)), frame)) == 0
 
@@ -89,6 +134,11 @@ def test_an_image_without_objects(read, frame):
         (document(drawn({"size": [400, 500], "counts": "o" * 40})), "damaged run lengths"),
         (document(drawn([[0, 0, 1]])), "damaged COCO JSON, item 1"),
         (document({"image_id": 2}), "no 'bbox'"),
+        (document(drawn(image=9)), "none of the 1 items of this COCO JSON is an object: annotation of no image"),
+        (document(drawn(category_id=0)), "category_id 0 is none of its categories, 7"),
+        (document(drawn("SQUARE")), "its segmentation is 'SQUARE'"),
+        (document(drawn(bbox=[300, 300, 380, 390])), "fits as two corners"),
+        ({**document(), "objects": [drawn()]}, "item of objects 1"),
     ],
 )
 def test_bad_files(read, frame, content, message):

@@ -68,6 +68,15 @@ def test_the_class_is_the_group_the_label_or_the_name(read, element, label):
     assert [a.label for a in read(document({**RECTANGLE, **element}))] == [label]
 
 
+def test_elements_of_other_types_and_documents_without_elements_are_said(read):
+    found = read([document(RECTANGLE, {"type": "spiral"}, POINT), {"annotation": {"name": "x"}}])
+    assert found.unused == {"annotation without elements": 1, "point": 1, "spiral": 1}
+    assert len(read(document())) == 0
+    for content in (document({"type": "spiral"}), {**document(), "shapes": [RECTANGLE]}):
+        with pytest.raises(UserError, match="none of the 1 items"):
+            read(content)
+
+
 @pytest.mark.parametrize(
     ("element", "message"),
     [

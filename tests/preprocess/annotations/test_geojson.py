@@ -46,11 +46,58 @@ def test_a_slide_without_objects(read, empty):
         ({"classification": {"names": ["Tuft", "sclerotic"]}}, "Tuft: sclerotic"),
         ({"classification": "Tuft"}, "Tuft"),
         ({"classification": None}, "Unclassified"),
+        ({"classification": '{"name": "Tuft", "color": [1, 2, 3]}'}, "Tuft"),
+        ({"classification": "{'name': 'Tuft', 'colorRGB': -3670016}"}, "Tuft"),
+        ({"classification": "{'names': ['Tuft', 'sclerotic']}"}, "Tuft: sclerotic"),
+        ({"classification": ["Tuft"]}, "Tuft"),
+        ({"classification": '["Tuft", "sclerotic"]'}, "Tuft: sclerotic"),
+        ({"classification": "[Tuft"}, "[Tuft"),
+        ({"classification": {"name": None}}, "Unclassified"),
         ({}, "Unclassified"),
     ],
 )
 def test_labels(read, properties, label):
     assert [a.label for a in read([feature("Polygon", [SQUARE], **properties)])] == [label]
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        feature("Polygon", [SQUARE], objectType="tmaCore", isMissing=False),
+        feature("Polygon", [SQUARE], objectType="tile", classification={"name": "Tissue"}),
+        feature("Polygon", [SQUARE], object_type="tile"),
+        {**feature("Polygon", [SQUARE]), "id": "TMACoreObject"},
+        {**feature("Polygon", [SQUARE]), "id": "PathTileObject"},
+        None,
+        {"type": "Feature", "properties": {}},
+    ],
+)
+def test_what_nobody_drew_around_an_object_is_not_used(read, item):
+    found = read([feature("Polygon", [SQUARE]), item])
+    assert (len(found), found.num_dropped) == (1, 1)
+    with pytest.raises(UserError, match="none of the 2 items"):
+        read([item, feature("Point", [1, 2])])
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda geometry, _: geometry,
+        lambda geometry, _: {"type": "GeometryCollection", "geometries": [geometry]},
+        lambda _, collection: {"type": "FeatureCollection", "features": [collection]},
+        lambda _, collection: [collection],
+        lambda _, collection: f"{json.dumps(collection)}\n{json.dumps({**collection, 'features': []})}\n",
+    ],
+    ids=["geometry", "geometries", "nested", "list of collections", "lines"],
+)
+def test_collections_in_collections_and_bare_geometries(read, wrap):
+    one = feature("Polygon", [SQUARE])
+    assert len(read(wrap(one["geometry"], {"type": "FeatureCollection", "features": [one]}))) == 1
+
+
+def test_numbers_as_text_and_with_a_decimal_comma(read):
+    ring = [[f"{x},50", str(y)] for x, y in SQUARE]
+    assert read([feature("Polygon", [ring])])[0].polygon.bounds == (0.5, 0, 10.5, 10)
 
 
 def test_holes_are_cut_out(read):
@@ -122,6 +169,7 @@ def test_gzip_and_other_encodings(read):
     [
         ('{"type": "FeatureCollection", "features": [{"type": "Fea', "damaged JSON"),
         ('{"type": "FeatureCollection"}', "without a list of features"),
+        ({"type": "FeatureCollection", "features": [], "objects": [feature("Polygon", [SQUARE])]}, "item of objects 1"),
         ("[" * 100_000 + '"Feature"', "damaged JSON"),
         ([feature("Circle", SQUARE)], "unknown geometry 'Circle'"),
         ([feature("Polygon", [SQUARE]), feature("Polygon", 7)], "damaged GeoJSON, item 2"),

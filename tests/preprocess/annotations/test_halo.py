@@ -46,6 +46,12 @@ def test_layers_shapes_and_holes(read, summary):
     assert found.num_dropped == 1
 
 
+@pytest.mark.parametrize("yes", [1, "True", "true"])
+def test_a_layer_of_negative_regions_is_no_slide_without_objects(read, yes):
+    with pytest.raises(UserError, match="is an object: negative region in no region 1"):
+        read(document(Glomerulus=[region(SQUARE, negative=yes)]))
+
+
 def test_bad_coordinates(read):
     with pytest.raises(UserError, match="damaged HALO annotations, item 2"):
         read(document(a=[region(SQUARE)], b=[region([(1, 2), (3, "inf"), (5, 6)])]))

@@ -37,6 +37,7 @@ def test_a_run_may_go_on_in_the_next_column(read, summary):
 def test_the_columns_of_2022_and_a_slide_without_objects(read):
     assert len(read('id,organ,rle\nslide,"kidney","1 20"\n', FOUR_ROWS)) == 1
     assert len(read("id,encoding\nslide,\n", FOUR_ROWS)) == 0
+    assert len(read("Id, Encoding\nslide,1 20\n", FOUR_ROWS)) == 1
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,16 @@ def test_a_set_of_every_kind_with_an_area(read, summary):
     assert found.num_dropped == 1
 
 
+def test_a_set_of_upper_case_names_and_one_beside_other_outlines(read):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("0001.ROI", polygon().tobytes())
+        archive.writestr("__MACOSX/._0001.ROI", b"\0\5")
+        archive.writestr("a.geojson", "[]")
+    found = read(buffer.getvalue())
+    assert (len(found), found.unused) == (1, {"other file of the zip": 1})
+
+
 def test_sub_pixel_rectangles(read, summary):
     roi = bounded(ROI_TYPE.RECT)
     roi.options |= ROI_OPTIONS.SUB_PIXEL_RESOLUTION
@@ -123,6 +133,7 @@ def bomb():
         (text_without_its_lengths(), "damaged ImageJ RoiSet, item 1"),
         (bomb(), "a.roi has 67108868 bytes"),
         (polygon(SQUARE[:2]).tobytes(), "none of the 1 items"),
+        (roi_set(bounded(ROI_TYPE.LINE), bounded(ROI_TYPE.POINT)), "is an object: line 1, point 1"),
     ],
 )
 def test_bad_files(read, content, message):

@@ -55,6 +55,41 @@ def test_shapes_in_the_pixels_of_the_slide(read, frame, summary):
     assert found.num_dropped == 1
 
 
+def test_what_x_anylabeling_adds(read, summary):
+    turned = [[10, 0], [20, 10], [10, 20], [0, 10]]
+    found = read(
+        document(
+            shape(turned, "rotation", direction=0.785),
+            shape([[0, 0], [20, 0], [20, 10], [0, 10]], "rectangle", difficult=True),
+            shape([[20, 40], [60, 60]], "ellipse"),
+            shape([[60, 20], [60, 60], [40, 60], [40, 20]], "ellipse"),
+            shape([[1, 1], [2, 2]], "line"),
+        )
+    )
+    ellipse = round(32 * 20 * 10 * math.sin(2 * math.pi / 64), 1)
+    assert summary(found) == [
+        ("Glomerulus", (0, 0, 20, 20), 200),
+        ("Glomerulus", (0, 0, 20, 10), 200),
+        ("Glomerulus", (20, 40, 60, 60), ellipse),
+        ("Glomerulus", (40, 20, 60, 60), ellipse),
+    ]
+    assert [a.ignore for a in found] == [False, True, False, False]
+    assert found.unused == {"line": 1}
+
+
+def test_parts_of_a_mask_are_one_object(read, summary):
+    mask = np.zeros((4, 9), np.uint8)
+    mask[:2, :2] = mask[2:, 7:] = 255
+    found = read(document(shape([[10, 20], [19, 24]], "mask", mask=png(mask))))
+    assert summary(found) == [("Glomerulus", (10, 20, 19, 24), 8)]
+
+
+def test_an_image_without_objects(read):
+    assert len(read(document())) == 0
+    with pytest.raises(UserError, match="item of polygons 1"):
+        read({**document(), "polygons": [shape(SQUARE)]})
+
+
 def test_a_file_that_states_no_size(read, frame, summary):
     assert summary(read(document(shape(SQUARE), width=None, height=None), frame))[0][1] == (0, 0, 10, 10)
 

@@ -34,9 +34,20 @@ def test_a_size_that_is_not_stated_is_the_slide(read, frame, summary):
     assert summary(read(document(found((10, 20, 30, 50)), size=(0, 0)), frame))[0][1] == (10, 20, 30, 50)
 
 
+def test_rotated_boxes(read, summary):
+    box = "<robndbox><cx>50</cx><cy>60</cy><w>20</w><h>10</h><angle>1.5707963267948966</angle></robndbox>"
+    assert summary(read(document(f"<object><name>a</name>{box}</object>"))) == [("a", (45, 50, 55, 70), 200)]
+
+
+def test_an_image_without_objects(read):
+    assert len(read(document())) == 0
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
+        (document("<object><name>a</name><polygon><x1>1</x1></polygon></object>"), "object without bndbox 1"),
+        (document("<Shape><bndbox><xmin>1</xmin></bndbox></Shape>"), "unknown element shape 1"),
         (document(found((10, 20, 30, 50)), size=(333, 400)), "made on an image of 333 x 400"),
         (document(found((10, 20, 30, ""))), "not a finite number"),
         (document(found((10, 20, 30, 50)), size=("x", 1)), "could not convert"),
