@@ -33,6 +33,7 @@ from preprocess.synthetic.svs import write_plain_tiff, write_svs
 from tests.preprocess.annotations import (
     test_asap,
     test_coco,
+    test_cvat,
     test_dsa,
     test_geojson,
     test_halo,
@@ -41,7 +42,9 @@ from tests.preprocess.annotations import (
     test_imagescope,
     test_labelme,
     test_mask,
+    test_ndpa,
     test_pascal_voc,
+    test_via,
 )
 from tests.preprocess.annotations.conftest import Frame
 
@@ -49,6 +52,8 @@ OUTCOMES = ("read", "refused", "traceback", "crash", "hang", "memory")
 """What may become of a case; the first two are right."""
 
 GIB = 1 << 30
+FRAME = Frame(properties=test_ndpa.HEADER)
+"""The slide that the seeds of annotations are of."""
 Check = Callable[[Path], None]
 
 
@@ -95,6 +100,13 @@ def annotation_seeds() -> dict[str, bytes]:
         "imagej-zip": test_imagej.roi_set(
             test_imagej.polygon(), test_imagej.composite(), test_imagej.bounded(ROI_TYPE.OVAL)
         ),
+        "cvat": test_cvat.document(
+            test_cvat.image(test_cvat.POLYGON, '<box label="a" xtl="10" ytl="20" xbr="30" ybr="40" rotation="30" />')
+        ),
+        "ndpa": test_ndpa.document(test_ndpa.freehand(test_ndpa.SQUARE)),
+        "via": test_via.project(*test_via.CLASSED),
+        "via-csv": test_via.table(("slide.png", test_via.SQUARE, {}), ("slide.png", test_via.CIRCLE, {"a": "b"})),
+        "geojson-zip": _zip({"objects.geojson": json.dumps(features).encode()}),
         "mask-png": test_mask.png(mask),
         "mask-tiff": test_mask.tiff(mask.astype(np.uint16), tile=(64, 64), compression="zlib"),
     }
@@ -115,9 +127,9 @@ def slide_seeds(folder: Path) -> dict[str, bytes]:
 
 def check_annotations(path: Path) -> None:
     """AssertionError unless the file is refused or gives valid finite polygons with an area."""
-    for annotation in read_annotations(path, Frame()):
+    for annotation in read_annotations(path, FRAME):
         polygon = annotation.polygon
-        assert polygon.geom_type == "Polygon"
+        assert polygon.geom_type in ("Polygon", "MultiPolygon")
         assert polygon.is_valid
         assert 0 < polygon.area < math.inf
         assert all(map(math.isfinite, polygon.bounds))
@@ -316,6 +328,19 @@ def _repeat(data: bytes, rng: random.Random) -> bytes:
     return data[:stop] + part * (rng.choice((2, 100, 300_000 // max(1, len(part))))) + data[stop:]
 
 
+def _spell(data: bytes, rng: random.Random) -> bytes:
+    """Names, or words where names are, in another case."""
+    change = rng.choice((bytes.lower, bytes.upper, bytes.title))
+    return re.sub(rb'(?<=[<"/ ])[A-Za-z_]+(?=[ ="/>])', lambda match: change(match[0]), data)
+
+
+def _quote(data: bytes, rng: random.Random) -> bytes:
+    """Some numbers of a JSON value as text."""
+    return re.sub(
+        rb"(?<=[ \[])-?\d+(?=[,\]}])", lambda match: b'"%s"' % match[0] if rng.random() < 0.5 else match[0], data
+    )
+
+
 def _tree(data: bytes, rng: random.Random) -> bytes:
     """A JSON value of which one part is lost, doubled, or another thing altogether."""
     try:
@@ -369,8 +394,8 @@ def _mend_png(data: bytes) -> bytes:
 
 
 _WAYS = (_truncate, _flip, _flip, _remove, _duplicate, _overwrite, _insert, _pack)
-_XML_WAYS = (_number, _number, _number, _number, _nest, _entities, _encode, _declare, _repeat)
-_JSON_WAYS = (_tree, _tree, _tree, _tree, _number, _nest, _encode, _repeat)
+_XML_WAYS = (_number, _number, _number, _number, _nest, _entities, _encode, _declare, _repeat, _spell)
+_JSON_WAYS = (_tree, _tree, _tree, _tree, _number, _nest, _encode, _repeat, _spell, _quote)
 
 
 def all_seeds(folder: Path) -> Mapping[str, tuple[bytes, Check]]:

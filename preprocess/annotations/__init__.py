@@ -79,9 +79,8 @@ def _read(path: Path, slide: SlideFrame | None) -> Annotations:
         raise UserError(f"damaged {module.NAME}, item {len(drawings) + 1}: {reason}", remedy=EXPORT_AGAIN) from error
     found = collect(drawings)
     if drawings and not found:
-        reasons = ", ".join(f"{reason} {count}" for reason, count in found.unused.items())
         raise UserError(
-            f"none of the {len(drawings)} items of this {module.NAME} is an object: {reasons}",
+            f"none of the {len(drawings)} items of this {module.NAME} is an object: {found.unused_text}",
             remedy="outline the objects with polygons; for a slide without objects give an empty file of the format",
         )
     return found

@@ -86,6 +86,11 @@ class Annotations(Sequence[Annotation]):
         """How many items of the file are no objects, for whatever reason."""
         return sum(self.unused.values())
 
+    @property
+    def unused_text(self) -> str:
+        """Each reason with its number of items, such as ``line 2, point 3``."""
+        return ", ".join(f"{reason} {count}" for reason, count in self.unused.items())
+
     def __len__(self) -> int:
         return len(self.objects)
 

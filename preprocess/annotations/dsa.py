@@ -26,14 +26,14 @@ _CENTRED = {"rectangle", "ellipse", "circle"}
 
 def recognises(content: Any) -> bool:
     """Whether ``content`` is an annotation with elements, alone, in its database record, or in a list."""
-    return any(isinstance(_document(item).get("elements"), list) for item in _items(content))
+    return any(_has_elements(_document(item)) for item in _items(content))
 
 
 def parse(content: Any, slide: SlideFrame | None) -> Iterator[Drawing]:
     """Closed polylines, rectangles, ellipses and circles; the label is the group, the label's text or the name."""
     for item in _items(content):
         document = _document(item)
-        if not isinstance(document.get("elements"), list):
+        if not _has_elements(document):
             yield unused("annotation without elements")
             continue
         yield from other_items(document, {"elements", "attributes"})
@@ -56,6 +56,12 @@ def _items(content: Any) -> list[Any]:
 def _document(item: Any) -> dict[str, Any]:
     inner = item.get("annotation", item) if isinstance(item, dict) else {}
     return inner if isinstance(inner, dict) else {}
+
+
+def _has_elements(document: dict[str, Any]) -> bool:
+    """Whether it is an annotation with elements; one without any has a name at least, or is another program's."""
+    elements = document.get("elements")
+    return isinstance(elements, list) and bool(elements or "name" in document)
 
 
 def _centred(kind: str, element: dict[str, Any]) -> Polygon:

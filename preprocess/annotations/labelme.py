@@ -30,12 +30,16 @@ from preprocess.annotations.runs import drawings_of_mask
 from preprocess.base.geometry import Size
 
 NAME = "Labelme JSON"
+_OF_IMAGE = {"version", "imagepath", "imagewidth", "imageheight"}
 Points = list[tuple[float, float]]
 
 
 def recognises(content: Any) -> bool:
-    """Whether ``content`` has shapes."""
-    return isinstance(content, dict) and isinstance(content.get("shapes"), list)
+    """Whether ``content`` has shapes, or none but says of which image."""
+    if not isinstance(content, dict):
+        return False
+    content = _lower(content)
+    return isinstance(content.get("shapes"), list) and bool(content["shapes"] or _OF_IMAGE & set(content))
 
 
 def parse(content: Any, slide: SlideFrame | None) -> Iterator[Drawing]:
@@ -43,9 +47,10 @@ def parse(content: Any, slide: SlideFrame | None) -> Iterator[Drawing]:
 
     The image, where its size is stated, is the slide or the slide reduced by a whole factor.
     """
-    width, height = (number(content.get(key) or 0) for key in ("imageWidth", "imageHeight"))
+    content = _lower(content)
+    width, height = (number(content.get(key) or 0) for key in ("imagewidth", "imageheight"))
     scale = scale_to(slide, Size(int(width), int(height))) if width and height else 1.0
-    for shape in content["shapes"]:
+    for shape in map(_lower, content["shapes"]):
         label = str(shape.get("label") or "").strip() or UNCLASSIFIED
         kind = shape.get("shape_type") or "polygon"
         points = [(number(x) * scale, number(y) * scale) for x, y in shape["points"]]
@@ -59,6 +64,11 @@ def parse(content: Any, slide: SlideFrame | None) -> Iterator[Drawing]:
         else:
             yield unused(str(kind))
     yield from other_items(content, {"shapes", "flags"})
+
+
+def _lower(content: dict[str, Any]) -> dict[str, Any]:
+    """``content`` with its keys in lower case: a size that is spelt otherwise would go unseen."""
+    return {key.lower(): value for key, value in content.items()}
 
 
 def _rectangle(points: Points) -> Polygon:

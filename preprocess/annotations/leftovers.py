@@ -24,7 +24,13 @@ def unknown_elements(root: Element, known: Collection[str]) -> Iterator[Drawing]
 
 
 def other_items(content: Mapping[str, Any], known: Collection[str]) -> Iterator[Drawing]:
-    """An unused item for each object in the lists of ``content`` under other keys than the ``known`` ones."""
+    """An unused item for each object in the lists of ``content`` that are not under the ``known`` keys."""
     for key, value in content.items():
-        if key not in known and isinstance(value, list):
-            yield from (unused(f"item of {key}") for item in value if isinstance(item, dict))
+        if key not in known:
+            yield from (unused(f"item of {key}") for _ in range(_num_items(value)))
+
+
+def _num_items(value: Any) -> int:
+    if isinstance(value, dict):
+        return sum(map(_num_items, value.values()))
+    return sum(isinstance(item, dict) for item in value) if isinstance(value, list) else 0

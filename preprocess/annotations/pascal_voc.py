@@ -20,12 +20,13 @@ from preprocess.annotations.leftovers import unknown_elements
 from preprocess.base.geometry import Size
 
 NAME = "Pascal VOC XML"
+_OF_IMAGE = {"object", "folder", "filename", "path", "size"}
 _ELEMENTS = {"object", "name", "bndbox", "robndbox", "source", "owner", "size", "part", "actions", "attributes"}
 
 
 def recognises(root: Element) -> bool:
-    """Whether ``root`` is one image's annotation."""
-    return root.tag == "annotation"
+    """Whether ``root`` is one image's annotation, with objects or the name or size of the image."""
+    return root.tag == "annotation" and any(child.tag in _OF_IMAGE for child in root)
 
 
 def parse(root: Element, slide: SlideFrame | None) -> Iterator[Drawing]:
