@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from preprocess.annotations import hubmap_rle
+from preprocess.annotations import hubmap_rle, via
 from preprocess.annotations.class_map import AS_ANNOTATED, ClassMap
 from preprocess.base.errors import UserError
 from preprocess.slides.search import SlideFile, find_slides
 
-_OUTLINES = (".geojson", ".json", ".jsonl", ".xml", ".annotations", ".roi", ".zip")
+_OUTLINES = (".geojson", ".json", ".jsonl", ".xml", ".annotations", ".ndpa", ".roi", ".zip")
 _MASKS = (".png", ".tif", ".tiff")  # only where there are no outlines: mostly they are pictures of the slide
 
 
@@ -70,11 +70,12 @@ def annotated(files: Sequence[SlideFile], where: str | Path, outputs: str | Path
 
 
 def _is_table(path: Path) -> bool:
-    """Whether it is a table of slides; one of run lengths is an annotation file."""
+    """Whether it is a table of slides; one of run lengths or regions is an annotation file."""
     if path.suffix.lower() != ".csv" or not path.is_file():
         return False
     with path.open(encoding="utf-8-sig", errors="replace") as stream:
-        return not hubmap_rle.recognises(stream.readline())
+        header = stream.readline()
+    return not (hubmap_rle.recognises(header) or via.recognises(header))
 
 
 def _of_table(files: Sequence[SlideFile], path: Path) -> list[SlideFile]:

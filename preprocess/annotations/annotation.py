@@ -187,6 +187,7 @@ def box_of(x0: float, y0: float, x1: float, y1: float) -> Polygon:
 
 def ellipse_of(x: float, y: float, radius_x: float, radius_y: float) -> Polygon:
     """An ellipse with upright axes as a polygon of 64 vertices, four of them its extremes."""
+    check_coordinates((x, y, radius_x, radius_y))
     turn = np.linspace(0, 2 * math.pi, _ELLIPSE_VERTICES, endpoint=False)
     return polygon_of(np.column_stack((x + radius_x * np.cos(turn), y + radius_y * np.sin(turn))).tolist())
 

@@ -47,8 +47,10 @@ def parse(content: dict[str, Any], slide: SlideFrame | None) -> Iterator[Drawing
     image = image_named_like(slide, content["images"], "file_name", remedy)
     size = Size(int(image["width"]), int(image["height"])) if image.get("width") and image.get("height") else None
     scale = scale_to(slide, size) if size else 1.0
-    images = {_id(other["id"]) for other in content["images"]}
-    names = {_id(category["id"]): str(category["name"]).strip() for category in content.get("categories") or []}
+    images = [_id(other["id"]) for other in content["images"]]
+    if images.count(_id(image["id"])) > 1:
+        raise ValueError(f"several of its images have the id {image['id']!r}")
+    names = _names(content.get("categories") or [])
     for annotation in content["annotations"]:
         found = _id(annotation["image_id"])
         if found not in images:
@@ -63,6 +65,16 @@ def parse(content: dict[str, Any], slide: SlideFrame | None) -> Iterator[Drawing
 def _id(value: Any) -> str:
     """An id as text: 7, "7" and 7.0 are one."""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
+
+
+def _names(categories: list[dict[str, Any]]) -> dict[str, str]:
+    """The categories' names by their ids; ValueError where two share one."""
+    names: dict[str, str] = {}
+    for category in categories:
+        name = str(category["name"]).strip()
+        if names.setdefault(_id(category["id"]), name) != name:
+            raise ValueError(f"several of its categories have the id {category['id']!r}")
+    return names
 
 
 def _label(category: Any, names: dict[str, str]) -> str:

@@ -17,6 +17,8 @@ NAME = "GeoJSON"
 _WITHOUT_AREA = {"Point", "MultiPoint", "LineString", "MultiLineString"}
 _GEOMETRIES = {"Polygon", "MultiPolygon", "GeometryCollection"} | _WITHOUT_AREA
 _TYPES = {"Feature", "FeatureCollection"} | _GEOMETRIES
+# What a class that is missing becomes in text.
+_NO_CLASS = {"", "null", "none", "nan"}
 # QuPath's objects that nobody drew around an object: cores of a tissue microarray, superpixels, the whole image.
 _NO_OBJECTS = {
     "tmacore": "tmaCore",
@@ -31,14 +33,14 @@ _NO_OBJECTS = {
 def recognises(content: Any) -> bool:
     """Whether ``content`` is a feature, a FeatureCollection, a geometry, a list of such (QuPath 0.2, HuBMAP), or []."""
     if isinstance(content, list):
-        return not content or any(isinstance(item, dict) and item.get("type") in _TYPES for item in content)
-    return isinstance(content, dict) and content.get("type") in _TYPES
+        return not content or any(_type(item) in _TYPES for item in content)
+    return _type(content) in _TYPES
 
 
 def parse(content: Any, slide: SlideFrame | None) -> Iterator[Drawing]:
     """A drawing for each area in each feature; a feature without one, and QuPath's cores and tiles, are not used."""
     for item in content if isinstance(content, list) else [content]:
-        kind = item.get("type") if isinstance(item, dict) else None
+        kind = _type(item)
         if item is None:
             yield unused("null")
         elif kind == "FeatureCollection":
@@ -52,6 +54,11 @@ def parse(content: Any, slide: SlideFrame | None) -> Iterator[Drawing]:
             yield from _areas(item, UNCLASSIFIED)
         else:
             raise ValueError(f"{kind or item!r:.40} is no feature")
+
+
+def _type(item: Any) -> str | None:
+    kind = item.get("type") if isinstance(item, dict) else None
+    return kind if isinstance(kind, str) else None
 
 
 def _drawings(feature: dict[str, Any]) -> Iterator[Drawing]:
@@ -98,7 +105,8 @@ def _label(found: Any) -> str:
         found = found.get("name") or found.get("names")
     if isinstance(found, list):
         found = ": ".join(_label(part) for part in found)
-    return str(found).strip() if found else UNCLASSIFIED
+    text = "" if found is None else str(found).strip()
+    return UNCLASSIFIED if text.lower() in _NO_CLASS else text
 
 
 def _literal(text: str) -> Any:

@@ -42,6 +42,8 @@ def drawings_of_layers(
     """
     seen: set[Element] = set()
     for count, layer in enumerate(root.iter("annotation"), start=1):
+        if layer.find(".//region") is None and layer.find("regions") is None:
+            yield unused("annotation without regions")
         regions: list[Drawing] = []
         holes: list[Polygon] = []
         for region in layer.iter("region"):

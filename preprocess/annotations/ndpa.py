@@ -44,12 +44,15 @@ def parse(root: Element, slide: SlideFrame | None) -> Iterator[Drawing]:
             if kind == "circle":
                 x, y, radius = (number(annotation.findtext(key)) for key in ("x", "y", "radius"))
                 area = ellipse_of(x, y, radius, radius)
-            elif kind == "freehand" and (annotation.findtext("closed") or "1").strip() != "0":
+            elif annotation.find("pointlist") is None:
+                yield unused(kind or "annotation without points")
+                continue
+            elif (annotation.findtext("closed") or "1").strip() == "0":
+                yield unused(f"open {kind}")
+                continue
+            else:
                 points = annotation.iterfind("pointlist/point")
                 area = polygon_of([(point.findtext("x"), point.findtext("y")) for point in points])
-            else:
-                yield unused("open freehand" if kind == "freehand" else kind or "annotation without type")
-                continue
             yield Drawing(shapely.transform(area, lambda nm: nm / scale + middle), label)
     yield from (unused(f"unknown element {child.tag}") for child in root if child.tag != "ndpviewstate")
 

@@ -135,6 +135,11 @@ def test_an_image_without_objects(read, frame):
         (document(drawn([[0, 0, 1]])), "damaged COCO JSON, item 1"),
         (document({"image_id": 2}), "no 'bbox'"),
         (document(drawn(image=9)), "none of the 1 items of this COCO JSON is an object: annotation of no image"),
+        (document(drawn(), images=[IMAGES[1], {**IMAGES[0], "id": "2"}]), "several of its images have the id 2"),
+        (
+            {**document(), "categories": [{"id": 7, "name": "a"}, {"id": "7", "name": "b"}]},
+            "several of its categories have the id '7'",
+        ),
         (document(drawn(category_id=0)), "category_id 0 is none of its categories, 7"),
         (document(drawn("SQUARE")), "its segmentation is 'SQUARE'"),
         (document(drawn(bbox=[300, 300, 380, 390])), "fits as two corners"),

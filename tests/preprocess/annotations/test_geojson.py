@@ -53,6 +53,8 @@ def test_a_slide_without_objects(read, empty):
         ({"classification": '["Tuft", "sclerotic"]'}, "Tuft: sclerotic"),
         ({"classification": "[Tuft"}, "[Tuft"),
         ({"classification": {"name": None}}, "Unclassified"),
+        ({"classification": "None"}, "Unclassified"),
+        ({"classification": float("nan")}, "Unclassified"),
         ({}, "Unclassified"),
     ],
 )

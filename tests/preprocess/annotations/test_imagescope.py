@@ -143,6 +143,7 @@ def test_layers_without_regions_are_a_slide_without_objects(read):
         (document(layer(region(SQUARE[:2]))), "none of the 1 items"),
         (document(layer(region(SQUARE, negative="x"))), "NegativeROA is 'x'"),
         (document(layer(region(SQUARE, kind=4), region(SQUARE, kind=3))), "an object: arrow 1, ruler 1"),
+        ('<Annotations><Annotation Name="a" X="1" Y="2" Width="3"/></Annotations>', "annotation without regions 1"),
         (document(region(SQUARE), layer()), "region in no layer 1"),
         (document(layer()).replace("<Plots/>", '<Polygon Points="1,1 2,2 3,1"/>'), "unknown element polygon 1"),
         ("<Annotations><SlideAnnotation><Polygon/></SlideAnnotation></Annotations>", "unknown annotation format"),
