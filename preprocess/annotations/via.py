@@ -64,9 +64,9 @@ def _images_of_table(text: str) -> list[dict[str, Any]]:
     images: dict[str, dict[str, Any]] = {}
     for name, shape, attributes in table[list(_HEADER)].itertuples(index=False):
         image = images.setdefault(name, {"filename": name, "regions": []})
-        drawn = json.loads(shape or "{}")
+        drawn = json.loads(shape)  # {} where there is none, so that a row without it is damaged
         if drawn:
-            image["regions"].append({"shape_attributes": drawn, "region_attributes": json.loads(attributes or "{}")})
+            image["regions"].append({"shape_attributes": drawn, "region_attributes": json.loads(attributes)})
     return list(images.values())
 
 

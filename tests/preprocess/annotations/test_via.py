@@ -94,6 +94,7 @@ def test_an_image_without_objects(read, frame, empty):
         (images(region({**SQUARE, "all_points_x": [1]})), "damaged VIA file, item 1"),
         (images({"shape_attributes": {}}), "no 'name'"),
         (table(("slide.png", SQUARE, {})).replace("polygon", '"'), "damaged VIA"),
+        (table() + "slide.png,123,{}", "damaged VIA"),
     ],
 )
 def test_bad_files(read, frame, content, message):
