@@ -17,6 +17,8 @@ NAME = "GeoJSON"
 _WITHOUT_AREA = {"Point", "MultiPoint", "LineString", "MultiLineString"}
 _GEOMETRIES = {"Polygon", "MultiPolygon", "GeometryCollection"} | _WITHOUT_AREA
 _TYPES = {"Feature", "FeatureCollection"} | _GEOMETRIES
+# QuPath's key, and what other programs write instead.
+_CLASS_KEYS = ("classification", "class", "label", "category", "type")
 # What a class that is missing becomes in text.
 _NO_CLASS = {"", "null", "none", "nan"}
 # QuPath's objects that nobody drew around an object: cores of a tissue microarray, superpixels, the whole image.
@@ -71,7 +73,8 @@ def _drawings(feature: dict[str, Any]) -> Iterator[Drawing]:
     elif not feature.get("geometry"):
         yield unused("feature without geometry")
     else:
-        yield from _areas(feature["geometry"], _label(properties.get("classification")))
+        said = next((properties[key] for key in _CLASS_KEYS if properties.get(key)), None)
+        yield from _areas(feature["geometry"], _label(said))
 
 
 def _areas(geometry: dict[str, Any], label: str) -> Iterator[Drawing]:
@@ -102,7 +105,7 @@ def _label(found: Any) -> str:
     if isinstance(found, str) and found.strip()[:1] in ("{", "["):
         found = _literal(found)
     if isinstance(found, dict):
-        found = found.get("name") or found.get("names")
+        found = found.get("name") or found.get("names") or found.get("value")
     if isinstance(found, list):
         found = ": ".join(_label(part) for part in found)
     text = "" if found is None else str(found).strip()
