@@ -68,7 +68,10 @@ def _turned(shape: Element, upright: Polygon, x: float, y: float) -> Polygon:
 
 
 def _polygon(shape: Element) -> Polygon:
-    return polygon_of([point.split(",") for point in shape.attrib["points"].split(";") if point.strip()])
+    pairs = [point.split(",") for point in shape.attrib["points"].split(";") if point.strip()]
+    if any(len(pair) != 2 for pair in pairs):
+        raise ValueError("its points are no pairs x,y")
+    return polygon_of(pairs)
 
 
 def _box(shape: Element) -> Polygon:

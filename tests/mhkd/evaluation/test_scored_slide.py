@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -59,6 +60,15 @@ def test_annotations_of_the_whole_slide_stay_where_they_are(annotation):
         )
     scanned = slide_with((300.0, 200.0))
     np.testing.assert_allclose(read_ground_truth(scanned, annotation, NAMES, origin="slide").boxes_l0, boxes_of(DISCS))
+
+
+def test_what_is_not_used_is_noted(annotation, capsys):
+    content = json.loads(annotation.read_text())
+    point = {"type": "Feature", "geometry": {"type": "Point", "coordinates": [1, 2]}, "properties": {}}
+    content["features"].append(point)
+    annotation.write_text(json.dumps(content))
+    assert len(read_ground_truth(slide_with((0, 0)), annotation, NAMES)) == len(DISCS)
+    assert capsys.readouterr().err == f"note: {annotation}: items that are no objects: Point 1\n"
 
 
 def test_an_object_mostly_outside_of_what_was_scanned_need_not_be_found(annotation):

@@ -71,6 +71,7 @@ def test_an_image_without_objects(read, frame):
         ),
         (document(image('<skeleton label="a" />')), "skeleton 1"),
         (document(image(POLYGON.replace("10.00,0.00;", "10.00;"))), "damaged CVAT XML, item 1"),
+        (document(image(POLYGON.replace("0.00,0.00;", "0,5,0,5;"))), "its points are no pairs"),
         (document(image('<box label="a" xtl="0" ytl="0" xbr="20" />')), "no 'ybr'"),
         (
             document(image('<mask label="a" rle="1, 9" left="0" top="0" width="2" height="2" />')),

@@ -59,6 +59,7 @@ def test_the_text(tmp_path):
         "train: 2 patients, 2 slides, 4 tiles (object 2, empty 2, left out 8, glass 10), boxes: Glomerulus 2",
         "mpp: given (2 slides)",
         "labels left out: Tubule 6",
+        "items of annotation files that are no objects: point 4",
     ]
     assert summary_lines([]) == []
 

@@ -156,7 +156,7 @@ def test_what_was_mended_and_left_out_is_in_the_record(job, tmp_path):
     annotation.write_text(json.dumps(features))
     record = write_slide(replace(job, annotation=annotation))
     assert record["outlines"] == {"repaired": 1, "drawn twice": 1}
-    assert record["unused"] == {"without area": 1}
+    assert record["unused"] == {"Point": 1}
     assert record["labels"] == {"Glomerulus": 6}
 
 
