@@ -31,6 +31,7 @@ _MIN_AREA = 1e-6
 # Far beyond any slide; with larger numbers areas and intersections lose their precision.
 _MAX_COORDINATE = 1e8
 _WITHOUT_AREA, _CRUMB = "without area", "crumb"
+_MAX_REASON = 60
 _ELLIPSE_VERTICES = 64
 _MAX_REDUCTION = 64
 
@@ -119,7 +120,7 @@ class Drawing:
 
 def unused(reason: str) -> Drawing:
     """An item of the file that is no object for ``reason``, such as ``point``, told with its count: ``point 3``."""
-    return Drawing(Polygon(), unused=reason)
+    return Drawing(Polygon(), unused=" ".join(reason.split())[:_MAX_REASON])
 
 
 def collect(drawings: Iterable[Drawing]) -> Annotations:

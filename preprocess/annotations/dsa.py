@@ -38,7 +38,7 @@ def parse(content: Any, slide: SlideFrame | None) -> Iterator[Drawing]:
             continue
         yield from other_items(document, {"elements", "attributes"})
         for element in document["elements"]:
-            kind = str(element["type"])
+            kind = str(element["type"]).lower()
             if kind == "polyline" and not element.get("closed"):
                 yield unused("open polyline")
             elif kind == "polyline":

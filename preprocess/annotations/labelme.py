@@ -52,7 +52,7 @@ def parse(content: Any, slide: SlideFrame | None) -> Iterator[Drawing]:
     scale = scale_to(slide, Size(int(width), int(height))) if width and height else 1.0
     for shape in map(_lower, content["shapes"]):
         label = str(shape.get("label") or "").strip() or UNCLASSIFIED
-        kind = shape.get("shape_type") or "polygon"
+        kind = str(shape.get("shape_type") or "polygon").lower()
         points = [(number(x) * scale, number(y) * scale) for x, y in shape["points"]]
         if kind == "mask":
             offset = points[0][0] / scale, points[0][1] / scale
@@ -62,7 +62,7 @@ def parse(content: Any, slide: SlideFrame | None) -> Iterator[Drawing]:
         elif kind in _AREAS:
             yield Drawing(_AREAS[kind](points), label, ignore=bool(shape.get("difficult")))
         else:
-            yield unused(str(kind))
+            yield unused(kind)
     yield from other_items(content, {"shapes", "flags"})
 
 

@@ -51,10 +51,11 @@ def parse(content: Any, slide: SlideFrame | None) -> Iterator[Drawing]:
     regions = found["regions"]
     for region in regions.values() if isinstance(regions, dict) else regions:
         shape = region["shape_attributes"]
-        if shape["name"] in _AREAS:
-            yield Drawing(_AREAS[shape["name"]](shape), _label(region.get("region_attributes") or {}))
+        kind = str(shape["name"]).lower()
+        if kind in _AREAS:
+            yield Drawing(_AREAS[kind](shape), _label(region.get("region_attributes") or {}))
         else:
-            yield unused(str(shape["name"]))
+            yield unused(kind)
 
 
 def _images_of_table(text: str) -> list[dict[str, Any]]:
