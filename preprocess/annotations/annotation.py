@@ -248,6 +248,15 @@ def image_named_like(
     raise UserError(several, remedy=remedy)
 
 
+def stated_size(width: Any, height: Any) -> Size | None:
+    """The size of its image that a file states, as numbers or text; None where it states none, or 0.
+
+    Raises ValueError for a size that no image has.
+    """
+    wide, high = number(width or 0), number(height or 0)
+    return Size(int(wide), int(high)) if wide and high else None
+
+
 def scale_to(slide: ImageFrame | None, image: Size) -> float:
     """How many level-0 pixels a pixel of ``image`` spans, which is the whole slide or reduced by a whole factor.
 

@@ -20,6 +20,7 @@ from preprocess.annotations.annotation import (
     polygon_of,
     repaired,
     scale_to,
+    stated_size,
     unused,
 )
 from preprocess.annotations.leftovers import other_items
@@ -45,7 +46,7 @@ def parse(content: dict[str, Any], slide: SlideFrame | None) -> Iterator[Drawing
     """
     remedy = "the image's file_name must be the slide's, whatever its suffix"
     image = image_named_like(slide, content["images"], "file_name", remedy)
-    size = Size(int(image["width"]), int(image["height"])) if image.get("width") and image.get("height") else None
+    size = stated_size(image.get("width"), image.get("height"))
     scale = scale_to(slide, size) if size else 1.0
     images = [_id(other["id"]) for other in content["images"]]
     if images.count(_id(image["id"])) > 1:

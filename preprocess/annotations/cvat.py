@@ -23,6 +23,7 @@ from preprocess.annotations.annotation import (
     polygon_of,
     rotated,
     scale_to,
+    stated_size,
     unused,
 )
 from preprocess.annotations.runs import area_of_column_runs
@@ -48,7 +49,7 @@ def parse(root: Element, slide: SlideFrame | None) -> Iterator[Drawing]:
     remedy = "the image's name must be the slide's, whatever its suffix"
     stated = image_named_like(slide, [image.attrib for image in images], "name", remedy)
     image = next(image for image in images if image.attrib is stated)
-    size = Size(int(stated["width"]), int(stated["height"])) if stated.get("width") and stated.get("height") else None
+    size = stated_size(stated.get("width"), stated.get("height"))
     scale = scale_to(slide, size) if size else 1.0
     for shape in image:
         if shape.tag in _AREAS:

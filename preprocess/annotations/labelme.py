@@ -23,11 +23,11 @@ from preprocess.annotations.annotation import (
     polygon_of,
     rotated,
     scale_to,
+    stated_size,
     unused,
 )
 from preprocess.annotations.leftovers import other_items
 from preprocess.annotations.runs import drawings_of_mask
-from preprocess.base.geometry import Size
 
 NAME = "Labelme JSON"
 _OF_IMAGE = {"version", "imagepath", "imagewidth", "imageheight"}
@@ -48,8 +48,8 @@ def parse(content: Any, slide: SlideFrame | None) -> Iterator[Drawing]:
     The image, where its size is stated, is the slide or the slide reduced by a whole factor.
     """
     content = _lower(content)
-    width, height = (number(content.get(key) or 0) for key in ("imagewidth", "imageheight"))
-    scale = scale_to(slide, Size(int(width), int(height))) if width and height else 1.0
+    size = stated_size(content.get("imagewidth"), content.get("imageheight"))
+    scale = scale_to(slide, size) if size else 1.0
     for shape in map(_lower, content["shapes"]):
         label = str(shape.get("label") or "").strip() or UNCLASSIFIED
         kind = str(shape.get("shape_type") or "polygon").lower()

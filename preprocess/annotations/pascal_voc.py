@@ -14,10 +14,10 @@ from preprocess.annotations.annotation import (
     number,
     rotated,
     scale_to,
+    stated_size,
     unused,
 )
 from preprocess.annotations.leftovers import unknown_elements
-from preprocess.base.geometry import Size
 
 NAME = "Pascal VOC XML"
 _OF_IMAGE = {"object", "folder", "filename", "path", "size"}
@@ -34,8 +34,8 @@ def parse(root: Element, slide: SlideFrame | None) -> Iterator[Drawing]:
 
     Where the file states the size of its image, that is the slide or the slide reduced by a whole factor.
     """
-    width, height = (number(root.findtext(f"size/{side}") or 0) for side in ("width", "height"))
-    scale = scale_to(slide, Size(int(width), int(height))) if width >= 1 and height >= 1 else 1.0
+    size = stated_size(root.findtext("size/width"), root.findtext("size/height"))
+    scale = scale_to(slide, size) if size else 1.0
     for found in root.iter("object"):
         label = (found.findtext("name") or "").strip() or UNCLASSIFIED
         ignore = (found.findtext("difficult") or "").strip().lower() in ("1", "true")
