@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from preprocess.annotations.annotation import UNCLASSIFIED, Drawing, SlideFrame, image_named_like, polygon_of
+from preprocess.annotations.leftovers import other_items
 
 NAME = "HuBMAP JSON lines"
 
@@ -23,3 +24,4 @@ def parse(content: Any, slide: SlideFrame | None) -> Iterator[Drawing]:
     for annotation in found["annotations"]:
         outline, *holes = annotation["coordinates"] or [[]]
         yield Drawing(polygon_of(outline, holes), str(annotation.get("type") or UNCLASSIFIED))
+    yield from other_items(found, {"id", "annotations"})

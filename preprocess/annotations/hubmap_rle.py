@@ -26,6 +26,10 @@ def parse(text: str, slide: SlideFrame | None) -> Iterator[Drawing]:
     """The mask of the line whose id is the slide's name, one object per group of pixels that share edges."""
     if slide is None:
         raise UserError("run lengths need the size of their slide", remedy="read them together with the slide")
+    header, *lines = text.rstrip().split("\n")
+    for number, line in enumerate(lines, start=2):
+        if line.strip() and line.count(",") < header.count(","):
+            raise ValueError(f"line {number} has fewer columns than the first")
     table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
     table.columns = pd.Index(_names(table.columns))
     rows = table[table["id"].isin([name for name in table["id"].unique() if is_named(slide, name)])]

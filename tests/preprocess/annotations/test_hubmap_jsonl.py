@@ -41,6 +41,7 @@ def test_a_single_line(read, summary):
         (FILE.replace("other", "slide"), True, "2 of its 2 images are named 'slide'"),
         (FILE.replace("coordinates", "places"), True, "damaged HuBMAP JSON lines, item 1: no 'coordinates'"),
         (FILE[:-30], True, "damaged JSON"),
+        ('{"id": "slide", "annotations": [], "polygons": [{}]}', True, "is an object: item of polygons 1"),
     ],
 )
 def test_bad_files(read, frame, content, with_slide, message):

@@ -49,6 +49,7 @@ def test_the_columns_of_2022_and_a_slide_without_objects(read):
         ("slide,5 -3", "a run without a length"),
         ("slide,a b", "invalid literal"),
         (f"slide,1 {10**30}", "too large"),
+        ("x,1 2\nslide", "line 3 has fewer columns than the first"),
         ("x,1 2", "0 of its 1 lines have the id 'slide'"),
         ("slide,1 2\nslide,1 2", "2 of its 2 lines"),
         ('slide,"1 2', "damaged run-length table"),
