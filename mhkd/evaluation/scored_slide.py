@@ -11,7 +11,6 @@ import numpy as np
 from mhkd.structures import SlideDetections
 from preprocess.annotations import read_annotations
 from preprocess.annotations.class_map import AS_ANNOTATED, ClassMap, spread_ignored
-from preprocess.annotations.origin import to_slide_frame
 from preprocess.base.console import note
 from preprocess.base.errors import UserError
 from preprocess.slides.slide import Slide
@@ -116,11 +115,10 @@ def read_ground_truth(
         UserError: the file is not readable, the model does not know one of its classes, or ``origin`` is missing and
             needed.
     """
-    read = read_annotations(Path(annotation), slide)
+    read = read_annotations(annotation, slide, origin)
     if read.unused:
         note(f"{annotation}: items that are no objects: {read.unused_text}")
-    mapped = classes.apply(read).annotations
-    annotations = remove_duplicates(to_slide_frame(mapped, slide, origin))
+    annotations = remove_duplicates(classes.apply(read).annotations)
     found = BoxIndex(annotations, BOX_RULE).boxes(slide.region)
     boxes = [(box, label) for box in found for label in spread_ignored(box.label, class_names)]
     ignore = [box.ignore for box, _ in boxes]

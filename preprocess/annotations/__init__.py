@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import zipfile
 import zlib
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from preprocess.annotations import (
 )
 from preprocess.annotations.annotation import UNCLASSIFIED, Annotation, Annotations, Drawing, SlideFrame, collect
 from preprocess.annotations.content import EXPORT_AGAIN, MAX_BYTES, decode, parse_json, parse_xml, unpacked
+from preprocess.annotations.origin import ScannedSlide, read_in_slide_frame
 from preprocess.base.errors import UserError, named
 
 __all__ = ["UNCLASSIFIED", "Annotation", "Annotations", "SlideFrame", "read_annotations"]
@@ -54,23 +56,25 @@ _DAMAGED = (
 )
 
 
-def read_annotations(path: str | Path, slide: SlideFrame | None = None) -> Annotations:
+def read_annotations(path: str | Path, slide: ScannedSlide | None = None, origin: str | None = None) -> Annotations:
     """The outlined objects in ``path``, in the order of the file; polygons in level-0 pixels of the slide.
 
     The format is found in the content, whatever the suffix; gzip and a zip of one file are unpacked. ``slide`` (an
-    open Slide, or whatever has its name, size, um/px and header) is needed by run-length tables and NDPA, picks the
-    image in files of many, and puts annotations of a reduced image into the slide's pixels. Raises UserError if the
-    file is missing, damaged, of another slide, in no known format, or has items of which none is an object.
+    open Slide, or whatever has its name, size, region, um/px and header) is needed by run-length tables and NDPA, picks
+    the image in files of many, and puts annotations of a reduced image into the slide's pixels. ``origin`` is where
+    coordinates count from (:func:`preprocess.annotations.origin.read_in_slide_frame`). Raises UserError if the file
+    is missing, damaged, of another slide, in no known format, or has items of which none is an object, or if
+    ``origin`` is missing and needed.
     """
     path = Path(path)
     if not path.is_file():
         raise UserError("no such annotation file", path=path, remedy="check the path")
     with named(path):
-        return _read(path, slide)
+        read = partial(_parse, *_recognise(unpacked(path.read_bytes())))
+        return read(None) if slide is None else read_in_slide_frame(slide, origin, read)
 
 
-def _read(path: Path, slide: SlideFrame | None) -> Annotations:
-    module, content = _recognise(unpacked(path.read_bytes()))
+def _parse(module: Any, content: Any, slide: SlideFrame | None) -> Annotations:
     drawings: list[Drawing] = []
     try:
         drawings.extend(module.parse(content, slide))

@@ -36,8 +36,15 @@ _ELLIPSE_VERTICES = 64
 _MAX_REDUCTION = 64
 
 
+class WrongSizeError(UserError):
+    """Annotations of an image that is neither the slide nor the slide reduced."""
+
+
 class ImageFrame(Protocol):
-    """A slide's name, as ``preprocess.base.files.safe_name`` makes it, and its size."""
+    """A slide's name, as ``preprocess.base.files.safe_name`` makes it, and its size.
+
+    The size is that of what a file's coordinates count on: of the whole slide, or of what was scanned of it.
+    """
 
     @property
     def name(self) -> str: ...
@@ -260,7 +267,7 @@ def stated_size(width: Any, height: Any) -> Size | None:
 def scale_to(slide: ImageFrame | None, image: Size) -> float:
     """How many level-0 pixels a pixel of ``image`` spans, which is the whole slide or reduced by a whole factor.
 
-    Raises UserError where the sizes do not fit; without a slide the factor is 1.
+    Raises WrongSizeError where the sizes do not fit; without a slide the factor is 1.
     """
     if slide is None:
         return 1.0
@@ -270,7 +277,7 @@ def scale_to(slide: ImageFrame | None, image: Size) -> float:
         for whole, part in ((slide.size.width, image.width), (slide.size.height, image.height))
     ):
         return float(factor)
-    raise UserError(
+    raise WrongSizeError(
         f"made on an image of {image.width} x {image.height} px, but the slide has "
         f"{slide.size.width} x {slide.size.height}",
         remedy="give annotations made on the whole slide, at full size or reduced by a whole factor",

@@ -16,7 +16,6 @@ from typing import Any
 
 from preprocess.annotations import Annotation, read_annotations
 from preprocess.annotations.class_map import ALL, AS_ANNOTATED, ClassMap
-from preprocess.annotations.origin import to_slide_frame
 from preprocess.base.errors import UserError
 from preprocess.base.files import safe_name, sha256_of, sync_folder, write_json
 from preprocess.base.images import encode_image, encode_preview
@@ -42,7 +41,7 @@ class SlideJob:
 
     ``cache_dir`` is a local folder that the slide is copied to while it is read (None: read it where it is).
     ``fallback_mpp`` is for a slide that states none; ``origin`` is where its annotations count from
-    (:func:`preprocess.annotations.origin.to_slide_frame`); ``scan`` is the slide's own low-resolution scan;
+    (:func:`preprocess.annotations.origin.read_in_slide_frame`); ``scan`` is the slide's own low-resolution scan;
     ``reader`` is what the environment says of how to get pixels (:mod:`preprocess.slides.readers.tiff`).
     """
 
@@ -172,9 +171,9 @@ def open_job(job: SlideJob) -> Iterator[tuple[Slide, StudentScan | None]]:
 
 def read_job_annotations(job: SlideJob, slide: Slide) -> tuple[list[Annotation], dict[str, dict[str, int]]]:
     """The annotations to use, under our names, and for the record: what was left out, not known or mended."""
-    read = read_annotations(_annotation_file(job), slide)
+    read = read_annotations(_annotation_file(job), slide, job.origin)
     mapped = job.classes.apply(read)
-    annotations = remove_duplicates(to_slide_frame(mapped.annotations, slide, job.origin), job.spec.same_iou)
+    annotations = remove_duplicates(mapped.annotations, job.spec.same_iou)
     outlines = {
         "repaired": read.num_repaired,
         "drawn twice": len(mapped.annotations) - len(annotations),

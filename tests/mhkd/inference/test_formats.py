@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from mhkd.inference.formats import FORMATS, TABLE, in_order
 from mhkd.structures import SlideDetections
 from preprocess.annotations import read_annotations
-from preprocess.annotations.origin import to_slide_frame
 from preprocess.base.geometry import Region
 from tests.records import CLASSES, FrameOnly, detections, record
 
@@ -38,14 +37,14 @@ def test_what_is_written_reads_back_to_the_same_boxes(form, found, corner, tmp_p
     one = record(detections(*(zip(*found, strict=True) if found else ((), (), ()))), slide)
     path = tmp_path_factory.mktemp("export") / f"a{FORMATS[form].suffix}"
     FORMATS[form].write(path, one)
-    read = read_annotations(path, slide)
-    assert read.num_dropped == 0
     origin = "bounds" if form == "geojson" else "slide"  # docs/inference.md
+    read = read_annotations(path, slide, origin)
+    assert read.num_dropped == 0
     wanted = [
         (tuple(round(value, 2) for value in box), CLASSES[label])
         for box, label in zip(one.detections.boxes_l0.tolist(), one.detections.labels.tolist(), strict=True)
     ]
-    got = bounds_of(to_slide_frame(read.objects, slide, origin))
+    got = bounds_of(read)
     assert [label for _, label in got] == [label for _, label in sorted(wanted)]
     np.testing.assert_allclose([box for box, _ in got], [box for box, _ in sorted(wanted)], atol=1e-6)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from preprocess.annotations import read_annotations
-from preprocess.base.geometry import Size
+from preprocess.base.geometry import Region, Size
 
 SLIDE_SIZE = Size(1000, 800)
 
@@ -21,6 +21,10 @@ class Frame:
     size: Size = SLIDE_SIZE
     mpp_xy: tuple[float, float] = (0.25, 0.25)
     properties: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def region(self):
+        return Region(0, 0, self.size.width, self.size.height)
 
 
 @pytest.fixture
