@@ -22,6 +22,7 @@ from preprocess.base.console import HelpFormatter, run_main
 from preprocess.base.files import sha256_of
 from preprocess.slides.table import SPLITS
 from preprocess.tiles.manifest import Manifest
+from preprocess.tiles.placement import MAX_MISPLACED
 
 EXAMPLES = """examples:
   # teacher and student on the test split; F1 where it is best on the validation split
@@ -47,6 +48,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--score-thresh", type=float, help="where F1 is taken (default: best on val, or the model's)")
     parser.add_argument("--store-thresholds", action="store_true", help="write the models with what is best on val")
     parser.add_argument("--class-map", metavar="YAML", help="annotated classes to the model's (default: as the tiles)")
+    parser.add_argument(
+        "--max-misplaced", type=float, default=MAX_MISPLACED, help="share of outlines off the slide or on glass; 1: any"
+    )
     parser.add_argument(
         "--gallery", type=int, nargs="?", const=COUNT, metavar="N", help="sheets of the N worst failures"
     )
@@ -80,6 +84,7 @@ def main(argv: list[str] | None = None) -> int:
             args.split,
             detector.class_names,
             classes=classes,
+            max_misplaced=args.max_misplaced,
             score_thresh=args.score_thresh,
             stored_thresh=detector.score_thresh,
             stored_origin=detector.provenance.get("score_thresh_origin"),

@@ -15,6 +15,7 @@ from preprocess.base.console import HelpFormatter, run_main
 from preprocess.base.errors import UserError
 from preprocess.base.files import write_csv, write_json
 from preprocess.slides.table import read_slides_csv
+from preprocess.tiles.placement import MAX_MISPLACED
 
 EXAMPLES = """
 All classes of the annotations count as the one class that the model knows. Every row of the table is scored, whatever
@@ -43,6 +44,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--model", default=BUNDLED, help="a detector of one class: its file or its name")
     parser.add_argument("--score-thresh", type=float, help="what counts as found (default: the model's own)")
+    parser.add_argument(
+        "--max-misplaced", type=float, default=MAX_MISPLACED, help="share of outlines off the slide or on glass; 1: any"
+    )
     parser.add_argument("--output-dir", type=Path, required=True, help="folder for groups.csv and groups.json")
     parser.add_argument("--device", default="auto", help="cpu, cuda, or auto: cuda where there is one")
     return parser
@@ -66,7 +70,7 @@ def main(argv: list[str] | None = None) -> int:
     thresh, origin = choose_threshold(args.score_thresh, detector.score_thresh, chosen)
     classes = ClassMap.choose(None, detector.class_names[0])
     groups, best = evaluate_groups(
-        SlidePredictor(detector).predict, slides, args.by, detector.class_names, classes, thresh
+        SlidePredictor(detector).predict, slides, args.by, detector.class_names, classes, thresh, args.max_misplaced
     )
     write_csv(args.output_dir / "groups.csv", groups.round(1))
     record = {"model": describe_detector(detector), "score_thresh": thresh, "score_thresh_origin": origin}

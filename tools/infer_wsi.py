@@ -19,6 +19,7 @@ from preprocess.annotations.origin import ORIGINS
 from preprocess.base.console import HelpFormatter, run_main
 from preprocess.jobs.run import ENGINES
 from preprocess.slides.search import find_slides
+from preprocess.tiles.placement import MAX_MISPLACED
 
 EXAMPLES = """
 Finished slides are skipped; with other options, another model or a changed slide they are searched again. Other formats
@@ -63,6 +64,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--key", type=Path, metavar="CSV", help="with --anonymize: write which name is whose there")
     parser.add_argument("--evaluate", type=Path, metavar="ANNOTATIONS", help="score by these: file, folder, slides.csv")
     parser.add_argument("--class-map", type=Path, metavar="YAML", help="with --evaluate: annotated classes to model's")
+    parser.add_argument(
+        "--max-misplaced",
+        type=float,
+        default=MAX_MISPLACED,
+        help="with --evaluate: share of outlines off the slide or on glass; 1: any",
+    )
     parser.add_argument("--mpp", type=float, help="um per level-0 pixel, whatever the slide says; a table goes first")
     for one in fields(SearchOptions):
         parser.add_argument(f"--{one.name.replace('_', '-')}", default=one.default, **one.metadata)
@@ -92,7 +99,9 @@ def main(argv: list[str] | None = None) -> int:
     outcomes, num_skipped = search_slides(jobs, workers, engine=args.engine, address=args.address)
     code = report_search(outcomes, num_skipped, args.output_dir, display_name(args.model, path))
     if args.evaluate:
-        code = max(code, evaluate_search(outcomes, args.output_dir, classes=classes).report())
+        code = max(
+            code, evaluate_search(outcomes, args.output_dir, classes=classes, max_misplaced=args.max_misplaced).report()
+        )
     return code
 
 

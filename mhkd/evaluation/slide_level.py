@@ -23,6 +23,7 @@ from preprocess.base.files import safe_name
 from preprocess.slides.slide import Slide
 from preprocess.slides.table import read_slides_csv
 from preprocess.tiles.manifest import Manifest
+from preprocess.tiles.placement import MAX_MISPLACED
 from preprocess.tissue.mask import TissueMask
 
 VALIDATED = "best F1 on val"
@@ -38,6 +39,7 @@ def evaluate_slides(
     class_names: Sequence[str],
     *,
     classes: ClassMap = AS_ANNOTATED,
+    max_misplaced: float = MAX_MISPLACED,
     score_thresh: float | None = None,
     stored_thresh: float | None = None,
     stored_origin: str | None = None,
@@ -53,6 +55,7 @@ def evaluate_slides(
         slides: a table as ``read_slides_csv`` gives it.
         class_names: those of the model, in the order of its labels.
         classes: which annotations count, as what.
+        max_misplaced: the share of a slide's outlines that may lie off the slide or its tissue.
         score_thresh: where F1 is taken and objects are counted; by default the threshold that is best on the split
             ``val``. Where there is no such split or it is the one evaluated, it is ``stored_thresh``, or else 0.5.
         stored_thresh: that of the model's file, and ``stored_origin`` how it was chosen.
@@ -71,7 +74,7 @@ def evaluate_slides(
         )
     val = slides.iloc[:0] if split == "val" or score_thresh is not None else _with_annotation(slides, "val")
     # Before the long work, so that errors come early.
-    blank, blank_val = (read_scored_slides(part, class_names, classes) for part in (rows, val))
+    blank, blank_val = (read_scored_slides(part, class_names, classes, max_misplaced) for part in (rows, val))
     thresh, origin = choose_threshold(score_thresh, stored_thresh, stored_origin)
     if blank_val:
         best = thresh_of(predict_slides(predict, val, blank_val, f"{description}, val"))
@@ -120,22 +123,31 @@ def fill_splits(slides: pd.DataFrame, tiles: pd.DataFrame) -> pd.DataFrame:
 
 
 def read_scored_slides(
-    rows: pd.DataFrame, class_names: Sequence[str], classes: ClassMap = AS_ANNOTATED
+    rows: pd.DataFrame,
+    class_names: Sequence[str],
+    classes: ClassMap = AS_ANNOTATED,
+    max_misplaced: float = MAX_MISPLACED,
 ) -> list[ScoredSlide]:
     """The annotated slides of ``rows`` without detections yet.
 
     Raises:
-        UserError: a slide or an annotation is not readable.
+        UserError: a slide or an annotation is not readable, or the one is not of the other.
     """
     scored = []
     for row in rows.to_dict("records"):
         origin = row.get("origin")
         with open_row(row) as slide:
             gt = read_ground_truth(
-                slide, row["annotation"], class_names, classes=classes, origin=None if pd.isna(origin) else origin
+                slide,
+                row["annotation"],
+                class_names,
+                classes=classes,
+                origin=None if pd.isna(origin) else origin,
+                tissue=(tissue := TissueMask.of(slide)),
+                max_misplaced=max_misplaced,
             )
             patient = slide.name if pd.isna(row["patient"]) else str(row["patient"])
-            area_mm2 = TissueMask.of(slide).area_um2() / 1e6
+            area_mm2 = tissue.area_um2() / 1e6
             scored.append(ScoredSlide(slide.name, patient, slide.mpp, area_mm2, gt, SlideDetections.empty(class_names)))
     return scored
 
@@ -177,6 +189,7 @@ def evaluate_groups(
     class_names: Sequence[str],
     classes: ClassMap,
     score_thresh: float,
+    max_misplaced: float = MAX_MISPLACED,
 ) -> tuple[pd.DataFrame, float | None]:
     """``predict`` scored on each group of annotated slides with the same values in ``columns``.
 
@@ -195,7 +208,7 @@ def evaluate_groups(
     rows = slides[slides["annotation"].notna()].reset_index(drop=True)
     if rows.empty:
         raise UserError("no slide has an annotation", remedy="fill the column annotation of the table")
-    scored = predict_slides(predict, rows, read_scored_slides(rows, class_names, classes), "slides")
+    scored = predict_slides(predict, rows, read_scored_slides(rows, class_names, classes, max_misplaced), "slides")
     table = []
     for names, members in rows.groupby(list(columns), sort=False, dropna=False):
         metrics = score([scored[index] for index in members.index], score_thresh)

@@ -27,7 +27,8 @@ class BoxRule:
       Below, it leaves no box.
     * Slivers: a box with a side shorter than ``min_side_l0`` (level-0 pixels) is to be ignored, however
       much of its object it shows, since nobody can see it.
-    * Regions marked to be ignored leave such a box wherever they are visible at all.
+    * Regions marked to be ignored leave such a box wherever they are visible at all, and so do objects that are
+      wider or higher than the tile: what lies inside of one is no background.
 
     Raises UserError for fractions outside 0 to 1 and negative sides.
     """
@@ -46,7 +47,7 @@ class BoxRule:
 
 @dataclass(frozen=True)
 class Box:
-    """The visible part of one object on one tile; level-0 pixels, xyxy, clipped to the tile."""
+    """The visible part of one object, that of ``number``, on one tile; level-0 pixels, xyxy, clipped to the tile."""
 
     label: str
     x0: float
@@ -55,6 +56,7 @@ class Box:
     y1: float
     visible_fraction: float
     ignore: bool
+    number: int = 0
 
     @property
     def xyxy(self) -> tuple[float, float, float, float]:
@@ -74,20 +76,28 @@ class BoxIndex:
         """The boxes on ``region``, in the order of the annotations."""
         window = shapely.box(region.x, region.y, region.x1, region.y1)
         hits = sorted(self._tree.query(window, predicate="intersects").tolist())
-        return [box for index in hits if (box := self._box(self._annotations[index], window)) is not None]
+        return [box for number in hits if (box := self._box(number, window, region)) is not None]
 
-    def _box(self, annotation: Annotation, window: shapely.Polygon) -> Box | None:
+    def _box(self, number: int, window: shapely.Polygon, region: Region) -> Box | None:
+        annotation = self._annotations[number]
         # The intersection may also hold lines and points, where the polygon only touches the border.
         visible = list(iter_polygons(annotation.polygon.intersection(window)))
         fraction = min(1.0, sum(part.area for part in visible) / annotation.polygon.area)
-        # A region to be ignored may be larger than a tile, so that no tile shows much of it.
-        needed = 0.0 if annotation.ignore else min(self._rule.min_ignored, self._rule.min_visible)
+        # Of what is larger than a tile no tile shows much.
+        always = annotation.ignore or is_larger(annotation, region.width, region.height)
+        needed = 0.0 if always else min(self._rule.min_ignored, self._rule.min_visible)
         if not visible or fraction < needed:
             return None
         x0, y0, x1, y1 = shapely.total_bounds(visible).tolist()
         small = min(x1 - x0, y1 - y0) < self._rule.min_side_l0
         ignore = annotation.ignore or small or fraction < self._rule.min_visible
-        return Box(annotation.label, x0, y0, x1, y1, fraction, ignore)
+        return Box(annotation.label, x0, y0, x1, y1, fraction, ignore, number)
+
+
+def is_larger(annotation: Annotation, width: float, height: float) -> bool:
+    """Whether ``annotation`` is wider or higher than a tile of ``width`` x ``height`` level-0 pixels."""
+    x0, y0, x1, y1 = annotation.polygon.bounds
+    return bool(x1 - x0 > width or y1 - y0 > height)
 
 
 def remove_duplicates(annotations: Sequence[Annotation], same_iou: float = SAME_IOU) -> list[Annotation]:

@@ -9,8 +9,8 @@ from preprocess.annotations import Annotation
 from preprocess.jobs.job_result import JobResult
 from preprocess.slides.slide import Slide
 from preprocess.slides.student_scan import StudentScan
-from preprocess.tiles.pairs import KEPT_KINDS, TILE_KINDS, PairSpec, TilePlan, iter_tile_pairs, plan_tiles
-from preprocess.tiles.writer import SlideJob, encode_pair, finished_record, open_job, read_job_annotations
+from preprocess.tiles.pairs import KEPT_KINDS, TILE_KINDS, PairSpec, TilePlan, iter_tile_pairs
+from preprocess.tiles.writer import SlideJob, encode_pair, finished_record, open_job, plan_job
 
 # So many tiles of each slide are encoded to estimate the bytes of all.
 _SAMPLES = 4
@@ -21,7 +21,8 @@ class DryRun:
     """One slide: its mpp (um/px) and where that comes from, its tissue, what becomes of its tiles, boxes and bytes.
 
     ``kinds`` counts tiles as :meth:`preprocess.tiles.pairs.TilePlan.counts` does; ``num_bytes`` is estimated
-    from a few tiles. ``is_finished``: it was cut like this before, and would be skipped.
+    from a few tiles; ``outlines`` counts those that were mended or are lost. ``is_finished``: it was cut like this
+    before, and would be skipped.
     """
 
     mpp: float
@@ -29,6 +30,7 @@ class DryRun:
     tissue_mm2: float
     kinds: dict[str, int]
     num_objects: int
+    outlines: dict[str, int]
     num_boxes: int
     num_bytes: int
     is_finished: bool
@@ -37,14 +39,14 @@ class DryRun:
 def dry_run_slide(job: SlideJob) -> DryRun:
     """What cutting one slide would give. Raises UserError as :func:`preprocess.tiles.writer.write_slide` would."""
     with open_job(job) as (slide, scan):
-        annotations, _ = read_job_annotations(job, slide)
-        plan = plan_tiles(slide, annotations, job.spec, scan)
+        annotations, plan, notes = plan_job(job, slide, scan)
         return DryRun(
             mpp=slide.mpp,
             mpp_source=slide.mpp_source,
             tissue_mm2=plan.tissue.area_um2() / 1e6,
             kinds=plan.counts(),
             num_objects=len(annotations),
+            outlines=notes["outlines"],
             num_boxes=sum(not box.ignore for tile in plan.kept for box in tile.boxes),
             num_bytes=_estimated_bytes(slide, annotations, job.spec, plan, scan),
             is_finished=finished_record(job) is not None,
@@ -62,7 +64,8 @@ def dry_run_lines(results: Sequence[JobResult[SlideJob, DryRun]]) -> list[str]:
         lines.append(
             f"{job.name} ({job.split}{', finished' if dry_run.is_finished else ''}): "
             f"{dry_run.mpp:.4g} um/px from {dry_run.mpp_source}; tissue {dry_run.tissue_mm2:.2f} mm2; "
-            f"tiles: {_kinds(dry_run.kinds)}; {dry_run.num_objects} objects in {dry_run.num_boxes} boxes; "
+            f"tiles: {_kinds(dry_run.kinds)}; "
+            f"{dry_run.num_objects} objects in {dry_run.num_boxes} boxes{_lost(dry_run)}; "
             f"about {dry_run.num_bytes / 1e6:.3g} MB"
         )
     pending = [dry_run for dry_run in dry_runs if not dry_run.is_finished]
@@ -75,6 +78,11 @@ def dry_run_lines(results: Sequence[JobResult[SlideJob, DryRun]]) -> list[str]:
         f"about {sum(dry_run.num_bytes for dry_run in pending) / 1e9:.3g} GB to write"
     )
     return lines
+
+
+def _lost(dry_run: DryRun) -> str:
+    found = [f"{name} {count}" for name, count in dry_run.outlines.items() if count]
+    return f" ({', '.join(found)})" if found else ""
 
 
 def _kinds(counts: dict[str, int]) -> str:

@@ -17,7 +17,8 @@ from preprocess.base.hashing import unit_hash
 from preprocess.slides.readers.reader import Image
 from preprocess.slides.slide import Slide
 from preprocess.slides.student_scan import StudentScan
-from preprocess.tiles.boxes import SAME_IOU, Box, BoxIndex, BoxRule
+from preprocess.tiles.boxes import SAME_IOU, Box, BoxIndex, BoxRule, is_larger
+from preprocess.tiles.placement import MAX_MISPLACED, Placement
 from preprocess.tissue.mask import TissueMask
 
 TileKind = Literal["object", "empty", "left out", "glass"]
@@ -45,7 +46,8 @@ class PairSpec:
     fraction ``keep_empty`` is kept, but at most ``empty_ratio`` for each tile with a box (None: no limit); a slide with
     few or no objects counts as one with 8 tiles with a box. Which are kept depends on a hash of ``seed`` and the tile's
     id alone. ``min_visible``, ``min_ignored`` and ``min_box_px`` are the rule of
-    :class:`preprocess.tiles.boxes.BoxRule`, ``same_iou`` that of :func:`preprocess.tiles.boxes.remove_duplicates`.
+    :class:`preprocess.tiles.boxes.BoxRule`, ``same_iou`` that of :func:`preprocess.tiles.boxes.remove_duplicates`,
+    ``max_misplaced`` that of :meth:`preprocess.tiles.placement.Placement.check`.
     """
 
     teacher_mpp: float = option(1.0, "um/px of the teacher's tiles")
@@ -57,6 +59,7 @@ class PairSpec:
     min_ignored: float = option(0.1, "visible part of an ignored one")
     min_box_px: float = option(2.0, "side of a box, in the student's pixels")
     same_iou: float = option(SAME_IOU, "from this IoU on two outlines are one object")
+    max_misplaced: float = option(MAX_MISPLACED, "share of outlines off the slide or on glass; 1: any")
     keep_empty: float = option(1.0, "fraction of empty tiles to keep")
     empty_ratio: float | None = option(None, "most empty tiles per tile with an object")
     seed: int = option(0, "for the split and the choice of empty tiles")
@@ -70,9 +73,10 @@ class PairSpec:
                 f"the student's mpp {self.student_mpp:g} is finer than the teacher's {self.teacher_mpp:g}",
                 remedy="the student sees the lower resolution, so it has the larger mpp",
             )
-        for name, low, high in (("overlap", 0, 0.9), ("min_tissue", 0, 1), ("keep_empty", 0, 1), ("same_iou", 0, 2)):
-            if not low <= getattr(self, name) <= high:
-                raise UserError(f"{name} {getattr(self, name):g} is not between {low} and {high:g}")
+        highest = {"overlap": 0.9, "min_tissue": 1, "keep_empty": 1, "same_iou": 2, "max_misplaced": 1}
+        for name, high in highest.items():
+            if not 0 <= getattr(self, name) <= high:
+                raise UserError(f"{name} {getattr(self, name):g} is not between 0 and {high:g}")
         self.box_rule(1.0)  # it checks the rest
         if self.empty_ratio is not None and not 0 <= self.empty_ratio < math.inf:
             raise UserError(f"empty_ratio {self.empty_ratio:g} is no number of empty tiles per tile with a box")
@@ -141,10 +145,17 @@ class TilePair(PlannedTile):
 
 @dataclass(frozen=True)
 class TilePlan:
-    """Every place of a slide's grid, row by row, and the tissue that decided what becomes of it."""
+    """Every place of a slide's grid, row by row, and the tissue that decided what becomes of it.
+
+    ``placement`` is that of the slide's outlines on the tissue. Of its objects, ``num_larger`` are larger than a tile,
+    and ``num_without_box`` have no box on any tile, or only such as are to be ignored.
+    """
 
     tissue: TissueMask
     tiles: list[PlannedTile]
+    placement: Placement
+    num_larger: int
+    num_without_box: int
 
     @property
     def kept(self) -> list[PlannedTile]:
@@ -163,10 +174,9 @@ def plan_tiles(
     """Which tiles of what was scanned of ``slide`` to cut, and why not the others; they start on whole level-0 pixels.
 
     The student's images will come from ``scan``, the slide's own low-resolution scan, where there is one, and
-    then only places that both scans show are planned. Raises UserError if there are annotations but none of
-    them lies on the slide, or if the scan is much coarser than the student's mpp.
+    then only places that both scans show are planned. Raises UserError if the scan is much coarser than the
+    student's mpp.
     """
-    _check_frame(slide, annotations)
     _check_scan(scan, spec)
     wh_l0 = slide.wh_l0(spec.teacher_size, spec.teacher_mpp)
     mask = TissueMask.of(slide)
@@ -179,7 +189,15 @@ def plan_tiles(
         boxes, tissue = index.boxes(region), mask.coverage(region)
         kind: TileKind = "object" if boxes else "empty" if tissue >= spec.min_tissue else "glass"
         tiles.append(PlannedTile(f"{slide.name}_{_xy_name(region)}", region, tissue, boxes, kind))
-    return TilePlan(mask, _thin_out(tiles, spec))
+    objects = {number: one for number, one in enumerate(annotations) if not one.ignore}
+    boxed = {box.number for tile in tiles for box in tile.boxes if not box.ignore}
+    return TilePlan(
+        mask,
+        _thin_out(tiles, spec),
+        Placement.of(annotations, mask),
+        num_larger=sum(is_larger(one, *wh_l0) for one in objects.values()),
+        num_without_box=len(objects.keys() - boxed),
+    )
 
 
 def iter_tile_pairs(
@@ -203,15 +221,6 @@ def _thin_out(tiles: list[PlannedTile], spec: PairSpec) -> list[PlannedTile]:
         chosen = chosen[: math.ceil(spec.empty_ratio * max(num_objects, _FEW_OBJECTS))]
     left_out = set(draws) - set(chosen)
     return [replace(tile, kind="left out") if tile.tile_id in left_out else tile for tile in tiles]
-
-
-def _check_frame(slide: Slide, annotations: Sequence[Annotation]) -> None:
-    if annotations and not BoxIndex(annotations, BoxRule(0, 0)).boxes(slide.region):
-        raise UserError(
-            f"none of the {len(annotations)} annotations lies on its {slide.size.width} x {slide.size.height} px",
-            path=slide.path,
-            remedy="give the slide's own annotations, in level-0 pixels",
-        )
 
 
 def _check_scan(scan: StudentScan | None, spec: PairSpec) -> None:

@@ -18,6 +18,7 @@ from preprocess.base.images import encode_thumbnail
 from preprocess.jobs.job_result import JobResult
 from preprocess.slides.table import SPLITS
 from preprocess.tiles.pairs import KEPT_KINDS, TILE_KINDS
+from preprocess.tiles.placement import is_odd_size
 from preprocess.tiles.writer import SlideJob
 
 TilingResult = JobResult[SlideJob, dict[str, Any]]
@@ -35,6 +36,8 @@ COLUMNS = (
     *(f"tiles_{kind.replace(' ', '_')}" for kind in TILE_KINDS),
     "boxes",
     "boxes_to_ignore",
+    "median_um",
+    "outlines",
     "labels",
     "labels_left_out",
     "items_not_used",
@@ -49,7 +52,8 @@ _NOTES = {
 }
 _THUMBNAIL_PX, _MAX_THUMBNAILS = 260, 200
 _COARSE = 1.1
-_LONG = ("reason", "mpp_source", "labels", "labels_left_out", "items_not_used")
+_NAMED = 5
+_LONG = ("reason", "mpp_source", "outlines", "labels", "labels_left_out", "items_not_used")
 
 
 def summary_lines(results: Sequence[TilingResult]) -> list[str]:
@@ -75,6 +79,13 @@ def summary_lines(results: Sequence[TilingResult]) -> list[str]:
         counted: Counter[str] = sum((Counter(record[key]) for _, record in records), Counter())
         if counted:
             lines.append(f"{title}: {_counted(counted)}")
+    odd = [f"{job.name} ({record['median_um']:.0f} um)" for job, record in records if is_odd_size(record["median_um"])]
+    if odd:
+        more = f", and {len(odd) - _NAMED} more" if len(odd) > _NAMED else ""
+        lines.append(
+            "warning: the median object is no usual glomerulus (100 to 300 um), check um/px and frame: "
+            f"{', '.join(odd[:_NAMED])}{more}"
+        )
     coarse = sum(record["mpp"] > _COARSE * job.spec.teacher_mpp for job, record in records)
     if coarse:
         lines.append(f"warning: {coarse} slides are coarser than the teacher's um/px: up-sampled")
@@ -115,6 +126,8 @@ def _row(result: TilingResult) -> dict[str, Any]:
         **{f"tiles_{kind.replace(' ', '_')}": record["kinds"][kind] for kind in TILE_KINDS},
         "boxes": len(record["boxes"]) - ignored,
         "boxes_to_ignore": ignored,
+        "median_um": record["median_um"],
+        "outlines": _counted(record["outlines"]),
         "labels": _counted(record["labels"]),
         "labels_left_out": _counted(record["dropped_labels"]),
         "items_not_used": _counted(record["unused"]),
@@ -122,7 +135,7 @@ def _row(result: TilingResult) -> dict[str, Any]:
 
 
 def _counted(counts: dict[str, int]) -> str:
-    return ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
+    return ", ".join(f"{name} {count}" for name, count in sorted(counts.items()) if count)
 
 
 def _picture(job: SlideJob) -> tuple[str, str]:

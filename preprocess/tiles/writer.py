@@ -16,7 +16,7 @@ from typing import Any
 
 from preprocess.annotations import Annotation, read_annotations
 from preprocess.annotations.class_map import ALL, AS_ANNOTATED, ClassMap
-from preprocess.base.errors import UserError
+from preprocess.base.errors import UserError, named
 from preprocess.base.files import safe_name, sha256_of, sync_folder, write_json
 from preprocess.base.images import encode_image, encode_preview
 from preprocess.base.parallel import map_in_order
@@ -114,13 +114,12 @@ def write_slide(job: SlideJob, threads: int = 1) -> dict[str, Any]:
     key = _key(job)
     try:
         with open_job(job) as (slide, scan):
-            annotations, notes = read_job_annotations(job, slide)
+            annotations, plan, notes = plan_job(job, slide, scan)
             job.record_file.unlink(missing_ok=True)
             if job.tiles_folder.exists():
                 shutil.rmtree(job.tiles_folder)
             # Of its own name: should two processes ever cut the same slide, they do not write into one folder.
             part = job.part_folder / uuid.uuid4().hex
-            plan = plan_tiles(slide, annotations, job.spec, scan)
             tiles, boxes = _write_tiles(slide, scan, plan, job, part / "tiles", threads)
             _write_bytes(part / "mask.jpg", encode_preview(mask_picture(slide, plan)))
             record = {
@@ -134,6 +133,7 @@ def write_slide(job: SlideJob, threads: int = 1) -> dict[str, Any]:
                 "student_scan": None if scan is None else scan.to_record(),
                 "labels": dict(sorted(Counter(a.label for a in annotations if a.label != ALL).items())),
                 **notes,
+                "median_um": plan.placement.median_um,
                 "tissue_mm2": round(plan.tissue.area_um2() / 1e6, 4),
                 "kinds": plan.counts(),
                 "tiles": tiles,
@@ -169,14 +169,26 @@ def open_job(job: SlideJob) -> Iterator[tuple[Slide, StudentScan | None]]:
         yield slide, scan
 
 
-def read_job_annotations(job: SlideJob, slide: Slide) -> tuple[list[Annotation], dict[str, dict[str, int]]]:
-    """The annotations to use, under our names, and for the record: what was left out, not known or mended."""
+def plan_job(
+    job: SlideJob, slide: Slide, scan: StudentScan | None
+) -> tuple[list[Annotation], TilePlan, dict[str, dict[str, int]]]:
+    """The annotations to use, under our names, the tiles, and for the record: what was left out, mended or is lost.
+
+    Raises UserError where annotations cannot be used or are those of another frame.
+    """
     read = read_annotations(_annotation_file(job), slide, job.origin)
     mapped = job.classes.apply(read)
     annotations = remove_duplicates(mapped.annotations, job.spec.same_iou)
+    plan = plan_tiles(slide, annotations, job.spec, scan)
+    with named(_annotation_file(job)):
+        plan.placement.check(job.spec.max_misplaced)
     outlines = {
         "repaired": read.num_repaired,
         "drawn twice": len(mapped.annotations) - len(annotations),
+        "off the slide": plan.placement.num_off_slide,
+        "on glass": plan.placement.num_on_glass,
+        "larger than a tile": plan.num_larger,
+        "without a box": plan.num_without_box,
     }
     notes = {
         "dropped_labels": mapped.dropped,
@@ -184,7 +196,7 @@ def read_job_annotations(job: SlideJob, slide: Slide) -> tuple[list[Annotation],
         "outlines": outlines,
         "unused": dict(read.unused),
     }
-    return annotations, notes
+    return annotations, plan, notes
 
 
 def _annotation_file(job: SlideJob) -> Path:

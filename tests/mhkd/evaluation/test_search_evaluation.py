@@ -111,6 +111,20 @@ def test_an_annotation_that_cannot_be_used_costs_its_slide_alone(tmp_path, capsy
     assert [scored.name for scored in done.metrics.slides] == ["a", "c"]
 
 
+def test_annotations_of_another_frame_are_not_scored_and_a_few_strays_are_said(tmp_path, capsys):
+    outcomes = [searched(tmp_path, name) for name in "abc"]
+    write_annotations(tmp_path / "b.geojson", [(2 * x, 2 * y, 2 * radius) for x, y, radius in TRUTH])
+    write_annotations(tmp_path / "c.geojson", [*TRUTH, (5000, 5000, 100)])
+    done = evaluate_search(outcomes, tmp_path / "out")
+    assert [scored.name for scored in done.metrics.slides] == ["a", "c"]
+    assert done.report() == 3
+    err = capsys.readouterr().err
+    assert "% of its 6 outlines lie off the slide" in err
+    assert "note: " in err
+    assert "c.geojson: 14 % of its 7 outlines lie off the slide" in err
+    assert len(evaluate_search(outcomes, tmp_path / "out", max_misplaced=1.0).metrics.slides) == 3
+
+
 def test_where_nothing_can_be_scored_no_earlier_evaluation_stays(tmp_path, capsys):
     outcome = searched(tmp_path)
     evaluate_search([outcome], tmp_path / "out")

@@ -92,6 +92,14 @@ def test_where_nothing_can_be_validated_the_threshold_of_the_model_counts(cohort
     assert result["score_thresh"] == 0.7
 
 
+def test_annotations_of_another_frame_end_the_evaluation_before_it_starts(cohort, tmp_path):
+    moved = cohort.assign(
+        annotation=str(write_annotations(tmp_path / "moved.geojson", [(x, y + 1400, r) for x, y, r in DISCS]))
+    )
+    with pytest.raises(UserError, match=r"moved.geojson: 100 % of its 6 outlines lie off the slide"):
+        evaluate_slides(Recites(), moved, "test", NAMES)
+
+
 def test_labels_count_as_they_did_when_the_tiles_were_made(cohort):
     with pytest.raises(UserError, match="'glomerulus', but the model knows 'Lesion'"):
         evaluate_slides(Recites(), cohort, "test", ("Lesion",))

@@ -95,9 +95,16 @@ def test_a_slide_smaller_than_a_tile_gets_white_around(svs_slide, geojson):
     assert len(pair.boxes) == 5
 
 
-def test_annotations_of_another_slide_are_refused(svs_slide):
-    with Slide.open(svs_slide) as slide, pytest.raises(UserError, match="none of the 1 annotations lies on its 1500"):
-        next(iter_tile_pairs(slide, [Annotation(shapely.box(9000, 0, 9100, 100), "a")], SPEC))
+def test_objects_that_no_tile_shows_well_are_counted_and_no_tile_inside_of_one_is_empty(svs_slide):
+    cut = Annotation(shapely.box(88, 88, 168, 168), "a")  # across the corner of four tiles
+    whole = Annotation(shapely.box(300, 300, 360, 360), "a")
+    large = Annotation(shapely.box(512, 512, 1024, 1024), "a")  # of 4 x 4 tiles
+    with Slide.open(svs_slide) as slide:
+        plan = plan_tiles(slide, [cut, whole, large], PairSpec(tile_px=64, overlap=0))
+    assert (plan.num_larger, plan.num_without_box) == (1, 2)
+    inside = [tile for tile in plan.tiles if 512 <= tile.region.x < 1024 and 512 <= tile.region.y < 1024]
+    assert len(inside) == 16
+    assert all(tile.kind == "object" and tile.boxes[0].ignore for tile in inside)
 
 
 @pytest.fixture(scope="module")

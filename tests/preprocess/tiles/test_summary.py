@@ -29,11 +29,12 @@ def result(root, name, *, error=None, label="Glomerulus", patient="p"):
     record = {
         "mpp": 0.5,
         "mpp_source": "given",
+        "median_um": 150.0,
         "tissue_mm2": 1.5,
         "labels": {label: 2},
         "dropped_labels": {"Tubule": 3},
         "unmapped_labels": {},
-        "outlines": {"repaired": 0},
+        "outlines": {"repaired": 0, "on glass": 1},
         "unused": {"point": 2},
         "kinds": {"object": 1, "empty": 1, "left out": 4, "glass": 5},
         "tiles": [{}, {}],
@@ -59,6 +60,7 @@ def test_the_text(tmp_path):
         "train: 2 patients, 2 slides, 4 tiles (object 2, empty 2, left out 8, glass 10), boxes: Glomerulus 2",
         "mpp: given (2 slides)",
         "labels left out: Tubule 6",
+        "outlines: on glass 2",
         "items of annotation files that are no objects: point 4",
     ]
     assert summary_lines([]) == []
@@ -98,3 +100,14 @@ def test_slides_coarser_than_the_teacher_are_a_warning(tmp_path, factor):
     made = result(tmp_path, "a")
     made.value["mpp"] = factor
     assert any("warning: 1 slides are coarser" in line for line in summary_lines([made])) == (factor > 1.1)
+
+
+def test_slides_whose_objects_are_no_usual_glomeruli_are_named(tmp_path):
+    results = [result(tmp_path, name) for name in "abcdefgh"]
+    assert not any("warning" in line for line in summary_lines(results))
+    for one in results[1:]:
+        one.value["median_um"] = 48.7
+    (line,) = (line for line in summary_lines(results) if "warning" in line)
+    assert line.endswith(
+        "(100 to 300 um), check um/px and frame: b (49 um), c (49 um), d (49 um), e (49 um), f (49 um), and 2 more"
+    )

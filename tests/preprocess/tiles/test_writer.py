@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import shapely.affinity
 
 from preprocess.annotations.class_map import ClassMap
 from preprocess.base import provenance
@@ -39,6 +40,21 @@ def test_a_slide_on_disk(job):
     images = {tile[f"{side}_file"] for tile in record["tiles"] for side in ("teacher", "student")}
     assert files_in(job.root) == {"slides/discs.json", "masks/discs.jpg", *images}
     assert json.loads(job.record_file.read_text()) == record == finished_record(job)
+
+
+def test_annotations_of_another_frame_are_refused_and_leave_what_was_cut(job, tmp_path):
+    write_slide(job)
+    before = files_in(job.root)
+    content = json.loads(job.annotation.read_text())
+    for feature in content["features"]:
+        shape = shapely.affinity.scale(shapely.geometry.shape(feature["geometry"]), 3, 3, origin=(0, 0))
+        feature["geometry"] = shapely.geometry.mapping(shape)
+    (moved := tmp_path / "of_60x.geojson").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"of_60x.geojson: \d+ % of its 5 outlines lie off the slide"):
+        write_slide(replace(job, annotation=moved))
+    assert files_in(job.root) == before | {moved.name}
+    allowed = replace(job, annotation=moved, spec=replace(job.spec, max_misplaced=1.0))
+    assert write_slide(allowed)["outlines"]["off the slide"] > 0
 
 
 @pytest.mark.parametrize(
@@ -155,7 +171,10 @@ def test_what_was_mended_and_left_out_is_in_the_record(job, tmp_path):
     annotation = tmp_path / "more.geojson"
     annotation.write_text(json.dumps(features))
     record = write_slide(replace(job, annotation=annotation))
-    assert record["outlines"] == {"repaired": 1, "drawn twice": 1}
+    assert {name: count for name, count in record["outlines"].items() if count} == {
+        "repaired": 1,
+        "drawn twice": 1,
+    }
     assert record["unused"] == {"Point": 1}
     assert record["labels"] == {"Glomerulus": 6}
 

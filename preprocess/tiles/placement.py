@@ -1,0 +1,103 @@
+"""Whether outlines lie on their slide and its tissue and are as large as glomeruli, or are those of another frame."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+import shapely
+
+from preprocess.annotations.annotation import Annotation
+from preprocess.base.errors import UserError
+from preprocess.base.geometry import Region, area_um2
+from preprocess.tissue.mask import TissueMask
+
+MAX_MISPLACED = 0.3
+"""The share of outlines that may lie off the slide or on glass; of a thousand real ones (docs/annotations.md) none."""
+# The median of a slide: human glomeruli have 100 to 300 um, rats' and cut ones less, on pictures of one of them more.
+_USUAL_UM = (70.0, 350.0)
+# Coordinates of another scale mostly still meet some tissue: where the size is odd, too, this part of the share is.
+_ODD_SIZE = 1 / 3
+# What no glomerulus has, not even one that fills its picture: 474 um and seven tenths are the most that was seen.
+_HUGE_UM, _HUGE_SHARE = 800.0, 0.5
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where the ``num_outlines`` of a slide lie.
+
+    ``num_off_slide`` lie for the most part outside what was scanned; of the others, ``num_on_glass`` objects have less
+    tissue than glass in their box. ``median_um`` is the objects' median diameter, that of a circle of their area, in
+    micrometres, 0 without objects. ``huge`` is the label of an object that covers half the slide, or None.
+    """
+
+    num_outlines: int
+    num_off_slide: int
+    num_on_glass: int
+    median_um: float
+    huge: str | None = None
+
+    @classmethod
+    def of(cls, annotations: Sequence[Annotation], tissue: TissueMask) -> Placement:
+        """Count ``annotations``, in level-0 pixels; regions to ignore may lie on glass, and have any size."""
+        scanned = tissue.region
+        window = shapely.box(scanned.x, scanned.y, scanned.x1, scanned.y1)
+        objects = [one for one in annotations if not one.ignore]
+        off = {id(one) for one in annotations if one.polygon.intersection(window).area < one.polygon.area / 2}
+        on_glass = sum(id(one) not in off and _tissue_share(one, tissue) < 0.5 for one in objects)
+        diameters = [_diameter_um(one, tissue.slide_mpp) for one in objects]
+        huge = (
+            one.label
+            for one, diameter in zip(objects, diameters, strict=True)
+            if diameter > _HUGE_UM and one.polygon.area > _HUGE_SHARE * scanned.area
+        )
+        middle = round(median(diameters), 1) if diameters else 0.0
+        return cls(len(annotations), len(off), on_glass, middle, next(huge, None))
+
+    def __str__(self) -> str:
+        share = max(1, self.num_outlines) / 100
+        return (
+            f"{self.num_off_slide / share:.0f} % of its {self.num_outlines} outlines lie off the slide, "
+            f"{self.num_on_glass / share:.0f} % on glass; their median diameter is {self.median_um:.0f} um, "
+            "a glomerulus has about 100 to 300"
+        )
+
+    def check(self, max_misplaced: float = MAX_MISPLACED) -> None:
+        """UserError where more than ``max_misplaced`` of the outlines lie off the slide or on glass.
+
+        A third of it is enough where the median diameter is odd, too. With 1 only those are refused of which
+        all lie off the slide, and an object that covers most of the slide, which is tissue or background.
+        """
+        if not 0 <= max_misplaced <= 1:
+            raise UserError(f"max_misplaced {max_misplaced:g} is no share", remedy="give a number from 0 to 1")
+        if self.huge is not None:
+            raise UserError(
+                f"an object of the class {self.huge!r} covers more than half of the slide, so it is no glomerulus",
+                remedy="give its class to drop or ignore in a class map; in a mask the background must be 0",
+            )
+        limit = max_misplaced * (_ODD_SIZE if is_odd_size(self.median_um) and max_misplaced < 1 else 1)
+        misplaced = self.num_off_slide + self.num_on_glass
+        if misplaced > limit * self.num_outlines or 0 < self.num_outlines == self.num_off_slide:
+            raise UserError(
+                str(self),
+                remedy="give the slide's own annotations, in its level-0 pixels, and its um/px; where this is right, "
+                "say --max-misplaced 1",
+            )
+
+
+def is_odd_size(median_um: float) -> bool:
+    """Whether the median object of a slide that has any is no usual glomerulus."""
+    return median_um > 0 and not _USUAL_UM[0] <= median_um <= _USUAL_UM[1]
+
+
+def _tissue_share(one: Annotation, tissue: TissueMask) -> float:
+    """The tissue in the box of ``one``, as a share of what of that box was scanned."""
+    x0, y0, x1, y1 = one.polygon.bounds
+    inside = Region(x0, y0, x1 - x0, y1 - y0).intersection(tissue.region)
+    return 0.0 if inside is None else tissue.coverage(inside)
+
+
+def _diameter_um(one: Annotation, slide_mpp: float) -> float:
+    return 2 * math.sqrt(area_um2(one.polygon.area, slide_mpp) / math.pi)
