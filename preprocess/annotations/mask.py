@@ -1,4 +1,4 @@
-"""Masks of a slide, as PNG or TIFF: 0 is background, other values are classes (8 bits) or objects (more)."""
+"""Masks of a slide, as PNG, TIFF or JPEG: 0 is background, other values are classes (8 bits) or objects (more)."""
 
 from __future__ import annotations
 
@@ -9,39 +9,41 @@ from typing import Any
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
+from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
 from preprocess.annotations.annotation import Drawing, SlideFrame, scale_to
-from preprocess.annotations.runs import drawings_of_mask
+from preprocess.annotations.mask_values import border_share, drawings_of_values
 from preprocess.base.errors import UserError
 from preprocess.base.geometry import Size
 
 NAME = "mask"
 _PNG = b"\x89PNG\r\n\x1a\n"
+_JPEG = b"\xff\xd8\xff"
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _MAX_PIXELS, _MAX_COLOUR_PIXELS = 1 << 31, 1 << 26
 _COLOUR, _ONE_CHANNEL = "a colour image is no mask", "give one channel: 0 for background, numbers for objects"
 
 
 def recognises(data: bytes) -> bool:
-    """Whether ``data`` is a PNG or TIFF image."""
-    return data.startswith((_PNG, *_TIFF))
+    """Whether ``data`` is a PNG, JPEG or TIFF image."""
+    return data.startswith((_PNG, _JPEG, *_TIFF))
 
 
 def parse(data: bytes, slide: SlideFrame | None) -> Iterator[Drawing]:
     """The objects of a mask that is as large as the slide or reduced by a whole factor."""
     try:
-        mask, scale = (_read_png if data.startswith(_PNG) else _read_tiff)(io.BytesIO(data), slide)
+        mask, scale = (_read_tiff if data.startswith(_TIFF) else _read_picture)(io.BytesIO(data), slide)
     except UserError:
         raise
     except Exception as error:  # both libraries raise whatever a damaged file leads them to
         raise ValueError(f"{type(error).__name__}: {error}") from error
-    yield from drawings_of_mask(_single(mask), scale)
+    yield from drawings_of_values(_single(mask), scale)
 
 
-def _read_png(stream: io.BytesIO, slide: SlideFrame | None) -> tuple[NDArray[Any], float]:
+def _read_picture(stream: io.BytesIO, slide: SlideFrame | None) -> tuple[NDArray[Any], float]:
     # Not Image.open: its limit of pixels is a global that other readers rely on.
-    with PngImageFile(stream) as image:
+    with (PngImageFile if stream.getvalue().startswith(_PNG) else JpegImageFile)(stream) as image:
         scale = _scale(Size(*image.size), len(image.getbands()), slide)
         return np.asarray(image), scale
 
@@ -49,10 +51,19 @@ def _read_png(stream: io.BytesIO, slide: SlideFrame | None) -> tuple[NDArray[Any
 def _read_tiff(stream: io.BytesIO, slide: SlideFrame | None) -> tuple[NDArray[Any], float]:
     with tifffile.TiffFile(stream) as tiff:
         page = tiff.pages.first
-        scale = _scale(Size(page.imagewidth, page.imagelength), page.samplesperpixel, slide)
+        size = Size(page.imagewidth, page.imagelength)
+        scale = _scale(size, page.samplesperpixel, slide)
+        if page.samplesperpixel in (2, 4) and not set(page.extrasamples) & {1, 2}:
+            raise UserError(_COLOUR, remedy=_ONE_CHANNEL)  # the last one is no alpha
+        pages = sum((one.imagewidth, one.imagelength) == (size.width, size.height) for one in tiff.pages)
+        if planes := max(pages, tiff.series[0].size // page.size) - 1:
+            raise UserError(f"it has {planes} more pages of its size", remedy="save the one with the objects alone")
         if page.is_tiled and page.tilewidth * page.tilelength > _MAX_COLOUR_PIXELS:
             raise UserError(f"it has tiles of {page.tilewidth} x {page.tilelength} px", remedy="save the mask again")
-        return np.squeeze(page.asarray()), scale
+        mask = np.squeeze(page.asarray())
+        if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE and mask.ndim == 2 and border_share(mask > 0) > 0.5:
+            mask = mask.max() ^ mask  # 0 is what is shown white: the objects
+        return mask, scale
 
 
 def _scale(image: Size, channels: int, slide: SlideFrame | None) -> float:
@@ -66,11 +77,15 @@ def _scale(image: Size, channels: int, slide: SlideFrame | None) -> float:
 
 
 def _single(image: NDArray[Any]) -> NDArray[Any]:
-    """The one channel of a mask; colours are refused, equal channels are one."""
+    """The one channel of a mask; colours are refused, equal channels are one, and what is transparent is background."""
     if image.ndim == 3 and image.shape[2] in (2, 3, 4):
         colours = image[..., : image.shape[2] - 1 + image.shape[2] % 2]
-        if (colours == colours[..., :1]).all():
-            image = colours[..., 0]
+        alpha = image[..., -1] if image.shape[2] in (2, 4) else None
+        seen = np.ones(image.shape[:2], bool) if alpha is None else alpha > 0
+        if (colours[seen] == colours[seen][:1]).all() and alpha is not None and not seen.all():
+            image = alpha  # one colour on nothing
+        elif (colours == colours[..., :1]).all() or (colours[seen] == colours[seen][:, :1]).all():
+            image = np.where(seen, colours[..., 0], 0)
     if image.ndim != 2:
         raise UserError(_COLOUR, remedy=_ONE_CHANNEL)
     if image.dtype == bool:

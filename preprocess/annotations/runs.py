@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,24 @@ from preprocess.base.geometry import Size
 _MAX_RUNS = 1_000_000
 _MAX_CLASSES, _MAX_OBJECTS = 32, 100_000
 _STRIP, _MAX_SIDE = 256, 1 << 24
+
+
+@dataclass(frozen=True)
+class Runs:
+    """The runs of one value other than 0 in an image of ``size``, row by row from the left; N of each.
+
+    Run i is the pixels ``starts[i]`` to ``stops[i]`` (exclusive) of row ``rows[i]``, and has ``values[i]``.
+    """
+
+    rows: Integers
+    starts: Integers
+    stops: Integers
+    values: NDArray[Any]
+    size: Size
+
+    def select(self, chosen: NDArray[Any]) -> Runs:
+        """Those that ``chosen``, a mask of N or an order, picks."""
+        return Runs(self.rows[chosen], self.starts[chosen], self.stops[chosen], self.values[chosen], self.size)
 
 
 def area_of_column_runs(starts: Integers, lengths: Integers, size: Size) -> MultiPolygon:
@@ -51,25 +70,29 @@ def drawings_of_mask(mask: NDArray[Any], scale: float, offset: tuple[float, floa
     pixels that share edges is an object. One of more bits holds objects: each value is one, without a label.
     ``scale`` is how many level-0 pixels a pixel spans, ``offset`` where the mask begins, in its own pixels.
     """
+    return drawings_of_runs(runs_of_mask(mask), scale, offset)
+
+
+def drawings_of_runs(runs: Runs, scale: float, offset: tuple[float, float] = (0.0, 0.0)) -> Iterator[Drawing]:
+    """The areas of ``runs``, as :func:`drawings_of_mask` gives them; values of 8 bits are classes."""
     check_coordinates(offset)
-    lines, starts, stops, values = _runs(mask)
-    order = np.argsort(values, kind="stable")
-    lines, starts, stops, values = lines[order], starts[order], stops[order], values[order]
-    found, first = np.unique(values, return_index=True)
-    if len(found) > (_MAX_CLASSES if mask.dtype.itemsize == 1 else _MAX_OBJECTS):
+    runs = runs.select(np.argsort(runs.values, kind="stable"))
+    found, first = np.unique(runs.values, return_index=True)
+    has_classes = runs.values.dtype.itemsize == 1
+    if len(found) > (_MAX_CLASSES if has_classes else _MAX_OBJECTS):
         raise UserError(
             f"{len(found)} different values are no mask of objects",
             remedy="give 0 for background and few classes in 8 bits, or objects by number in 16 or more",
         )
-    named = mask.dtype.itemsize == 1 and len(found) > 1
-    for value, begin, end in zip(found.tolist(), first, np.append(first, len(values))[1:], strict=True):
-        area = area_of_runs(lines[begin:end], starts[begin:end], stops[begin:end])
+    named = has_classes and len(found) > 1
+    for value, begin, end in zip(found.tolist(), first, np.append(first, len(runs.values))[1:], strict=True):
+        area = area_of_runs(runs.rows[begin:end], runs.starts[begin:end], runs.stops[begin:end])
         placed = shapely.transform(area, lambda xy: (xy + offset) * scale)
         yield Drawing(placed, str(value) if named else UNCLASSIFIED)
 
 
-def _runs(mask: NDArray[Any]) -> tuple[Integers, Integers, Integers, NDArray[Any]]:
-    """Row, start, stop (exclusive) and value of each run of one value other than 0 in ``mask``."""
+def runs_of_mask(mask: NDArray[Any]) -> Runs:
+    """The runs of a mask (h, w) of whole numbers. UserError where it has more than masks of objects have."""
     found: list[tuple[Integers, Integers, Integers, NDArray[Any]]] = []
     total = 0
     for top in range(0, mask.shape[0], _STRIP):
@@ -85,7 +108,7 @@ def _runs(mask: NDArray[Any]) -> tuple[Integers, Integers, Integers, NDArray[Any
         total += len(row)
         _check_number(total)
     rows, starts, stops, values = (np.concatenate(part) for part in zip(*found, strict=True))
-    return rows, starts, stops, values
+    return Runs(rows, starts, stops, values, Size(mask.shape[1], mask.shape[0]))
 
 
 def _check_number(runs: int) -> None:

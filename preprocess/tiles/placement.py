@@ -22,6 +22,8 @@ _USUAL_UM = (70.0, 350.0)
 _ODD_SIZE = 1 / 3
 # What no glomerulus has, not even one that fills its picture: 474 um and seven tenths are the most that was seen.
 _HUGE_UM, _HUGE_SHARE = 800.0, 0.5
+# Of the border of a picture, six hundredths are the most that a real glomerulus was seen to touch.
+_MAX_BORDER = 0.5
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,8 @@ class Placement:
 
     ``num_off_slide`` lie for the most part outside what was scanned; of the others, ``num_on_glass`` objects have less
     tissue than glass in their box. ``median_um`` is the objects' median diameter, that of a circle of their area, in
-    micrometres, 0 without objects. ``huge`` is the label of an object that covers half the slide, or None.
+    micrometres, 0 without objects. ``huge`` is the label of an object that covers half the slide or touches
+    half of its border, or None.
     """
 
     num_outlines: int
@@ -51,7 +54,8 @@ class Placement:
         huge = (
             one.label
             for one, diameter in zip(objects, diameters, strict=True)
-            if diameter > _HUGE_UM and one.polygon.area > _HUGE_SHARE * scanned.area
+            if (diameter > _HUGE_UM and one.polygon.area > _HUGE_SHARE * scanned.area)
+            or one.polygon.intersection(window.exterior).length > _MAX_BORDER * window.length
         )
         middle = round(median(diameters), 1) if diameters else 0.0
         return cls(len(annotations), len(off), on_glass, middle, next(huge, None))
@@ -74,8 +78,8 @@ class Placement:
             raise UserError(f"max_misplaced {max_misplaced:g} is no share", remedy="give a number from 0 to 1")
         if self.huge is not None:
             raise UserError(
-                f"an object of the class {self.huge!r} covers more than half of the slide, so it is no glomerulus",
-                remedy="give its class to drop or ignore in a class map; in a mask the background must be 0",
+                f"an object of the class {self.huge!r} covers most of the slide or its border: it is no glomerulus",
+                remedy="give its class to drop or ignore in a class map; the background of a mask must be 0: invert it",
             )
         limit = max_misplaced * (_ODD_SIZE if is_odd_size(self.median_um) and max_misplaced < 1 else 1)
         misplaced = self.num_off_slide + self.num_on_glass

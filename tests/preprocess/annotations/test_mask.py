@@ -27,6 +27,14 @@ def tiff(array, **options):
     return buffer.getvalue()
 
 
+def tiff_pyramid(mask):
+    buffer = io.BytesIO()
+    with tifffile.TiffWriter(buffer) as writer:
+        for level in (mask, mask[::2, ::2], mask[::4, ::4]):
+            writer.write(level, metadata=None, subfiletype=int(level is not mask))
+    return buffer.getvalue()
+
+
 @pytest.fixture
 def objects():
     """Two rectangles, one of them with a hole of one pixel, on 400 x 500."""
@@ -52,8 +60,17 @@ RECTANGLES = [("Unclassified", (60, 20, 100, 40), 796), ("Unclassified", (800, 6
         lambda m: tiff(m, tile=(64, 64), compression="zlib"),
         lambda m: tiff(m.astype(np.float32)),
         lambda m: tiff(m, byteorder=">"),
+        lambda m: png(np.dstack([np.full_like(m, 255)] * 3 + [m * 255])),
+        lambda m: png(np.dstack([m * 0, m * 0 + 9, m * 0, m * 200])),
+        lambda m: png(np.dstack([m * 0 + 255, m * 255])),
+        lambda m: tiff(m * 255, photometric="miniswhite"),
+        lambda m: tiff(255 - m * 255, photometric="miniswhite"),
+        lambda m: tiff_pyramid(m),
     ],
-    ids=["8 bits", "1 bit", "RGB", "RGBA", "palette", "TIFF", "tiled", "float", "big endian"],
+    ids=[
+        *("8 bits", "1 bit", "RGB", "RGBA", "palette", "TIFF", "tiled", "float", "big endian", "white on nothing"),
+        *("green on nothing", "grey on nothing", "MINISWHITE as ImageJ's", "MINISWHITE", "pyramid"),
+    ],
 )
 def test_objects_of_a_mask_of_half_the_size(read, frame, summary, objects, write):
     assert summary(read(write(objects), frame)) == RECTANGLES
@@ -103,11 +120,18 @@ def giant_png(side, colour_type):
         (png(np.zeros((30, 50), np.uint8)), "made on an image of 50 x 30"),
         (png(np.zeros((400, 500), np.uint8))[:-40], "damaged mask, item 1"),
         (tiff(np.zeros((400, 500), np.uint8))[:300], "damaged mask, item 1"),
-        (png(np.indices((400, 500)).sum(0).astype(np.uint8)), "are no mask of objects"),
+        (png(np.indices((400, 500)).sum(0).astype(np.uint8)), "its values are blended along the edges"),
         (png(np.random.default_rng(0).integers(0, 255, (400, 500, 3), np.uint8)), "a colour image is no mask"),
         (tiff(np.full((400, 500), 0.5, np.float32)), "no whole numbers"),
         (
             tiff(np.zeros((400, 500, 5), np.uint8), photometric="minisblack", planarconfig="contig"),
+            "a colour image is no mask",
+        ),
+        (tiff(np.zeros((2, 400, 500), np.uint8), photometric="minisblack"), "it has 1 more pages of its size"),
+        (tiff(np.zeros((3, 400, 500), np.uint8), imagej=True), "it has 2 more pages of its size"),
+        (tiff(np.zeros((4, 400, 500), np.uint8), photometric="minisblack", metadata=None), "it has 3 more pages"),
+        (
+            tiff(np.zeros((400, 500, 2), np.uint8), photometric="minisblack", planarconfig="contig"),
             "a colour image is no mask",
         ),
         (giant_png(100_000, 0), "too large"),

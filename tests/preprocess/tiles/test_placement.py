@@ -88,7 +88,7 @@ def test_regions_to_ignore_may_lie_on_glass(tissue):
 
 def test_background_or_tissue_as_an_object_is_refused(tissue):
     background = shapely.box(0, 0, W, H).difference(shapely.Point(2000, 900).buffer(180))
-    with pytest.raises(UserError, match=r"class '255' covers more than half of the slide.*drop or ignore"):
+    with pytest.raises(UserError, match=r"class '255' covers most of the slide.*drop or ignore"):
         Placement.of([Annotation(background, "255")], tissue).check(1.0)
     Placement.of([*discs(PLACES), Annotation(background, "*", ignore=True)], tissue).check()
 
