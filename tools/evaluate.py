@@ -48,9 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--score-thresh", type=float, help="where F1 is taken (default: best on val, or the model's)")
     parser.add_argument("--store-thresholds", action="store_true", help="write the models with what is best on val")
     parser.add_argument("--class-map", metavar="YAML", help="annotated classes to the model's (default: as the tiles)")
-    parser.add_argument(
-        "--max-misplaced", type=float, default=MAX_MISPLACED, help="share of outlines off the slide or on glass; 1: any"
-    )
+    parser.add_argument("--max-misplaced", type=float, default=MAX_MISPLACED, help="share of outlines off the tissue")
     parser.add_argument(
         "--gallery", type=int, nargs="?", const=COUNT, metavar="N", help="sheets of the N worst failures"
     )

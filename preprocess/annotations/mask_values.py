@@ -39,8 +39,9 @@ def drawings_of_values(mask: NDArray[Any], scale: float) -> Iterator[Drawing]:
     runs = runs_of_mask(mask)
     if len(np.unique(runs.values)) > 1:
         flat, counts = _flat_values(mask)
-        only_blends = ~np.isin(runs.values, flat) & _blends(runs)
-        if only_blends.any() or _has_blends(runs) or _has_blends(runs_of_mask(mask.T)):
+        if _has_blends(runs, flat) or (
+            not np.isin(runs.values, flat).all() and _has_blends(runs_of_mask(mask.T), flat)
+        ):
             # JPEG may leave a background of 1 to 5.
             background = [value for value in flat[flat <= _MAX_DARK] if border_share(mask == value) > 0.5]
             objects = ~np.isin(flat, background)
@@ -54,9 +55,13 @@ def drawings_of_values(mask: NDArray[Any], scale: float) -> Iterator[Drawing]:
     yield from drawings_of_runs(runs, scale)
 
 
-def _has_blends(runs: Runs) -> bool:
-    """Whether some of all lines across objects have blends, which is more than chance makes."""
-    return bool(_blends(runs).sum() > _MIN_BLENDS * (len(runs.values) - _touching(runs).sum()))
+def _has_blends(runs: Runs, flat: NDArray[Any]) -> bool:
+    """Whether more lines across objects have blends than chance makes, or any with a value that is none of ``flat``."""
+    blends = _blends(runs)
+    return bool(
+        blends.sum() > _MIN_BLENDS * (len(runs.values) - _touching(runs).sum())
+        or (blends & ~np.isin(runs.values, flat)).any()
+    )
 
 
 def _touching(runs: Runs) -> NDArray[np.bool_]:

@@ -32,7 +32,7 @@ from preprocess.tiles.mask_picture import mask_picture
 from preprocess.tiles.pairs import PairSpec, PlannedTile, TilePair, TilePlan, plan_tiles
 
 # One more whenever the same files and options give other tiles, or the record other fields.
-_RECIPE = 4
+_RECIPE = 5
 
 
 @dataclass(frozen=True)
