@@ -62,7 +62,7 @@ def _read_tiff(stream: io.BytesIO, slide: SlideFrame | None) -> tuple[NDArray[An
             raise UserError(f"it has tiles of {page.tilewidth} x {page.tilelength} px", remedy="save the mask again")
         mask = np.squeeze(page.asarray())
         if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE and mask.ndim == 2 and border_share(mask > 0) > 0.5:
-            mask = mask.max() ^ mask  # 0 is what is shown white: the objects
+            mask = (mask.max() - mask) if mask.dtype != bool else ~mask  # 0 is what is shown white: the objects
         return mask, scale
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from preprocess.annotations.annotation import Drawing
+from preprocess.annotations.annotation import Drawing, unused
 from preprocess.annotations.class_map import ALL
 from preprocess.annotations.runs import Runs, drawings_of_runs, runs_of_mask
 from preprocess.base.errors import UserError
@@ -51,6 +51,8 @@ def drawings_of_values(mask: NDArray[Any], scale: float) -> Iterator[Drawing]:
         if (runs.stops - runs.starts).sum() < mask.size:
             for drawing in drawings_of_runs(runs.select(void), scale):
                 yield replace(drawing, label=ALL, ignore=True)
+        else:
+            yield unused("255 as background")
         runs = runs.select(~void)
     yield from drawings_of_runs(runs, scale)
 

@@ -101,8 +101,9 @@ def test_several_values_that_were_blended_are_refused(kind, values):
 def test_255_around_objects_is_background_and_around_what_was_looked_at_to_be_ignored():
     mask = np.full((100, 120), 255, np.uint8)
     mask[20:40, 20:40] = 1
-    ((only,), (bounds,)) = zip(*((one, one.geometry.bounds) for one in drawings_of_values(mask, 1.0)), strict=True)
-    assert (only.label, only.ignore, bounds) == ("Unclassified", False, (20, 20, 40, 40))
+    background, only = drawings_of_values(mask, 1.0)
+    assert background.unused == "255 as background"
+    assert (only.label, only.ignore, only.geometry.bounds) == ("Unclassified", False, (20, 20, 40, 40))
     mask[10:90, 10:90] = 0
     mask[20:40, 20:40] = 1
     void, seen = drawings_of_values(mask, 1.0)
