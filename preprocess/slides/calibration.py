@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from preprocess.base.errors import UserError
@@ -12,19 +13,30 @@ from preprocess.base.geometry import MAX_MPP, MIN_MPP, is_plausible_mpp
 
 # Two sides that differ by less are one measurement made twice; by more than the second, one of them is wrong.
 _SQUARE, _MAX_ASPECT = 1.01, 4.0
-# A given value this far from the file's own is worth a word in the record.
-_DISAGREES = 1.05
-_TIFF_UNIT_UM = {"centimeter": 10_000.0, "inch": 25_400.0}
+# A given value this far from the file's own is worth a word in the record; of two sources this far apart one is wrong.
+_DISAGREES, _CONTRADICTS = 1.05, 1.5
+_UNIT_UM = {"nm": 1e-3, "um": 1.0, "µm": 1.0, "μm": 1.0, "micron": 1.0, "mm": 1e3, "cm": 1e4, "inch": 25_400.0}
+_UNIT_UM |= {"microns": 1.0, "\\u00b5m": 1.0, "centimeter": 1e4}
+# Resolutions that programs fill in for printers, up to what film scanners have.
+_PRINT_STEPS_DPI, _MAX_PRINT_DPI, _PRINT_TOLERANCE = (50, 72, 96), 4800, 2e-5
+_COMMON_DPI = (72, 96, 150, 300, 600, 1200, 2400, 4800)
+# Whose tags are of the image that is read; others have directories of their own making.
+_OWN_TAGS = ("", "aperio")
+_VENDOR, _OME, _TAGS = "slide property openslide.mpp-x/y", "OME-TIFF PhysicalSizeX/Y", "TIFF resolution tags"
 _REMEDY = "state it in um/px: the column mpp of the slides table, or the option --mpp where there is one"
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Micrometres per level-0 pixel along x and along y, and ``source``: who says so."""
+    """Micrometres per level-0 pixel along x and along y, and ``source``: who says so.
+
+    ``remark`` is what a user should know of it: another source that says something else.
+    """
 
     mpp_x: float
     mpp_y: float
     source: str
+    remark: str = ""
 
     @property
     def mpp(self) -> float:
@@ -40,13 +52,14 @@ def calibrate(
     1. ``given``: what the user states of this slide; the source notes where the file disagrees;
     2. the vendor's value as OpenSlide reports it: ``openslide.mpp-x`` and ``-y`` (DICOM's Pixel Spacing too);
     3. OME-TIFF's PhysicalSizeX and PhysicalSizeY;
-    4. the TIFF resolution tags;
-    5. ``fallback``: what the user states of slides that do not say;
+    4. ``fallback``: what the user states of slides that do not say, or in tags alone;
+    5. the TIFF resolution tags, unless they are a printer's (such as 300 dpi); also in ImageJ's units;
     6. the objective power: 10 / power um/px, an estimate.
 
-    ``properties`` are the slide's, under OpenSlide's names. Sides that differ by up to 1 % count as square. Raises
-    UserError where none is left, where ``given`` or ``fallback`` is implausible, or where one side is more than four
-    times the other.
+    ``properties`` are the slide's, under OpenSlide's names. Sides that differ by up to 1 % count as square. A statement
+    of the user or an objective power that differs from what is taken by more than 1.5 times is remarked on. Raises
+    UserError where none is left, where an SVS or an OME-TIFF states two sizes with more than that between, where
+    ``given`` or ``fallback`` is implausible, or where one side is more than four times the other.
     """
     for value in (given, fallback):
         if value is not None and not is_plausible_mpp(value):
@@ -55,37 +68,84 @@ def calibrate(
                 path=path,
                 remedy="give micrometres per level-0 pixel, such as 0.25 or 0.5",
             )
-    stated, implausible = _stated(properties)
-    if given is not None:
-        own = stated.mpp if stated else given
-        note = f" (the file says {own:.4g})" if max(own / given, given / own) > _DISAGREES else ""
-        return Calibration(float(given), float(given), f"given{note}")
-    if stated is not None:
-        return _squared(stated, path)
-    if fallback is not None:
-        return Calibration(float(fallback), float(fallback), "--mpp (the file says none)")
+    stated, passed_over = _stated(properties)
     estimate = 10 / _number(properties, "openslide.objective-power")
+    says = {one.source: one.mpp for one in stated}
     if is_plausible_mpp(estimate):
-        return Calibration(estimate, estimate, "objective power (estimate)")
-    found = f" (implausible: {', '.join(implausible)})" if implausible else ""
-    raise UserError(f"the slide does not say its mpp{found}", path=path, remedy=_REMEDY)
+        says["objective power"] = estimate
+    if given is not None:
+        own = stated[0].mpp if stated else given
+        note = f" (the file says {own:.4g})" if _differ(own, given, _DISAGREES) else ""
+        return Calibration(given, given, f"given{note}", _remark(given, says))
+    tags = [one for one in stated if one.source == _TAGS]
+    for one in stated:
+        if properties.get("openslide.vendor", "") in _OWN_TAGS and _differ(one.mpp, stated[0].mpp, _CONTRADICTS):
+            raise UserError(
+                f"two sizes of a pixel: {stated[0].source} {stated[0].mpp:.4g} um/px, {one.source} {one.mpp:.4g} um/px",
+                path=path,
+                remedy=_REMEDY,
+            )
+    if stated and (fallback is None or stated != tags):
+        found = _squared(stated[0], path)
+        return replace(found, remark=_remark(found.mpp, {"--mpp": fallback, **says} if fallback else says))
+    if fallback is not None:
+        note = f"its resolution tags say {tags[0].mpp:.4g}" if tags else "the file says none"
+        return Calibration(fallback, fallback, f"--mpp ({note})", _remark(fallback, says))
+    found_not = f" (passed over: {', '.join(passed_over)})" if passed_over else ""
+    if is_plausible_mpp(estimate):
+        remark = f"{estimate:g} um/px is estimated from its objective power{found_not}" if passed_over else ""
+        return Calibration(estimate, estimate, "objective power (estimate)", remark)
+    raise UserError(f"the slide does not say its mpp{found_not}", path=path, remedy=_REMEDY)
 
 
-def _stated(properties: Mapping[str, str]) -> tuple[Calibration | None, list[str]]:
-    """What the file states, and the implausible values passed over on the way."""
-    unit_um = _TIFF_UNIT_UM.get(properties.get("tiff.ResolutionUnit", ""), math.nan)
+def _stated(properties: Mapping[str, str]) -> tuple[list[Calibration], list[str]]:
+    """What the file states, the most trusted first, and the values that are none, such as a printer's resolution."""
+    unit_um = _tag_unit_um(properties)
+    # For a generic TIFF, OpenSlide's value is made of the tags.
+    vendor = "openslide.mpp" if properties.get("openslide.vendor") != "generic-tiff" else ""
     candidates = {
-        "slide property openslide.mpp-x/y": [_number(properties, f"openslide.mpp-{axis}") for axis in "xy"],
-        "OME-TIFF PhysicalSizeX/Y": [_number(properties, f"ome.physical-size-{axis}") for axis in "xy"],
-        "TIFF resolution tags": [unit_um / _number(properties, f"tiff.{axis}Resolution") for axis in "XY"],
+        _VENDOR: [_number(properties, f"{vendor}-{axis}") for axis in "xy"],
+        _OME: [_number(properties, f"ome.physical-size-{axis}") for axis in "xy"],
+        _TAGS: [unit_um / _number(properties, f"tiff.{axis}Resolution") for axis in "XY"],
     }
-    implausible: list[str] = []
-    for source, (mpp_x, mpp_y) in candidates.items():
-        if is_plausible_mpp(mpp_x) and is_plausible_mpp(mpp_y):
-            return Calibration(mpp_x, mpp_y, source), implausible
-        if not (math.isnan(mpp_x) or math.isnan(mpp_y)):
-            implausible.append(f"{source}: {mpp_x:g}" + (f" by {mpp_y:g}" if mpp_x != mpp_y else ""))
-    return None, implausible
+    stated, passed_over = [], []
+    for source, sides in candidates.items():
+        if source == _TAGS and any(map(_is_of_print, sides)):
+            passed_over.append(f"{source}: {25_400 / sides[0]:.6g} dpi, as for print")
+        elif all(map(is_plausible_mpp, sides)):
+            stated.append(Calibration(sides[0], sides[1], source))
+        elif not any(map(math.isnan, sides)):
+            passed_over.append(f"{source}: {sides[0]:g}" + (f" by {sides[1]:g}" if sides[0] != sides[1] else ""))
+    return stated, passed_over
+
+
+def _tag_unit_um(properties: Mapping[str, str]) -> float:
+    """The unit of the TIFF resolution tags in um, NaN where they have none; ImageJ names it in the description."""
+    description = properties.get("tiff.ImageDescription", "")
+    imagej = re.search(r"^unit=(.*)$", description, re.MULTILINE) if description.startswith("ImageJ=") else None
+    unit = imagej[1].strip().lower() if imagej else properties.get("tiff.ResolutionUnit", "")
+    return _UNIT_UM.get(unit, math.nan)
+
+
+def _is_of_print(mpp: float) -> bool:
+    """Whether ``mpp`` is a round number of dots per inch, as programs state it that know of no microscope."""
+    dpi = 25_400 / mpp
+    if math.isnan(dpi) or dpi > _MAX_PRINT_DPI * (1 + _PRINT_TOLERANCE):
+        return False
+    rounded = [float(round(dpi / step) * step) for step in _PRINT_STEPS_DPI]
+    # Written per centimetre: as the same number, or in whole numbers.
+    rounded += [2.54 * per_cm for one in _COMMON_DPI for per_cm in (one, round(one / 2.54))]
+    return any(abs(dpi - one) <= _PRINT_TOLERANCE * dpi for one in rounded)
+
+
+def _differ(one: float, other: float, factor: float) -> bool:
+    return max(one / other, other / one) > factor
+
+
+def _remark(mpp: float, says: Mapping[str, float]) -> str:
+    """Which of several sources contradict the ``mpp`` that is taken."""
+    others = [f"{source} {value:.4g}" for source, value in says.items() if _differ(value, mpp, _CONTRADICTS)]
+    return f"{mpp:.4g} um/px is taken, but others say: {', '.join(others)}" if others else ""
 
 
 def _squared(found: Calibration, path: Path) -> Calibration:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 import cv2
 import numpy as np
 from PIL import Image as PilImage
 
+from preprocess.base.console import note
 from preprocess.base.errors import UserError
 from preprocess.base.files import safe_name
 from preprocess.base.geometry import Region, Size, px_to_l0
@@ -18,6 +20,7 @@ from preprocess.slides.readers.image import ImageReader
 from preprocess.slides.readers.ome_tiff import PlainTiffReader
 from preprocess.slides.readers.openslide import OpenSlideReader
 from preprocess.slides.readers.reader import Image, Reader
+from preprocess.slides.readers.samples import tiff_facts
 from preprocess.slides.readers.tiff import open_wsi
 
 # A wanted down-sampling of 3.9999 may still use a level of 4: mpp are stated rounded.
@@ -35,7 +38,7 @@ class Slide:
     ``size`` is the whole slide, ``region`` what was scanned, ``properties`` what the header says, by OpenSlide's names.
     ``mpp_xy`` are the um per level-0 pixel along x and y, ``mpp`` their geometric mean; ``mpp_source`` says where they
     come from (the chain of :func:`preprocess.slides.calibration.calibrate`). A slide that does not say is refused,
-    because a guess would scale every result.
+    because a guess would scale every result. ``remarks`` are what a user should know of the file; opening says them.
     """
 
     def __init__(self, path: Path, reader: Reader, calibration: Calibration) -> None:
@@ -46,6 +49,7 @@ class Slide:
         self.size = reader.size
         self.properties = reader.properties
         self.region = _scanned(reader.size, reader.properties)
+        self.remarks = (*reader.remarks, *filter(None, [calibration.remark]))
         self._reader = reader
 
     @classmethod
@@ -64,7 +68,10 @@ class Slide:
         except UserError:
             reader.close()
             raise
-        return cls(path, reader, calibration)
+        slide = cls(path, reader, calibration)
+        for remark in slide.remarks:
+            _note_once(path, remark)
+        return slide
 
     @property
     def name(self) -> str:
@@ -88,9 +95,10 @@ class Slide:
         anti-aliasing filter at sub-pixel precision.
         """
         scale_x, scale_y = region.width / size.width, region.height / size.height
-        wanted = min(scale_x, scale_y) * _LEVEL_TOLERANCE
-        level = max((i for i, d in enumerate(self._reader.downsamples) if d <= wanted), default=0)
-        rows = max(1, int(_MAX_READ_PX * self._reader.downsamples[level] ** 2 / (region.width * scale_y)))
+        wanted_x, wanted_y = scale_x * _LEVEL_TOLERANCE, scale_y * _LEVEL_TOLERANCE
+        factors = self._reader.downsamples
+        level = max((i for i, (x, y) in enumerate(factors) if x <= wanted_x and y <= wanted_y), default=0)
+        rows = max(1, int(_MAX_READ_PX * math.prod(factors[level]) / (region.width * scale_y)))
         if rows >= size.height:
             return self._read_at_once(level, region, size)
         image = np.empty((size.height, size.width, 3), np.uint8)
@@ -101,8 +109,7 @@ class Slide:
         return image
 
     def _read_at_once(self, level: int, region: Region, size: Size) -> Image:
-        downsample = self._reader.downsamples[level]
-        box = np.array([region.x, region.y, region.x1, region.y1]) / downsample
+        box = np.array([region.x, region.y, region.x1, region.y1]) / (self._reader.downsamples[level] * 2)
         left, top, right, bottom = np.rint(box).astype(int).tolist()
         width, height = right - left, bottom - top
         if np.abs(box - np.rint(box)).max() < 1e-6 and width % size.width == 0 and height % size.height == 0:
@@ -131,12 +138,30 @@ class Slide:
         self.close()
 
 
+@cache
+def _note_once(path: Path, remark: str) -> None:
+    """A slide is opened several times on the way to its results."""
+    note(f"{path.name}: {remark}")
+
+
 def open_reader(path: Path) -> Reader:
-    """OpenSlide for what it knows; it would lose the levels of an OME-TIFF and knows no plain images."""
+    """OpenSlide for what it knows; it would lose the levels of an OME-TIFF and knows no plain images.
+
+    Nor does it say what the pixels of a TIFF mean: those that it would show otherwise go to tifffile, or are refused.
+    """
     known = OpenSlideReader.recognises(path)
     if PlainTiffReader.recognises(path, only_ome=known):
         return PlainTiffReader(path)
-    return open_wsi(path) if known else ImageReader(path)
+    if not known:
+        return ImageReader(path)
+    reader = open_wsi(path)
+    other = tiff_facts(path).not_plain if PlainTiffReader.recognises(path) else None
+    if other is None:
+        return reader
+    reader.close()
+    if reader.properties.get("openslide.vendor") == "generic-tiff":
+        return PlainTiffReader(path)
+    raise UserError(other.reason, path=path, remedy=other.remedy)
 
 
 def _scanned(size: Size, properties: Mapping[str, str]) -> Region:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,14 +11,17 @@ import openslide
 
 from preprocess.base.errors import UserError
 from preprocess.base.geometry import Size
-from preprocess.slides.readers.reader import DAMAGED, Image, on_white, read_inside, true_downsample
+from preprocess.slides.readers.reader import DAMAGED, Factors, Image, level_factors, on_white, read_inside
 
 # Tiles of 4096 px are large.
 _MAX_TILE_PIXELS = 1 << 26
+_TILE_PX = 256  # where a format does not say
 
 
 class OpenSlideReader:
     """A slide that OpenSlide opens; see :class:`preprocess.slides.readers.reader.Reader`."""
+
+    remarks: tuple[str, ...] = ()
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -26,14 +30,11 @@ class OpenSlideReader:
         except openslide.OpenSlideError as error:
             raise UserError(f"not readable as a slide: {error}", path=path, remedy=DAMAGED) from error
         self.size = Size(*self._slide.dimensions)
-        self.downsamples = tuple(
-            true_downsample(self.size, Size(*dimensions), stated)
-            for dimensions, stated in zip(self._slide.level_dimensions, self._slide.level_downsamples, strict=True)
-        )
         self.level_sizes = [Size(*dimensions) for dimensions in self._slide.level_dimensions]
+        self.downsamples = tuple(map(self._factors, self.level_sizes, self._slide.level_downsamples))
         # A damaged slide may list properties that it does not have.
         self.properties = {name: self._slide.properties.get(name, "") for name in self._slide.properties}
-        _check_tiles(path, self.properties)
+        self.tiles = tuple(_tile(path, self.properties, level) for level in range(len(self.level_sizes)))
 
     @staticmethod
     def recognises(path: Path) -> bool:
@@ -54,6 +55,11 @@ class OpenSlideReader:
         # Not OpenSlide's own blank outside: left of and above the slide it is off by up to one pixel.
         return read_inside(read, self.level_sizes[level], x, y, size)
 
+    def _factors(self, level: Size, stated: float) -> Factors:
+        """The factors of a level; ``stated`` by OpenSlide is the mean of both ratios, or what the format says."""
+        mean = (self.size.width / level.width + self.size.height / level.height) / 2
+        return level_factors(self.size, level) if math.isclose(stated, mean) else (stated, stated)
+
     def is_exact(self, level: int) -> bool:
         """Whether reads of ``level`` give its stored pixels: at a fractional factor OpenSlide interpolates."""
         return float(self._slide.level_downsamples[level]).is_integer()
@@ -62,11 +68,10 @@ class OpenSlideReader:
         self._slide.close()
 
 
-def _check_tiles(path: Path, properties: Mapping[str, str]) -> None:
-    """UserError where a damaged header states tiles so large that OpenSlide would find no memory for one, and abort."""
-    for level in range(int(properties.get("openslide.level-count", 0))):
-        width, height = (
-            int(properties.get(f"openslide.level[{level}].tile-{side}", 0)) for side in ("width", "height")
-        )
-        if width * height > _MAX_TILE_PIXELS:
-            raise UserError(f"level {level} has tiles of {width} x {height} px", path=path, remedy=DAMAGED)
+def _tile(path: Path, properties: Mapping[str, str], level: int) -> Size:
+    """The tiles of a level. UserError where a damaged header makes them so large that OpenSlide would find no memory
+    for one, and abort."""
+    width, height = (int(properties.get(f"openslide.level[{level}].tile-{side}", 0)) for side in ("width", "height"))
+    if width * height > _MAX_TILE_PIXELS:
+        raise UserError(f"level {level} has tiles of {width} x {height} px", path=path, remedy=DAMAGED)
+    return Size(width or _TILE_PX, height or _TILE_PX)

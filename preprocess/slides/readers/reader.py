@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from itertools import product
 from typing import Protocol
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from preprocess.base.geometry import Size
 
 Image = NDArray[np.uint8]
+Factors = tuple[float, float]
 
 DAMAGED = "the file is damaged or not complete: copy or export it again"
 
@@ -24,8 +26,16 @@ class Reader(Protocol):
         """Level 0, in pixels."""
 
     @property
-    def downsamples(self) -> tuple[float, ...]:
-        """Level-0 pixels per pixel of each level, ascending, starting with 1."""
+    def downsamples(self) -> tuple[Factors, ...]:
+        """Level-0 pixels per pixel of each level along x and along y, ascending, starting with (1, 1)."""
+
+    @property
+    def tiles(self) -> tuple[Size, ...]:
+        """Of each level, the tiles from its corner on of which one may be unreadable and another not, in pixels."""
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a user should know of the file and need not mend, each in a few words."""
 
     @property
     def properties(self) -> Mapping[str, str]:
@@ -34,7 +44,7 @@ class Reader(Protocol):
     def read(self, level: int, x: int, y: int, size: Size) -> Image:
         """The ``size`` pixels of ``level`` from its pixel (x, y) on: uint8 RGB (h, w, 3).
 
-        Pixel (x, y) of a level covers the level-0 square from (x, y) to (x + 1, y + 1) times the downsample.
+        Pixel (x, y) of a level covers the level-0 square from (x, y) to (x + 1, y + 1) times the downsamples.
         White outside the slide and where the slide is transparent. Raises UserError where the
         pixels cannot be decoded.
         """
@@ -69,16 +79,22 @@ def tiles_under(x: int, y: int, size: Size, tile: Size) -> list[tuple[int, int]]
     return list(product(rows, columns))
 
 
-def true_downsample(slide: Size, level: Size, stated: float | None = None) -> float:
-    """The factor that a level was made with; ``stated`` is by default the ratio of the two sizes.
+def level_factors(slide: Size, level: Size) -> Factors:
+    """The factors along x and y that a level was made with, from its size and that of level 0.
 
-    Writers average whole blocks and crop or pad what is left, so where a whole number explains the size, that is the
-    factor; a ratio such as 4.0001 would drift by up to one pixel of the level over the slide.
+    Writers average whole blocks and crop or pad what is left, so where a whole number explains both sides, that is the
+    factor of both: a ratio such as 4.0001 would drift by up to a pixel of the level over the slide, and the ratio of a
+    side of a few pixels says little. A power of two goes first. Else each side has been resized to what it is.
     """
-    factor = (slide.width / level.width + slide.height / level.height) / 2 if stated is None else stated
-    whole = max(1, round(factor))
-    explains = abs(slide.width / whole - level.width) < 1 and abs(slide.height / whole - level.height) < 1
-    return float(whole) if explains else factor
+    ratios = slide.width / level.width, slide.height / level.height
+    ratio = ratios[0] if level.width > level.height else ratios[1]
+    powers = sorted(
+        (2.0 ** math.floor(math.log2(ratio)), 2.0 ** math.ceil(math.log2(ratio))), key=lambda p: abs(p - ratio)
+    )
+    for whole in (*powers, float(max(1, round(ratio)))):
+        if abs(slide.width / whole - level.width) < 1 and abs(slide.height / whole - level.height) < 1:
+            return whole, whole
+    return ratios
 
 
 def on_white(rgba: Image) -> Image:

@@ -63,8 +63,11 @@ class JpegTiffReader:
     Safe to use from several threads. The 96 MiB of tiles used last are kept: a row of a slide 120,000 pixels wide.
     """
 
+    remarks: tuple[str, ...] = ()
+
     def __init__(self, reference: OpenSlideReader, levels: tuple[JpegLevel, ...]) -> None:
         self.size, self.downsamples, self.properties = reference.size, reference.downsamples, reference.properties
+        self.tiles = tuple(level.tile for level in levels)
         self._reference = reference
         self._levels = levels
         self._file = os.open(reference.path, os.O_RDONLY)

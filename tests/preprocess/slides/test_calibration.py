@@ -14,15 +14,22 @@ SLIDE = Path("slide.svs")
 VENDOR = {"openslide.mpp-x": "0.25", "openslide.mpp-y": "0.25"}
 OME = {"ome.physical-size-x": "0.3", "ome.physical-size-y": "0.3"}
 TAGS = {"tiff.XResolution": "20000", "tiff.YResolution": "20000", "tiff.ResolutionUnit": "centimeter"}
+IMAGEJ = TAGS | {"tiff.XResolution": "2", "tiff.YResolution": "2", "tiff.ImageDescription": "ImageJ=1.5\nunit=micron\n"}
 POWER = {"openslide.objective-power": "20"}
 
 
 @pytest.mark.parametrize(
     ("properties", "given", "fallback", "mpp", "source"),
     [
-        (VENDOR | OME | TAGS | POWER, None, 1.0, 0.25, "slide property openslide.mpp-x/y"),
-        (OME | TAGS | POWER, None, 1.0, 0.3, "OME-TIFF PhysicalSizeX/Y"),
-        (TAGS | POWER, None, 1.0, 0.5, "TIFF resolution tags"),
+        (VENDOR | OME | POWER, None, 1.0, 0.25, "slide property openslide.mpp-x/y"),
+        (OME | POWER, None, 1.0, 0.3, "OME-TIFF PhysicalSizeX/Y"),
+        (TAGS | POWER, None, None, 0.5, "TIFF resolution tags"),
+        (TAGS | POWER, None, 1.0, 1.0, "--mpp (its resolution tags say 0.5)"),
+        # OpenSlide makes its value of a generic TIFF's tags.
+        (TAGS | VENDOR | {"openslide.vendor": "generic-tiff"}, None, None, 0.5, "TIFF resolution tags"),
+        # A microscope of one vendor may have an adapter, and directories that are not the slide.
+        (VENDOR | TAGS | {"openslide.vendor": "leica"}, None, None, 0.25, "slide property openslide.mpp-x/y"),
+        (IMAGEJ, None, None, 0.5, "TIFF resolution tags"),
         (TAGS | {"tiff.ResolutionUnit": "inch"}, None, None, 1.27, "TIFF resolution tags"),
         (POWER, None, 1.0, 1.0, "--mpp (the file says none)"),
         (POWER, None, None, 0.5, "objective power (estimate)"),
@@ -52,7 +59,7 @@ def test_pixels_that_are_not_square_keep_both_sides():
     ("properties", "given", "fallback", "message"),
     [
         ({}, None, None, r"slide\.svs: the slide does not say its mpp \(state it .*--mpp"),
-        ({"openslide.mpp-x": "250", "openslide.mpp-y": "250"}, None, None, "implausible: .*: 250"),
+        ({"openslide.mpp-x": "250", "openslide.mpp-y": "250"}, None, None, "passed over: .*: 250"),
         ({"openslide.mpp-x": "nan", "openslide.mpp-y": "inf"} | {"openslide.objective-power": "-4"}, None, None, "not"),
         ({"openslide.mpp-x": "much", "openslide.mpp-y": "0.25"}, None, None, "does not say"),
         (VENDOR, 250.0, None, r"given mpp 250 is outside 0\.05 to 64"),
@@ -68,6 +75,43 @@ def test_pixels_that_are_not_square_keep_both_sides():
 def test_nothing_is_guessed(properties, given, fallback, message):
     with pytest.raises(UserError, match=message):
         calibrate(SLIDE, properties, given, fallback)
+
+
+@pytest.mark.parametrize("dpi", [400, 600, 720, 1200, 2400, 4800, 300 * 2.54, 236 * 2.54, 960])
+def test_the_resolution_of_a_print_is_no_size_of_a_pixel(dpi):
+    tags = {"tiff.XResolution": str(dpi), "tiff.YResolution": str(dpi), "tiff.ResolutionUnit": "inch"}
+    with pytest.raises(UserError, match="dpi, as for print"):
+        calibrate(SLIDE, tags)
+    assert calibrate(SLIDE, tags, fallback=0.25).mpp == 0.25
+    estimated = calibrate(SLIDE, tags | POWER)
+    assert (estimated.mpp, "as for print" in estimated.remark) == (0.5, True)
+
+
+@pytest.mark.parametrize("um", [1.0, 2.0, 4.0, 5.0, 8.0, 10.0, 16.0, 20.0, 40.0, 3.119])
+def test_the_tags_of_a_coarse_scan_are_taken(um):
+    tags = {"tiff.XResolution": str(1e4 / um), "tiff.YResolution": str(1e4 / um), "tiff.ResolutionUnit": "centimeter"}
+    assert calibrate(SLIDE, tags).mpp == pytest.approx(um)
+
+
+@pytest.mark.parametrize("properties", [VENDOR | TAGS | {"openslide.vendor": "aperio"}, OME | TAGS])
+def test_two_sizes_in_one_file_are_refused_unless_one_is_given(properties):
+    own = {name: "0.25" if "mpp" in name or "physical" in name else value for name, value in properties.items()}
+    with pytest.raises(UserError, match=r"two sizes of a pixel: .* 0\.25 um/px, TIFF resolution tags 0\.5 um/px"):
+        calibrate(SLIDE, own)
+    assert calibrate(SLIDE, own, 0.5).remark.startswith("0.5 um/px is taken, but others say: ")
+
+
+@pytest.mark.parametrize(
+    ("given", "fallback", "remark"),
+    [
+        (None, None, "objective power 2"),
+        (None, 0.5, "--mpp 0.5, objective power 2"),
+        (0.5, None, "openslide.mpp-x/y 0.25"),
+    ],
+)
+def test_who_says_something_else_is_remarked_on(given, fallback, remark):
+    assert remark in calibrate(SLIDE, VENDOR | {"openslide.objective-power": "5"}, given, fallback).remark
+    assert not calibrate(SLIDE, VENDOR | {"openslide.objective-power": "40"}).remark
 
 
 @settings(deadline=None)

@@ -121,7 +121,7 @@ def bytes_stored(path: Path) -> dict[str, int]:
     try:
         with Slide.open(path) as slide:
             levels = read_jpeg_levels(path, reference.level_sizes)
-            mpps = (f"{slide.mpp * downsample:g}" for downsample in reference.downsamples)
+            mpps = (f"{slide.mpp_xy[0] * factor_x:g}" for factor_x, _ in reference.downsamples)
             return {mpp: int(level.byte_counts.sum()) for mpp, level in zip(mpps, levels, strict=True)}
     except NotPlainError:
         return {}

@@ -47,7 +47,7 @@ def read(path: Path, x: int, y: int, width: int, height: int, level: int = 0) ->
 def test_an_ome_tiff_has_its_levels_and_its_pixel_size(tmp_path, image):
     path = write_ome(tmp_path / "a.ome.tif", image, compression="zlib", predictor=True)
     reader = PlainTiffReader(path)
-    assert (reader.size, reader.downsamples) == (Size(751, 603), (1.0, 4.0, 16.0))
+    assert (reader.size, reader.downsamples) == (Size(751, 603), ((1, 1), (4, 4), (16, 16)))
     part = reader.read(0, 100, 200, Size(300, 250))
     np.testing.assert_array_equal(part, image[200:450, 100:400])
     # 4 x 3 of the 30 tiles: nothing else was decoded.
@@ -78,7 +78,11 @@ def test_tiles_and_strips(tmp_path, image, options, tolerance):
     [
         {"photometric": "rgb", "planarconfig": "separate", "rowsperstrip": 64, "compression": "lzw"},
         {"photometric": "rgb", "planarconfig": "separate", "tile": (64, 64), "compression": "zlib"},
-        {"photometric": "minisblack", "metadata": {"axes": "CYX"}, "ome": True},
+        {
+            "photometric": "minisblack",
+            "metadata": {"axes": "CYX", "Channel": {"Name": ["Red", "Green", "Blue"]}},
+            "ome": True,
+        },
     ],
 )
 def test_colours_in_planes_or_pages(tmp_path, image, options):
@@ -135,11 +139,22 @@ def test_the_resolution_tags_of_a_striped_tiff(tmp_path, image):
     ("array", "options", "message"),
     [
         (np.zeros((50, 60, 3), np.uint16), {"photometric": "rgb"}, "16-bit values .convert it"),
-        (np.zeros((5, 50, 60, 3), np.uint8), {"photometric": "rgb"}, "15 planes"),
+        (np.zeros((50, 60, 3), np.float32), {"photometric": "rgb"}, "32-bit floats"),
+        (np.zeros((50, 60), bool), {"photometric": "minisblack"}, "1-bit values"),
+        (np.zeros((50, 60, 4), np.uint8), {"photometric": "separated"}, r"inks \(CMYK\)"),
+        (np.zeros((50, 60, 3), np.uint8), {"photometric": "cielab"}, "CIELab"),
+        (np.zeros((50, 60, 4), np.uint8), {"photometric": "rgb", "extrasamples": ["unspecified"]}, "4 samples a pixel"),
+        (np.zeros((5, 50, 60, 3), np.uint8), {"photometric": "rgb"}, "5 planes"),
+        (np.zeros((3, 50, 60), np.uint8), {"photometric": "minisblack", "ome": True}, "3 planes"),
+        (np.zeros((4, 50, 60), np.uint8), {"photometric": "minisblack", "imagej": True}, "4 planes"),
         (
-            np.zeros((50, 60), np.uint8),
-            {"photometric": "palette", "colormap": np.zeros((3, 256), np.uint16)},
-            "palette",
+            np.zeros((3, 50, 60), np.uint8),
+            {
+                "photometric": "minisblack",
+                "ome": True,
+                "metadata": {"axes": "CYX", "Channel": {"Name": ["DAPI", "FITC", "Cy5"]}},
+            },
+            "CYX: DAPI, FITC, Cy5",
         ),
     ],
 )
@@ -165,3 +180,53 @@ def test_damaged_pixels_are_an_error_when_read(tmp_path, image):
     (tmp_path / "a.tif").write_bytes(data)
     with pytest.raises(UserError, match=r"a\.tif: pixels not readable"):
         read(tmp_path / "a.tif", 0, 0, 751, 603)
+
+
+def write_images(path: Path, *images: tuple[str, Image, float | None]) -> Path:
+    """An OME-TIFF of several images, each with its name, pixels and um/px."""
+    with tifffile.TiffWriter(path, ome=True) as tiff:
+        for name, pixels, mpp in images:
+            size = {} if mpp is None else {f"PhysicalSize{axis}": mpp for axis in "XY"}
+            metadata = {"axes": "YXS" if pixels.ndim == 3 else "YX", "Name": name, **size}
+            photometric = "rgb" if pixels.ndim == 3 else "minisblack"
+            tiff.write(pixels, photometric=photometric, tile=(128, 128), compression="zlib", metadata=metadata)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("others", "mpp"),
+    [
+        ([("macro image", (900, 900, 3), 8.0)], 0.5),
+        ([("label image", (900, 900, 3), None)], 0.5),
+        ([("a grey one", (900, 900), 0.5)], 0.5),
+        ([("a coarse one", (900, 900, 3), 2.0)], 0.5),
+        ([("unsaid", (900, 900, 3), None)], 0.5),
+        ([("another piece", (500, 500, 3), 0.5), ("a mask", (400, 400), 0.25)], 0.5),
+        ([("without um", (400, 400, 3), None)], None),
+    ],
+)
+@pytest.mark.parametrize("first", [True, False])
+def test_of_several_images_pixels_and_their_size_are_those_of_the_slide(tmp_path, image, others, mpp, first, capsys):
+    rest = [(name, np.zeros(shape, np.uint8), size) for name, shape, size in others]
+    slide = [("the slide", image, mpp)]
+    path = write_images(tmp_path / f"{others[0][0]} {first}.ome.tif", *(slide + rest if first else rest + slide))
+    with Slide.open(path, None if mpp else 0.5) as opened:
+        assert (opened.mpp, opened.size) == (0.5, Size(751, 603))
+        np.testing.assert_array_equal(opened.read(Region(100, 100, 50, 40), Size(50, 40)), image[100:140, 100:150])
+    said = capsys.readouterr().err
+    assert all(f"{name} (" in said for name, _, _ in (*slide, *others))
+
+
+def test_a_macro_is_no_slide(tmp_path, image):
+    path = write_images(tmp_path / "a.ome.tif", ("Macro", image, 8.0), ("label image", image, 8.0))
+    with pytest.raises(UserError, match=r"a\.ome\.tif: a TIFF of an image called 'Macro'"):
+        Slide.open(path)
+
+
+def test_what_lies_beside_a_large_scan_that_is_not_read_is_not_the_slide(tmp_path, image):
+    scan = np.zeros((3, 1300, 1600), np.uint8)
+    with tifffile.TiffWriter(tmp_path / "a.ome.tif", ome=True) as tiff:
+        tiff.write(scan, photometric="minisblack", metadata={"axes": "CYX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5})
+        tiff.write(image, photometric="rgb", metadata={"axes": "YXS"})
+    with pytest.raises(UserError, match="3 planes"):
+        Slide.open(tmp_path / "a.ome.tif", 0.5)

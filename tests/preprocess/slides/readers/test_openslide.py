@@ -15,7 +15,7 @@ from preprocess.synthetic.svs import write_plain_tiff, write_svs
 def test_levels_have_the_factor_they_were_made_with(tmp_path, wh):
     image = np.zeros((wh[1], wh[0], 3), np.uint8)
     reader = OpenSlideReader(write_svs(tmp_path / "slide.svs", image))
-    assert reader.downsamples == (1.0, 4.0, 16.0)
+    assert reader.downsamples == ((1, 1), (4, 4), (16, 16))
     reader.close()
 
 
