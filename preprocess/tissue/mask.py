@@ -9,8 +9,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from preprocess.base.errors import UserError
 from preprocess.base.geometry import Region, area_um2
 from preprocess.slides.slide import Slide
+from preprocess.tissue.bright_field import is_bright_field
 from preprocess.tissue.detection import find_tissue
 
 _MASK_MPP = 16.0
@@ -28,10 +30,19 @@ class TissueMask:
 
     @classmethod
     def of(cls, slide: Slide) -> TissueMask:
-        """The tissue of what was scanned at 16 um/px, or what keeps its longer side within 512 to 2000 pixels."""
+        """The tissue of what was scanned at 16 um/px, or what keeps its longer side within 512 to 2000 pixels.
+
+        Raises UserError where the slide is no bright-field one: tissue is what absorbs light.
+        """
         longest_um = max(slide.size_um)
         side = min(_SIDE_PX[1], max(_SIDE_PX[0], round(longest_um / _MASK_MPP)))
         thumbnail = slide.thumbnail(side)
+        if not is_bright_field(thumbnail):
+            raise UserError(
+                "no bright-field slide: fluorescence, or inverted",
+                path=slide.path,
+                remedy="only stained sections in transmitted light are searched and cut; invert an inverted picture",
+            )
         return cls(find_tissue(thumbnail, longest_um / max(thumbnail.shape)), slide.region, slide.mpp)
 
     def coverage(self, region: Region) -> float:

@@ -106,9 +106,7 @@ def test_one_sample_a_pixel(tmp_path, image, tile, photometric):
 def test_what_a_tiff_holds_that_is_no_8_bit_rgb_is_refused(tmp_path, tile, dtype, channels, options, message):
     pixels = np.zeros((150, 200, channels), dtype)
     tifffile.imwrite(tmp_path / "a.tif", pixels if channels > 1 else pixels[..., 0], metadata=None, **options, **tile)
-    with pytest.raises(
-        UserError, match=rf"a\.tif: a TIFF (of|whose pixels are) {message}.*\(convert it to 8-bit RGB\)"
-    ):
+    with pytest.raises(UserError, match=rf"a\.tif: a TIFF .*{message}.*\(convert it to 8-bit RGB\)"):
         Slide.open(tmp_path / "a.tif", 2.0)
 
 
