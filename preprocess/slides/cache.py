@@ -17,18 +17,14 @@ from preprocess.base.errors import UserError
 from preprocess.base.files import DISK_FULL
 from preprocess.slides.files import slide_files
 
-# Slides of several files which need not all lie beside the one that is named.
-_MANY_FILES = {".dcm", ".vms", ".vmu"}
-
 
 @contextmanager
 def local_copy(slide: Path, cache_dir: Path | None) -> Iterator[Path]:
     """The path to read ``slide`` from: a copy in ``cache_dir``, removed afterwards, or the slide where that is None.
 
-    An MRXS slide is copied with the folder of its name. Without room for the copy, and for formats of many
-    files (DICOM, VMS), the slide is read where it is, with a note. Copies that a killed process left on this
-    machine are removed. Raises UserError, as reading does, with the path of the slide itself; also where the
-    copy is not as long as the slide.
+    A slide of several files is copied whole. Without room for the copy it is read where it is, with a note. Copies that
+    a killed process left on this machine are removed. Raises UserError, as reading does, with the path of the slide
+    itself; also where the copy is not as long as the slide.
     """
     if cache_dir is None or not slide.is_file():
         yield slide
@@ -49,10 +45,7 @@ def local_copy(slide: Path, cache_dir: Path | None) -> Iterator[Path]:
 
 
 def _copy(slide: Path, folder: Path) -> Path | None:
-    """The copy of ``slide`` in ``folder``, or None where it must be read in place."""
-    if slide.suffix.lower() in _MANY_FILES:
-        note(f"{slide.name}: read in place, its format has several files")
-        return None
+    """The copy of ``slide`` in ``folder``, or None where there is no room for it."""
     files = slide_files(slide)
     try:
         if sum(file.stat().st_size for file in files) > shutil.disk_usage(folder).free:

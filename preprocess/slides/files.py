@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import openslide
 
 from preprocess.base.files import sha256_of
+from preprocess.slides.readers.ome_xml import ome_files
 
-# Formats whose slide is one file and others beside it that begin with its name.
-_NAMED_ALIKE = {".vms", ".vmu"}
+# Formats whose slide is a list of the names of others beside it: lines such as ImageFile=a.jpg.
+_LISTS = {".vms", ".vmu"}
+_MAX_LIST_BYTES = 1 << 20
+_TIFF_SUFFIXES = {".tif", ".tiff", ".btf", ".tf2", ".tf8"}
 _DICOM_SUFFIXES = {".dcm", ""}
 _DICOM_HEADER_BYTES = 1 << 16  # the series is named in the first kilobyte or two
 _END_BYTES, _SAMPLE_BYTES, _NUM_SAMPLES = 1 << 16, 1 << 12, 30
@@ -22,20 +25,35 @@ _END_BYTES, _SAMPLE_BYTES, _NUM_SAMPLES = 1 << 16, 1 << 12, 30
 def slide_files(path: str | Path) -> list[Path]:
     """``path`` and all files that the slide consists of beside it, these sorted.
 
-    MRXS has a folder, VMS and VMU have neighbours of their name, and a DICOM slide is a series: the files in the
-    folder whose header names it. A slide that cannot be opened is its one file.
+    MRXS has a folder; VMS, VMU and an OME-TIFF name the others, and a DICOM slide is a series: the files in the folder
+    whose header names it. A slide that cannot be opened is its one file.
     """
     path = Path(path)
     suffix = path.suffix.lower()
     companions: list[Path] = []
     if suffix == ".mrxs" and path.with_suffix("").is_dir():
         companions = [file for file in path.with_suffix("").rglob("*") if file.is_file()]
-    elif suffix in _NAMED_ALIKE:
-        companions = [file for file in path.parent.glob(f"{glob.escape(path.stem)}*") if file.is_file()]
+    elif suffix in _LISTS:
+        companions = _listed(path)
+    elif suffix in _TIFF_SUFFIXES:
+        companions = ome_files(path)
     elif suffix in _DICOM_SUFFIXES and _dicom_header(path):
         series = series_of(path).encode()
-        companions = [file for file in path.parent.iterdir() if series in _dicom_header(file)]
+        # Another series may begin with the same digits.
+        named = re.compile(re.escape(series) + rb"(?![0-9.])")
+        companions = [file for file in path.parent.iterdir() if named.search(_dicom_header(file))]
     return [path, *sorted(file for file in companions if file != path)]
+
+
+def _listed(path: Path) -> list[Path]:
+    """The files beside ``path`` that its lines name."""
+    try:
+        with path.open("rb") as stream:
+            lines = os.fsdecode(stream.read(_MAX_LIST_BYTES)).splitlines()
+    except OSError:
+        return []
+    names = {line.partition("=")[2].strip() for line in lines} - {""}
+    return [path.with_name(name) for name in names if "/" not in name and path.with_name(name).is_file()]
 
 
 def series_of(path: Path) -> str:

@@ -84,8 +84,8 @@ def register(slide: Slide, scan: Slide) -> Registration:
     if (found.correlation or 0.0) < MIN_CORRELATION or (found.residual_px or 0.0) > _MAX_RESIDUAL_PX:
         raise _refusal(
             scan,
-            f"does not lie on {slide.path.name}: correlation {found.correlation:.2f} (at least {MIN_CORRELATION:g} is "
-            f"needed), windows {found.residual_px:.2f} px apart (at most {_MAX_RESIDUAL_PX:g})",
+            f"does not lie on {slide.path.name}: {_fit(found)}, windows {found.residual_px:.2f} px apart (at most "
+            f"{_MAX_RESIDUAL_PX:g})",
         )
     if max(largest, 1 / smallest) > _MAX_STRETCH:
         by = f"{largest:.3f} and {smallest:.3f}"
@@ -98,7 +98,7 @@ def _refusal(scan: Slide, reason: str) -> UserError:
 
 
 def _given(slide: Slide, scan: Slide, matrix: Matrix) -> Registration:
-    """A registration by a stated ``matrix``, with how well it fits; UserError where it puts the slide off the scan."""
+    """A registration by a stated ``matrix``; UserError where it puts the slide off the scan or does not fit."""
     placed = StudentScan(scan, Registration(matrix, "given"))
     windows = _windows(slide, placed)
     if not windows:
@@ -107,7 +107,18 @@ def _given(slide: Slide, scan: Slide, matrix: Matrix) -> Registration:
             path=scan.path,
             remedy="it maps level-0 px of the slide to level-0 px of the scan, not the other way round",
         )
-    return _measured(slide, placed, windows)
+    found = _measured(slide, placed, windows)
+    if (found.correlation or 0.0) < MIN_CORRELATION:
+        raise UserError(
+            f"the given student_transform does not fit {slide.path.name}: {_fit(found)}",
+            path=scan.path,
+            remedy="check its numbers, or leave them empty: then the place is estimated",
+        )
+    return found
+
+
+def _fit(found: Registration) -> str:
+    return f"correlation {found.correlation:.2f} (at least {MIN_CORRELATION:g} is needed)"
 
 
 @dataclass(frozen=True)

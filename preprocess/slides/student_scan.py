@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from preprocess.base.errors import UserError
-from preprocess.base.files import sha256_of
 from preprocess.base.geometry import Region, Size
+from preprocess.slides.files import slide_sha256
 from preprocess.slides.readers.reader import Image
 from preprocess.slides.slide import Slide
 
@@ -75,7 +75,7 @@ class StudentScan:
         """The file, its mpp and its place as plain JSON."""
         return {
             "file": self.slide.path.name,
-            "sha256": sha256_of(self.slide.path),
+            "sha256": slide_sha256(self.slide.path),
             "mpp": round(self.slide.mpp, 6),
             "mpp_source": self.slide.mpp_source,
             **self.registration.to_record(),

@@ -31,6 +31,7 @@ COLUMNS = (
     "patient",
     "mpp",
     "mpp_source",
+    "student_scan",
     "tissue_mm2",
     "tiles",
     *(f"tiles_{kind.replace(' ', '_')}" for kind in TILE_KINDS),
@@ -121,6 +122,7 @@ def _row(result: TilingResult) -> dict[str, Any]:
         "status": "done",
         "mpp": record["mpp"],
         "mpp_source": record["mpp_source"],
+        "student_scan": _scan(record["student_scan"]),
         "tissue_mm2": record["tissue_mm2"],
         "tiles": len(record["tiles"]),
         **{f"tiles_{kind.replace(' ', '_')}": record["kinds"][kind] for kind in TILE_KINDS},
@@ -132,6 +134,13 @@ def _row(result: TilingResult) -> dict[str, Any]:
         "labels_left_out": _counted(record["dropped_labels"]),
         "items_not_used": _counted(record["unused"]),
     }
+
+
+def _scan(scan: dict[str, Any] | None) -> str:
+    """How a slide's own low-resolution scan lies on it; empty where it has none."""
+    return (
+        "" if scan is None else f"{scan['source']}: correlation {scan['correlation']}, {scan['residual_px']} px apart"
+    )
 
 
 def _counted(counts: dict[str, int]) -> str:

@@ -60,15 +60,16 @@ def read_ome_xml(text: str | None) -> list[OmeImage]:
 
 
 def ome_files(path: Path) -> list[Path]:
-    """The other files of an OME-TIFF of several, as its OME-XML names them; none where it is no OME-TIFF."""
+    """The files below its folder of which an OME-TIFF consists beside ``path``, as its OME-XML names them."""
     try:
         with tifffile.TiffFile(path) as tiff:
             root = ElementTree.fromstring(tiff.ome_metadata) if tiff.is_ome else None
     except Exception:  # damaged: whoever opens it will say so
         return []
     named = [] if root is None else root.iterfind(".//{*}UUID[@FileName]")
-    files = {path.parent / one.get("FileName", "") for one in named}
-    return sorted(file for file in files if file.is_file() and file != path)
+    names = {Path(one.get("FileName", "")) for one in named}
+    files = [path.parent / name for name in names if not name.is_absolute() and ".." not in name.parts]
+    return [file for file in files if file.is_file() and file != path]
 
 
 def _length_um(pixels: Element, name: str) -> float:

@@ -65,11 +65,13 @@ def test_without_room_the_slide_is_read_in_place(svs_slide, tmp_path, monkeypatc
     assert os.listdir(tmp_path / "cache") == []
 
 
-def test_formats_of_many_files_are_read_in_place(tmp_path, capsys):
-    (tmp_path / "a.dcm").touch()
+def test_a_dicom_slide_comes_with_its_series(tmp_path, monkeypatch):
+    for name, series in (("a.dcm", "1.2.3"), ("b.dcm", "1.2.3"), ("z.dcm", "9.9")):
+        (tmp_path / name).write_bytes(bytes(128) + b"DICM" + series.encode())
+    monkeypatch.setattr("preprocess.slides.files.series_of", lambda path: "1.2.3")
     with local_copy(tmp_path / "a.dcm", tmp_path / "cache") as path:
-        assert path == tmp_path / "a.dcm"
-    assert "its format has several files" in capsys.readouterr().err
+        assert path.parent.parent == tmp_path / "cache"
+        assert sorted(os.listdir(path.parent)) == ["a.dcm", "b.dcm"]
 
 
 def test_a_short_copy_is_refused(svs_slide, tmp_path, monkeypatch):

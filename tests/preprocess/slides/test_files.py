@@ -4,7 +4,9 @@ import hashlib
 import os
 import shutil
 
+import numpy as np
 import pytest
+import tifffile
 
 from preprocess.slides import files as slide_files_module
 from preprocess.slides.files import file_states, fingerprint, slide_files, slide_sha256
@@ -38,31 +40,43 @@ def test_the_files_of_formats_with_several(tmp_path):
         "a/Slidedat.ini",
         "a/Data0001.dat",
         "b.mrxs",
-        "c.vms",
-        "c.opt",
-        "c(1).jpg",
+        "c.csv",
+        "map",
+        "x (1,0).jpg",
         "d.vms",
         "e.svs",
     ):
         (tmp_path / name).write_text("1")
+    lines = ("[Specimen]", "NoLayers=1", "ImageFile(1,0)=x (1,0).jpg", "MapFile=map", "MacroImage=gone.jpg")
+    (tmp_path / "c.vms").write_text("\r\n".join(lines))
     named = {
         name: [str(file.relative_to(tmp_path)) for file in slide_files(tmp_path / name)] for name in ("a.mrxs", "c.vms")
     }
-    assert named == {"a.mrxs": ["a.mrxs", "a/Data0001.dat", "a/Slidedat.ini"], "c.vms": ["c.vms", "c(1).jpg", "c.opt"]}
+    assert named == {"a.mrxs": ["a.mrxs", "a/Data0001.dat", "a/Slidedat.ini"], "c.vms": ["c.vms", "map", "x (1,0).jpg"]}
     before = fingerprint(tmp_path / "a.mrxs")
     (tmp_path / "a" / "Data0001.dat").write_text("2")
     assert fingerprint(tmp_path / "a.mrxs") != before
 
 
-def test_brackets_in_a_name_are_no_pattern(tmp_path):
-    for name in ("a[1].vms", "a[1]-0.jpg", "a1.vms", "a1-0.jpg"):
-        (tmp_path / name).write_text("1")
-    assert [file.name for file in slide_files(tmp_path / "a[1].vms")] == ["a[1].vms", "a[1]-0.jpg"]
+def test_an_ome_tiff_of_several_files_is_all_of_them(tmp_path):
+    image = np.zeros((3, 64, 64), np.uint8)
+    xml = [
+        f'<TiffData FirstC="{c}" IFD="0"><UUID FileName="{n}.ome.tif">urn:{n}</UUID></TiffData>'
+        for c, n in enumerate("abc")
+    ]
+    for name, plane in zip("abc", image, strict=True):
+        sizes = " ".join(f'Size{axis}="{n}"' for axis, n in zip("XYCZT", (64, 64, 3, 1, 1), strict=True))
+        pixels = f'<Pixels DimensionOrder="XYCZT" Type="uint8" {sizes}>{"".join(xml)}'
+        text = f'<?xml version="1.0"?><OME UUID="urn:{name}"><Image ID="Image:0">{pixels}</Pixels></Image></OME>'
+        tifffile.imwrite(tmp_path / f"{name}.ome.tif", plane, description=text, metadata=None)
+    (tmp_path / "d.ome.tif").write_bytes((tmp_path / "c.ome.tif").read_bytes())
+    assert [file.name for file in slide_files(tmp_path / "b.ome.tif")] == ["b.ome.tif", "a.ome.tif", "c.ome.tif"]
+    assert slide_files(tmp_path / "gone.ome.tif") == [tmp_path / "gone.ome.tif"]
 
 
 def test_a_dicom_slide_is_the_series_that_its_headers_name(tmp_path, monkeypatch):
     monkeypatch.setattr(slide_files_module, "series_of", lambda path: "1.2.3" if path.name < "z" else "9.9")
-    for name, series in (("a.dcm", "1.2.3"), ("b.dcm", "1.2.3"), ("c", "1.2.3"), ("z.dcm", "9.9")):
+    for name, series in (("a.dcm", "1.2.3"), ("b.dcm", "1.2.3"), ("c", "1.2.3"), ("d", "1.2.34"), ("z.dcm", "9.9")):
         (tmp_path / name).write_bytes(bytes(128) + b"DICM" + series.encode())
     (tmp_path / "notes.txt").write_text("1.2.3")
     (tmp_path / "folder").mkdir()

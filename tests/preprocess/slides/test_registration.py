@@ -106,6 +106,18 @@ def test_a_given_place_is_used_and_measured(slide, image, tmp_path):
         pass
 
 
+@pytest.mark.parametrize("change", [(0, 0, 12, 0, 0, 0), (0, 0, 0, 0, 0, -12), (0.02, 0, 0, 0, 0.02, 0)])
+def test_a_given_place_that_does_not_fit_is_refused(slide, image, tmp_path, change):
+    pixels, truth = rescan(image, scale=MPP / 4, degrees=-2, size_wh=(420, 400))
+    path = write_scan(tmp_path / "scan.png", pixels)
+    beside = tuple(truth.ravel() + change)
+    with (
+        pytest.raises(UserError, match=r"scan\.png: the given student_transform does not fit slide\.svs: correlation "),
+        open_scan(slide, ScanFile(path, 4.0, beside)),
+    ):
+        pass
+
+
 def test_a_slide_that_names_none(slide):
     with open_scan(slide, None) as scan:
         assert scan is None

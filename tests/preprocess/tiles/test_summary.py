@@ -30,6 +30,7 @@ def result(root, name, *, error=None, label="Glomerulus", patient="p"):
         "mpp": 0.5,
         "mpp_source": "given",
         "median_um": 150.0,
+        "student_scan": {"source": "given", "correlation": 0.91, "residual_px": 0.2} if name == "a" else None,
         "tissue_mm2": 1.5,
         "labels": {label: 2},
         "dropped_labels": {"Tubule": 3},
@@ -51,6 +52,7 @@ def test_the_table(tmp_path):
     assert (a["slide"], a["status"], a["tiles"], a["boxes"], a["boxes_to_ignore"]) == ("a", "done", "2", "1", "1")
     assert (a["labels"], a["labels_left_out"], a["items_not_used"]) == ("Glomerulus 2", "Tubule 3", "point 2")
     assert a["mpp_source"] == "given"
+    assert a["student_scan"] == "given: correlation 0.91, 0.2 px apart"
     assert (b["status"], b["reason"], b["tiles"]) == ("failed", "b.svs: broken (copy it again)", "")
 
 

@@ -12,8 +12,8 @@ from preprocess.tissue.mask import TissueMask
 
 @pytest.fixture(scope="module")
 def signal():
-    """Blurred spots between 0 and 1, a tenth of the picture."""
-    spots = np.random.default_rng(0).random((300, 400)) > 0.995
+    """Blurred spots between 0 and 1, of little area."""
+    spots = np.random.default_rng(0).random((300, 400)) > 0.9995
     blurred = cv2.GaussianBlur(spots.astype(np.float32), (0, 0), 4)
     return (blurred / blurred.max())[..., None]
 
