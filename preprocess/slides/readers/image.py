@@ -12,6 +12,7 @@ from PIL import Image as PilImage
 
 from preprocess.base.errors import UserError
 from preprocess.base.geometry import Size
+from preprocess.slides.readers.jpeg import START, decode_jpeg
 from preprocess.slides.readers.reader import Factors, Image, on_white, read_inside
 from preprocess.slides.readers.samples import ORIENTATION, TO_RGB, stored_as_is
 
@@ -68,6 +69,8 @@ def _check_header(data: NDArray[np.uint8]) -> int:
 
 def _decode(data: NDArray[np.uint8]) -> NDArray[np.generic]:
     """The pixels (h, w) or (h, w, channels) as they are stored, in OpenCV's order."""
+    if data[:2].tobytes() == START:
+        return decode_jpeg(data.tobytes())[..., ::-1]
     try:
         pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
     except cv2.error:

@@ -6,18 +6,17 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import imagecodecs
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
 from preprocess.base.geometry import Size
+from preprocess.slides.readers.jpeg import decode_jpeg
 from preprocess.slides.readers.reader import Image
 
 _JPEG = 7
 _COLORSPACES = {2: "RGB", 6: "YCBCR"}  # by TIFF photometric interpretation
 _MAX_TILE_PX = 2048
-_END_OF_IMAGE = b"\xff\xd9"
 
 
 class NotPlainError(Exception):
@@ -44,19 +43,9 @@ class JpegLevel:
         """How many tiles make a row."""
         return -(-self.size.width // self.tile.width)
 
-    def decode(self, data: bytes) -> Image | None:
-        """A tile's bytes as uint8 RGB (h, w, 3), at the full size of a tile; None where that is impossible."""
-        if not data.rstrip(b"\0").endswith(_END_OF_IMAGE):  # libjpeg would fill in what is missing
-            return None
-        # The array is made first, so that a JPEG that claims another size is refused before it takes memory.
-        pixels = np.empty((self.tile.height, self.tile.width, 3), np.uint8)
-        try:
-            imagecodecs.jpeg8_decode(
-                data, tables=self.tables, colorspace=self.colorspace, outcolorspace="RGB", out=pixels
-            )
-        except (RuntimeError, ValueError):
-            return None
-        return pixels
+    def decode(self, data: bytes) -> Image:
+        """A tile's bytes as uint8 RGB (h, w, 3), at the full size of a tile. Raises UserError where it is damaged."""
+        return decode_jpeg(data, tables=self.tables, stored_as=self.colorspace, size=self.tile)
 
 
 def read_jpeg_levels(path: Path, sizes: list[Size]) -> tuple[JpegLevel, ...]:

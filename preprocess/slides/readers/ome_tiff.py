@@ -15,6 +15,7 @@ import tifffile
 
 from preprocess.base.errors import UserError
 from preprocess.base.geometry import Size, is_plausible_mpp
+from preprocess.slides.readers.jpeg import decode_jpeg
 from preprocess.slides.readers.ome_xml import OmeImage, read_ome_xml
 from preprocess.slides.readers.reader import DAMAGED, Image, level_factors, paste, read_inside, tiles_under
 from preprocess.slides.readers.samples import TO_RGB, Samples, orientation_of, stored_as_is, tiff_facts
@@ -25,6 +26,7 @@ logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _CACHE_BYTES = 64 << 20
 _ENDS_EARLY = "a TIFF that ends early, or lists the wrong number of tiles"
+_JPEG, _STORED_AS = 7, {2: "RGB", 6: "YCBCR"}
 _TIFF_UNIT = {2: "inch", 3: "centimeter"}
 _NO_SLIDE = re.compile(r"\b(macro|label|thumbnail|overview|barcode)(?![a-z])", re.IGNORECASE)
 # The names of three grey planes that are one colour image.
@@ -79,6 +81,8 @@ class PlainTiffReader:
         def read(x: int, y: int, part: Size) -> Image:
             try:
                 return self._levels[level].read(x, y, part)
+            except UserError as error:
+                raise UserError(error.reason, path=self._path, remedy=error.remedy) from error
             except Exception as error:  # whatever the codec raises
                 raise UserError(f"pixels not readable: {error}", path=self._path, remedy=DAMAGED) from error
 
@@ -211,6 +215,9 @@ class _Level:
         if frame.keyframe.jpegheader is not None:
             options["jpegheader"] = frame.keyframe.jpegheader
         ((data, _),) = handle.read_segments([frame.dataoffsets[index]], [frame.databytecounts[index]], lock=handle.lock)
+        if data is not None and frame.keyframe.compression == _JPEG and frame.keyframe.jpegheader is None:
+            stored_as = _STORED_AS.get(frame.keyframe.photometric, "")
+            return decode_jpeg(data, tables=frame.jpegtables, stored_as=stored_as, grey=frame.keyframe.shaped[-1] == 1)
         pixels, _, shape = frame.keyframe.decode(data, index, **options)
         return None if pixels is None else pixels[0, : shape[1], : shape[2]]
 

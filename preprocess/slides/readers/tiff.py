@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from preprocess.base.errors import UserError
+from preprocess.base.errors import UserError, named
 from preprocess.base.geometry import Size
 from preprocess.slides.readers.jpeg_level import JpegLevel, NotPlainError, read_jpeg_levels
 from preprocess.slides.readers.openslide import OpenSlideReader
@@ -74,29 +74,24 @@ class JpegTiffReader:
         self._cache = _TileCache(_CACHE_BYTES)
 
     def read(self, level: int, x: int, y: int, size: Size) -> Image:
-        def read(x: int, y: int, part: Size) -> Image:
-            pixels = self.decode(level, x, y, part)
-            return self._reference.read(level, x, y, part) if pixels is None else pixels
+        return read_inside(lambda x, y, part: self._read(level, x, y, part), self._levels[level].size, x, y, size)
 
-        return read_inside(read, self._levels[level].size, x, y, size)
-
-    def decode(self, level: int, x: int, y: int, size: Size) -> Image | None:
-        """As :meth:`read`, for a place inside the level; None where a tile cannot be decoded here."""
+    def _read(self, level: int, x: int, y: int, size: Size) -> Image:
         grid = self._levels[level]
         canvas = np.empty((size.height, size.width, 3), np.uint8)
-        places = tiles_under(x, y, size, grid.tile)
 
-        def put(place: tuple[int, int]) -> bool:
+        def put(place: tuple[int, int]) -> None:
             row, column = place
             tile = self._tile(level, row * grid.num_columns + column)
-            if tile is not None:
-                paste(canvas, tile, column * grid.tile.width - x, row * grid.tile.height - y)
-            return tile is not None
+            paste(canvas, tile, column * grid.tile.width - x, row * grid.tile.height - y)
 
+        places = tiles_under(x, y, size, grid.tile)
         if len(places) < _MANY_TILES:
-            return canvas if all(map(put, places)) else None
-        with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as pool:
-            return canvas if all(pool.map(put, places)) else None
+            deque(map(put, places), maxlen=0)
+        else:
+            with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as pool:
+                deque(pool.map(put, places), maxlen=0)
+        return canvas
 
     def close(self) -> None:
         os.close(self._file)
@@ -104,14 +99,14 @@ class JpegTiffReader:
         self._cache = _TileCache(0)
         self._reference.close()
 
-    def _tile(self, level: int, index: int) -> Image | None:
-        """A whole tile, or None where it cannot be decoded."""
+    def _tile(self, level: int, index: int) -> Image:
+        """A whole tile. Raises UserError where it is damaged."""
         tile = self._cache.get((level, index))
         if tile is None:
             grid = self._levels[level]
-            tile = grid.decode(os.pread(self._file, int(grid.byte_counts[index]), int(grid.offsets[index])))
-            if tile is not None:
-                self._cache.put((level, index), tile)
+            with named(self._reference.path):
+                tile = grid.decode(os.pread(self._file, int(grid.byte_counts[index]), int(grid.offsets[index])))
+            self._cache.put((level, index), tile)
         return tile
 
 
@@ -159,8 +154,11 @@ def _proven(path: Path, num_bytes: int, modified_ns: int) -> tuple[JpegLevel, ..
     try:
         for level, grid in enumerate(levels):
             for x, y, size in _samples(grid, exact=reference.is_exact(level)):
-                pixels = reader.decode(level, x, y, size)
-                if pixels is None or not np.array_equal(pixels, reference.read(level, x, y, size)):
+                try:
+                    pixels = reader.read(level, x, y, size)
+                except UserError:  # damaged: OpenSlide may show grey there, and says nothing
+                    continue
+                if not np.array_equal(pixels, reference.read(level, x, y, size)):
                     return f"level {level} differs from what OpenSlide reads at ({x}, {y})"
     except UserError as error:
         return f"a sample is not readable: {error.reason}"
