@@ -117,7 +117,7 @@ def _unreadable_mm2(plan: TilePlan, slide: Slide, boxes_l0: np.ndarray) -> tuple
 
 
 def _warnings(slide: Slide, input_mpp: float, unreadable_mm2: float, unreadable_tissue_mm2: float) -> list[str]:
-    warnings = []
+    warnings = list(slide.remarks)
     if slide.mpp > COARSE_FACTOR * input_mpp:
         warnings.append(
             f"the slide has {slide.mpp:g} um/px, coarser than the {input_mpp:g} um/px of the model: expect less"

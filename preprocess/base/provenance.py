@@ -35,6 +35,7 @@ def codecs() -> dict[str, str]:
     """The versions of what decodes, reduces and encodes pixels: with another one a slide may give other tiles."""
     return {
         "imagecodecs": version("imagecodecs"),
+        "simplejpeg": version("simplejpeg"),
         "opencv": cv2.__version__,
         "openslide": openslide.__library_version__,
         "pillow": PIL.__version__,
