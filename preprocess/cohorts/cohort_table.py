@@ -104,10 +104,15 @@ def inspect_slide(path: Path, mpp: float | None) -> SlideInfo:
     """Open the slide at ``path``; UserError where that fails or no mpp is known. mpp: of a slide that does not say."""
     if path.stat().st_size == 0:
         raise UserError("the file is empty", path=path, remedy=DOWNLOAD_AGAIN)
-    with Slide.open(path, fallback_mpp=mpp) as slide:
-        if mpp is not None and slide.mpp_source.startswith("--mpp"):
-            return SlideInfo(slide.name, slide.size, mpp, "given")
-        return SlideInfo(slide.name, slide.size, None, slide.mpp_source)
+    try:
+        with Slide.open(path) as slide:
+            if mpp is None or "estimate" not in slide.mpp_source:
+                return SlideInfo(slide.name, slide.size, None, slide.mpp_source)
+    except UserError:
+        if mpp is None:
+            raise
+    with Slide.open(path, mpp) as slide:
+        return SlideInfo(slide.name, slide.size, mpp, "given")
 
 
 def table_row(slide: Path, annotation: Path, info: SlideInfo, patient: str, **others: str) -> dict[str, Any]:

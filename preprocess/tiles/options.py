@@ -32,7 +32,9 @@ def add_tile_options(parser: argparse.ArgumentParser) -> None:
     tiles.add_argument("--merge-labels", metavar="NAME", help="give all objects this one class")
     tiles.add_argument("--split", default="0.7/0.15/0.15", help="train/val/test by patient, if the table has no split")
     tiles.add_argument("--stratify", metavar="COLUMN", help="column that each split gets its exact share of")
-    tiles.add_argument("--mpp", type=float, help="um per level-0 pixel where neither table nor slide says; before TIFF tags")
+    tiles.add_argument(
+        "--mpp", type=float, help="um per level-0 pixel where neither table nor slide says; before TIFF tags"
+    )
     tiles.add_argument("--annotation-origin", choices=ORIGINS, help="where annotations count from: docs/slides.md")
     parser.add_argument("--options-file", type=Path, metavar="YAML", help="options of tiles; those given here win")
     parser.set_defaults(tile_options=[action.dest for action in tiles._group_actions])

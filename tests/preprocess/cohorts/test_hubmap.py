@@ -127,7 +127,7 @@ def test_a_given_mpp_goes_before_the_nominal_one_and_the_files_own_before_both(f
     table = build(folder, tmp_path / "extras", mpp=0.4).table
     table = table.set_index(table["slide"].map(lambda path: path.stem))
     assert np.isnan(table.loc["aaa6a05cc", "mpp"])
-    assert table.loc["aaa6a05cc", "mpp_source"] == "slide property openslide.mpp-x/y"
+    assert table.loc["aaa6a05cc", "mpp_source"] == "TIFF resolution tags"
     assert (table.loc["cb2d976f4", "mpp"], table.loc["cb2d976f4", "mpp_source"]) == (0.4, "given")
 
 
