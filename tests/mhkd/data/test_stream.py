@@ -8,7 +8,7 @@ from mhkd.data.stream import PositionSampler, TileStream, build_stream_loader
 
 
 def make_stream() -> TileStream:
-    tiles = [{"id": i} for i in range(5)]
+    tiles = [{"id": i, "labelled": True} for i in range(5)]
     return TileStream(tiles, lambda tile, rng: (tile["id"], float(rng.random())), seed=4)
 
 
