@@ -148,7 +148,7 @@ $(MANIFEST): FORCE | $(if $(OTHER_TABLE),,$(DEMO_TABLE)) $(READY)
 
 ##@ Training (each step builds what is missing before it; an interrupted one goes on where it stopped)
 
-.PHONY: train-teacher train-step1 train-step2 train-step3 train-baseline
+.PHONY: train-teacher pseudo-labels train-step1 train-step2 train-step3 train-baseline
 
 # The steps are stop points of one run, in $(OUT)/distill: each goes on where the one before it stopped. Which there are
 # stands in the phases that distill.yaml begins with: one-stage detectors have no step 2.
@@ -160,6 +160,9 @@ checkpoint = $(if $(filter step%,$(1)),distill/)$(1)/detector.pth
 detector = $(OUT_DIR)/$(call checkpoint,$(1))
 DETECTORS := $(foreach model,$(MODELS),$(call detector,$(model)))
 TEACHER := $(call quoted,$(OUT)/$(call checkpoint,teacher))
+# Made where the table has a column labelled, which says of which slides nobody knows what is there.
+LABELS := $(OUT_DIR)/pseudo_labels/labels.json
+UNLABELLED := $(shell head -n 1 $(call quoted,$(SLIDES)) 2>/dev/null | grep -o labelled)
 # The name of the model that a recipe makes.
 model = $(notdir $(lastword $(@D)))
 # $(call train,name of the configuration,further options)
@@ -169,6 +172,7 @@ train = $(PY) tools/train.py --config-file $(call quoted,$(CONFIGS)/$(1).yaml) -
 from_teacher = $(if $(shell cd $(call quoted,$(CONFIGS)) && grep -s '^ *INIT:' $(1).yaml Base-student.yaml),,--init $(TEACHER))
 
 train-teacher: $(call detector,teacher) ## Step 0: the high-resolution teacher
+pseudo-labels: $(LABELS) ## What the teacher finds on the slides that nobody annotated; train-step1 makes them itself
 train-step1: $(call detector,step1) ## Global features: phase 1 (basic), then phase 2 (adaptive)
 train-step2: $(call detector,step2) ## Local features: phase 3
 train-step3: $(call detector,step3) ## Semantic information: phase 4, the final student
@@ -185,11 +189,16 @@ $(call detector,teacher) $(call detector,baseline_independent):
 $(call detector,baseline_strict): $(call detector,teacher)
 	$(call train,$(model),$(call from_teacher,$(model)))
 
+$(LABELS): $(call detector,teacher) $(MANIFEST) | $(READY)
+	$(PY) tools/pseudo_labels.py --tiles $(call quoted,$(TILES)) --slides $(call quoted,$(SLIDES)) --model $(TEACHER) \
+	  --output-dir $(call quoted,$(OUT)/pseudo_labels) $(if $(WORKERS),--workers $(WORKERS)) $(if $(DEVICE),--device $(DEVICE))
+
 # In order, also where make runs several jobs at once.
 $(call detector,step2): $(call detector,step1)
 $(call detector,step3): $(if $(filter 2,$(STEPS)),$(call detector,step2),$(call detector,step1))
-$(foreach n,$(STEPS),$(call detector,step$(n))):
-	$(call train,distill,--teacher $(TEACHER) $(call from_teacher,distill) --until-step $(subst step,,$(model)))
+$(foreach n,$(STEPS),$(call detector,step$(n))): $(if $(UNLABELLED),$(LABELS))
+	$(call train,distill,--teacher $(TEACHER) $(call from_teacher,distill) \
+	  $(if $(UNLABELLED),--pseudo-labels $(call quoted,$(OUT)/pseudo_labels)) --until-step $(subst step,,$(model)))
 
 ##@ The model that comes with mhkd (docs/model_card.md)
 

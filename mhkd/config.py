@@ -26,6 +26,13 @@ def add_mhkd_config(cfg: CfgNode) -> None:
     cfg.INPUT.FORMAT = "RGB"
     # Folder written by make_tiles.py.
     cfg.DATASETS.TILES = ""
+    # Folder written by pseudo_labels.py: what a detector found on the slides that nobody annotated. Empty: these slides
+    # are left out, as from the training of a teacher.
+    cfg.DATASETS.PSEUDO_LABELS = ""
+    # A placebo for controls: every such slide gets the pseudo-labels of another one.
+    cfg.DATASETS.SHUFFLE_PSEUDO_LABELS = False
+    # The share of training pairs that are of such slides, to a hundredth.
+    cfg.DATALOADER.UNLABELLED_SHARE = 0.5
     # Which image of a tile pair a single detector is trained on: "teacher" or "student".
     # The distiller (META_ARCHITECTURE MHKD) always reads both.
     cfg.INPUT.SIDE = "student"

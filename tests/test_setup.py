@@ -111,6 +111,16 @@ def test_a_step_builds_what_it_needs_in_order():
     ]
 
 
+def test_pseudo_labels_are_made_where_a_table_says_that_slides_are_not_labelled(tmp_path):
+    table = tmp_path / "slides.csv"
+    table.write_text("slide,annotation,split,labelled\na.svs,,train,no\n")
+    commands = make("--dry-run", "OUT=none", "train-step1", f"SLIDES={table}").replace("\\\n", " ")
+    assert re.findall(r"tools/(\w+)\.py", commands)[-4:] == ["make_tiles", "train", "pseudo_labels", "train"]
+    trained = re.findall(r"tools/train\.py[^\n]*", commands)
+    assert ["--pseudo-labels 'none/pseudo_labels'" in command for command in trained] == [False, True]
+    assert ("pseudo_labels", "none/pseudo_labels") in planned("pseudo-labels", "SLIDES=setup.cfg")
+
+
 def test_a_one_stage_detector_has_no_second_step():
     trained = [folder for tool, folder in planned("train-step3", "SLIDES=setup.cfg", "CONFIGS=configs/fcos")[1:]]
     assert trained == ["none/teacher", "none/distill/step1", "none/distill/step3"]

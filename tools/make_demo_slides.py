@@ -13,9 +13,11 @@ EXAMPLES = """
 Examples:
   python tools/make_demo_slides.py --output-dir demo
   python tools/make_demo_slides.py --output-dir demo --train 2 --val 1 --test 1 --slide-mm 2.0 1.5
+  python tools/make_demo_slides.py --output-dir evidence --train 8 --unlabelled 40 --val 6 --test 12
 
 Writes slides/, annotations/, slides.csv and, for trying a trained model on a slide that no split holds,
-unseen.csv. The same seed gives the same bytes; finished slides are kept when the command runs again.
+unseen.csv; with --unlabelled also oracle.csv, which is slides.csv with the annotations of those slides. The
+same seed gives the same bytes; finished slides are kept when the command runs again.
 """
 
 
@@ -25,6 +27,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=7, help="decides every byte of every slide")
     parser.add_argument("--workers", type=int, default=2, help="processes; each needs about 1 GB of memory")
     parser.add_argument("--train", type=int, default=8, help="number of training slides")
+    parser.add_argument("--unlabelled", type=int, default=0, help="so many more training slides without annotation")
     parser.add_argument("--val", type=int, default=2, help="number of validation slides")
     parser.add_argument("--test", type=int, default=4, help="number of test slides")
     parser.add_argument(
@@ -38,15 +41,15 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
-    counts = {"train": args.train, "val": args.val, "test": args.test}
-    if args.seed < 0 or min(counts.values()) < 0:
-        raise UserError("--seed, --train, --val and --test must not be negative")
+    counts = {"train": args.train + args.unlabelled, "val": args.val, "test": args.test}
+    if min(args.seed, args.train, args.unlabelled, *counts.values()) < 0:
+        raise UserError("--seed, --train, --unlabelled, --val and --test must not be negative")
     if not all(0.6 <= side <= 20 for side in args.slide_mm):
         raise UserError(f"--slide-mm is {args.slide_mm}", remedy="give 0.6 to 20 mm a side")
     width, height = (round(side * 2000 / 64) * 64 for side in args.slide_mm)
     specs = demo_cohort(args.seed, counts, size_px=(width, height))
     specs = varied(specs) if args.varied else specs
-    print(summary(make_cohort(specs, args.output_dir, args.workers)))
+    print(summary(make_cohort(specs, args.output_dir, args.workers, unlabelled=args.unlabelled)))
     print(f"cohort table: {args.output_dir / 'slides.csv'}")
     return 0
 

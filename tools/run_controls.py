@@ -44,8 +44,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--slides", type=Path, required=True, help="the cohort table, with annotations")
     parser.add_argument("--output-dir", type=Path, required=True, help="folder for runs, tables and plot")
     parser.add_argument(
-        "--controls", default=",".join(CONTROLS), metavar="NAME,...", help="rows of the table, see below"
+        "--controls",
+        default=",".join(name for name, control in CONTROLS.items() if not control.needs_unlabelled),
+        metavar="NAME,...",
+        help="rows of the table, see below (default: all that need no unlabelled slides)",
     )
+    parser.add_argument("--oracle-tiles", type=Path, help="those of the same slides, all annotated, for oracle")
     parser.add_argument("--seeds", default="1,2,3", metavar="N,...", help="a run of each control for each of them")
     parser.add_argument("--iterations", type=int, help="of every student (default: baseline_strict.yaml's)")
     parser.add_argument("--teacher-iterations", type=int, help="of the teacher (default: teacher.yaml's)")
@@ -65,6 +69,7 @@ def main(argv: list[str] | None = None) -> int:
         args.tiles,
         teacher_iterations=args.teacher_iterations,
         iterations=args.iterations,
+        oracle_tiles=args.oracle_tiles,
         overrides=tuple(args.overrides),
         teacher_overrides=tuple(args.teacher_opts.split()),
         device=resolve_device(args.device),

@@ -44,6 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--output-dir", required=True, help="folder for checkpoints, logs and detector.pth")
     parser.add_argument("--init", help="weights to start from: a detector.pth or a model-zoo backbone")
     parser.add_argument("--teacher", help="detector.pth of the teacher (distillation)")
+    parser.add_argument("--pseudo-labels", metavar="FOLDER", help="written by pseudo_labels.py, for unlabelled slides")
     parser.add_argument("--until-step", type=int, metavar="N", help="stop after this training step (default: the last)")
     parser.add_argument("--eval-only", action="store_true", help="score detector.pth of the output folder, or --init")
     parser.add_argument("--eval-split", default="test", choices=SPLITS, help="which tiles --eval-only takes")
@@ -65,6 +66,7 @@ def main(argv: list[str] | None = None) -> int:
     overrides += ["MODEL.DEVICE", resolve_device(args.device)]
     overrides += ["MODEL.WEIGHTS", args.init] if args.init else []
     overrides += ["MODEL.MHKD.TEACHER.WEIGHTS", args.teacher] if args.teacher else []
+    overrides += ["DATASETS.PSEUDO_LABELS", args.pseudo_labels] if args.pseudo_labels else []
     cfg = read_config(args.config_file, [*overrides, *args.overrides])
     if args.eval_only:
         detector = load_detector(args.init or Path(args.output_dir) / "detector.pth", cfg.MODEL.DEVICE)

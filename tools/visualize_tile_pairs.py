@@ -10,15 +10,18 @@ from preprocess.base.images import write_image
 from preprocess.slides.table import SPLITS
 from preprocess.tiles.contact_sheet import contact_sheet
 from preprocess.tiles.manifest import Manifest
+from preprocess.tiles.pseudo_labels import PseudoLabels, add_pseudo_labels
 
 EXAMPLES = """
-Each class has its colour; boxes to be ignored (such as those cut by the tile's border) are orange.
+Each class has its colour; boxes to be ignored (such as those cut by the tile's border) are orange; what a detector
+found on slides that nobody annotated (--pseudo-labels) is violet, with its score.
 With --checkerboard a third picture takes its fields from teacher and student in turn: where the pair
 is aligned, outlines run on from field to field.
 
 Examples:
   python tools/visualize_tile_pairs.py tiles --output sheet.png
   python tools/visualize_tile_pairs.py tiles --output val.png --split val --count 24 --seed 1
+  python tools/visualize_tile_pairs.py tiles --output labels.png --pseudo-labels output/pseudo_labels
   python tools/visualize_tile_pairs.py tiles --output a.png --slide case_17 --checkerboard
 """
 
@@ -29,6 +32,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--output", type=Path, required=True, help="picture to write, .png or .jpg")
     parser.add_argument("--split", choices=SPLITS, help="split to draw from (default: train, or all with --slide)")
     parser.add_argument("--slide", metavar="NAME", help="draw from this slide only (its name in the manifest)")
+    parser.add_argument("--pseudo-labels", metavar="FOLDER", help="written by pseudo_labels.py: draw these boxes too")
     parser.add_argument("--checkerboard", action="store_true", help="add a picture that shows both in turn")
     parser.add_argument("--count", type=int, default=12, help="number of pairs")
     parser.add_argument("--seed", type=int, default=0, help="for the choice of pairs")
@@ -38,6 +42,8 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     manifest = Manifest.read(args.tiles_dir)
+    if args.pseudo_labels:
+        manifest = add_pseudo_labels(manifest, PseudoLabels.read(args.pseudo_labels))
     if args.split or not args.slide:
         manifest = manifest.split(args.split or "train")
     sheet = contact_sheet(manifest, count=args.count, seed=args.seed, slide=args.slide, checkerboard=args.checkerboard)

@@ -20,17 +20,21 @@ from mhkd.ablation.teacher_check import check_teacher
 from mhkd.ablation.untrained import export_untrained
 from mhkd.deploy.detector import Detector
 from mhkd.deploy.detector_file import load_detector
+from mhkd.deploy.load import load_model
 from mhkd.engine.run_record import RECORD_FILE, hash_of_start
 from mhkd.engine.student_export import DETECTOR_FILE
 from mhkd.engine.train import run_training
+from mhkd.evaluation.pseudo_labels import make_pseudo_labels
 from mhkd.evaluation.slide_level import evaluate_slides, evaluated_cohort
 from mhkd.inference.predictor import SlidePredictor
+from mhkd.inference.slide_job import ModelFile
 from mhkd.provenance import software
 from preprocess.base.errors import UserError
 from preprocess.base.files import sha256_of, write_json
 from preprocess.jobs.job_result import JobResult
 from preprocess.jobs.run import run_cohort
 from preprocess.tiles.manifest import Manifest
+from preprocess.tiles.pseudo_labels import PseudoLabels
 
 RESULT_FILE = "result.json"
 
@@ -53,6 +57,15 @@ class Run:
         """As a report calls it."""
         return f"{self.control}, seed {self.seed}"
 
+    @property
+    def detector(self) -> Path:
+        """What its training leaves behind."""
+        return self.teacher if self.control == TEACHER else self.folder / DETECTOR_FILE
+
+    def labels(self, source: str) -> Path:
+        """Where the pseudo-labels are that the control ``source`` makes with this seed."""
+        return self.folder.parents[1] / "pseudo_labels" / source / f"seed{self.seed}"
+
 
 def run_controls(
     names: Sequence[str],
@@ -67,11 +80,15 @@ def run_controls(
 ) -> list[JobResult[Run, dict[str, Any]]]:
     """Train and score the controls ``names`` with every one of ``seeds``, ``jobs`` at once.
 
-    The teachers come first, one a seed, unless ``teachers`` is the output folder of other controls that had them. What
-    is there already, finished or interrupted, must be what ``recipe`` describes. A run that fails does not stop the
-    others. Raises UserError for a name that is no control.
+    The teachers come first, one a seed, unless ``teachers`` is the output folder of other controls that had them; then
+    the controls whose detectors label slides for others, which are added where they are missing. What is there already,
+    finished or interrupted, must be what ``recipe`` describes. A run that fails does not stop the others. Raises
+    UserError for a name that is no control, and for one that wants unlabelled slides where there are none.
     """
     check_controls(names)
+    wanting = [name for name in names if CONTROLS[name].labels]
+    if wanting and Manifest.read(recipe.tiles).tiles["labelled"].all():
+        raise UserError(f"{wanting[0]} wants slides that nobody annotated, and there are none", path=recipe.tiles)
     threads = threads_of_a_run(jobs)
 
     def runs(names: Sequence[str]) -> list[Run]:
@@ -84,8 +101,15 @@ def run_controls(
 
     done = run_cohort(_carry_out, runs([TEACHER]), jobs, "teachers", unit="run")
     lost = {outcome.item.seed for outcome in done if outcome.error}
-    rest = [run for run in runs([name for name in names if name != TEACHER]) if run.seed not in lost]
-    return done + run_cohort(_carry_out, rest, jobs, "students", unit="run")
+    sources = list(dict.fromkeys(CONTROLS[name].labels for name in names if CONTROLS[name].labels))
+    plain = [name for name in dict.fromkeys([*names, *sources]) if name != TEACHER and not CONTROLS[name].labels]
+    plain_runs, label_runs, taught_runs = (
+        [run for run in runs(some) if run.seed not in lost] for some in (plain, sources, wanting)
+    )
+    done += run_cohort(_carry_out, plain_runs, jobs, "students", unit="run")
+    labels = run_cohort(_label, label_runs, jobs, "labels", unit="run") if label_runs else []
+    done += [JobResult(outcome.item, error=outcome.error) for outcome in labels if outcome.error]
+    return done + (run_cohort(_carry_out, taught_runs, jobs, "students", unit="run") if taught_runs else [])
 
 
 def threads_of_a_run(jobs: int) -> int:
@@ -122,7 +146,20 @@ def _carry_out(run: Run) -> dict[str, Any]:
 
 
 def _config(run: Run) -> CfgNode:
-    return run.recipe.config(CONTROLS[run.control], seed=run.seed, output_dir=run.folder, teacher=run.teacher)
+    control = CONTROLS[run.control]
+    return run.recipe.config(
+        control, seed=run.seed, output_dir=run.folder, teacher=run.teacher, labels=run.labels(control.labels)
+    )
+
+
+def _label(run: Run) -> PseudoLabels:
+    """Let the detector of ``run`` label the slides that nobody annotated, for the controls that learn from it."""
+    torch.set_num_threads(run.threads)
+    folder = run.labels(run.control)
+    folder.mkdir(parents=True, exist_ok=True)
+    with _output_to(folder / "output.txt"):
+        model = ModelFile.of(load_model, run.detector, run.recipe.device, 0)
+        return make_pseudo_labels(model, run.slides, Manifest.read(run.recipe.tiles), folder)
 
 
 def seconds_per_iteration(folder: Path) -> float | None:

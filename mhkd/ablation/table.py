@@ -30,7 +30,8 @@ class Control:
     trained alone); joint: all of their losses in one phase; cumulative: each phase keeps the losses of those before.
     losses: weights of MODEL.MHKD.LOSS_WEIGHTS in one phase of its own, in place of the method's. upsample: of the
     student's input, by default the scale factor; shift: or that divided by two so many times, which shifts the pyramids
-    by as many levels. overrides: configuration keys that it sets on top.
+    by as many levels. overrides: configuration keys that it sets on top. labels: the control whose detector labels the
+    slides that nobody annotated; without it these are left out. oracle: it is trained where all slides are annotated.
     """
 
     text: str
@@ -43,6 +44,13 @@ class Control:
     upsample: int | None = None
     shift: int = 0
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    labels: str = ""
+    oracle: bool = False
+
+    @property
+    def needs_unlabelled(self) -> bool:
+        """Whether it says nothing without slides that nobody annotated."""
+        return bool(self.labels or self.oracle)
 
     @property
     def distils(self) -> bool:
@@ -108,6 +116,17 @@ CONTROLS: dict[str, Control] = {
     "strict_half": Control("strict, u = s / 2", phases=0, shift=1),
     "phases1234_half": Control("phases 1-4, u = s / 2", shift=1),
     "shift_half": _alone(f"{_SHIFT}, u = s / 2", shift=1, FEATURE=2.0, FEATURE_LOSS="mse"),
+    "strict_labels": Control("strict, and what the teacher finds on unannotated slides", phases=0, labels=TEACHER),
+    "phase1_labels": Control("phase 1, and what the teacher finds on unannotated slides", phases=1, labels=TEACHER),
+    "phases1234_labels": Control("phases 1-4, and what the teacher finds on unannotated slides", labels=TEACHER),
+    "self_training": Control("strict, and what strict finds on unannotated slides", phases=0, labels="strict"),
+    "placebo": Control(
+        "strict, and what the teacher finds on unannotated slides, on the wrong ones",
+        phases=0,
+        labels=TEACHER,
+        overrides={"DATASETS.SHUFFLE_PSEUDO_LABELS": True},
+    ),
+    "oracle": Control("strict, all slides annotated", phases=0, oracle=True),
     "shift_u1": _alone(f"{_SHIFT}, native LR input (u = 1)", upsample=1, FEATURE=2.0, FEATURE_LOSS="mse"),
 }
 
@@ -123,7 +142,8 @@ class Recipe:
     """What all controls share: the configurations, the data, the iterations, and overrides of any key.
 
     configs: a folder with teacher.yaml, baseline_*.yaml and distill.yaml. teacher_iterations, iterations: of the
-    teacher and of every student. overrides: ``KEY VALUE`` pairs for students; teacher_overrides: for the teacher.
+    teacher and of every student. oracle_tiles: those of the same slides, all of them annotated. overrides: ``KEY
+    VALUE`` pairs for students; teacher_overrides: for the teacher.
     """
 
     configs: Path
@@ -131,6 +151,7 @@ class Recipe:
     teacher_iterations: int
     iterations: int
     scale: int
+    oracle_tiles: Path | None = None
     overrides: tuple[str, ...] = ()
     teacher_overrides: tuple[str, ...] = ()
     device: str = "cpu"
@@ -156,8 +177,10 @@ class Recipe:
             **shared,
         )
 
-    def config(self, control: Control, *, seed: int, output_dir: Path, teacher: Path | None) -> CfgNode:
-        """The complete configuration of one run.
+    def config(
+        self, control: Control, *, seed: int, output_dir: Path, teacher: Path | None, labels: Path | None = None
+    ) -> CfgNode:
+        """The complete configuration of one run; ``labels``: those of its ``control.labels``.
 
         Raises:
             UserError: its phases do not add up to its budget, or an override names other weights.
@@ -179,7 +202,11 @@ class Recipe:
             _set_input(cfg, control.factor(self.scale), self.scale)
         cfg.SOLVER.MAX_ITER = self.budget(control)
         cfg.merge_from_list(list(self.teacher_overrides if is_teacher else self.overrides))
-        cfg.DATASETS.TILES, cfg.OUTPUT_DIR, cfg.SEED = str(self.tiles), str(output_dir), seed
+        tiles = self.oracle_tiles if control.oracle else self.tiles
+        if tiles is None:
+            raise UserError(f"{control.text}: there are no such tiles", remedy="give --oracle-tiles")
+        cfg.DATASETS.TILES, cfg.OUTPUT_DIR, cfg.SEED = str(tiles), str(output_dir), seed
+        cfg.DATASETS.PSEUDO_LABELS = str(labels) if control.labels else ""
         cfg.MODEL.DEVICE = self.device
         if control.distils and str(teacher) != cfg.MODEL.MHKD.TEACHER.WEIGHTS:
             raise UserError(

@@ -14,11 +14,14 @@ def tile_dicts(manifest: Manifest, split: str, side: str) -> list[dict[str, Any]
     """One Detectron2 dict per tile of ``split``, boxes in pixels of the ``side`` ("teacher" or "student").
 
     Besides Detectron2's own keys each dict names both images of its pair: ``teacher_file_name``, ``student_file_name``.
-    Boxes marked ignore get ``iscrowd=1``.
+    Boxes marked ignore get ``iscrowd=1``. Tiles that are not ``labelled`` are left out, unless the manifest has what a
+    detector found in them; then all boxes have a ``score``.
 
     Raises:
         UserError: the split has no tiles.
     """
+    if not manifest.has_pseudo_labels:
+        manifest = manifest.labelled()
     tiles = manifest.tiles[manifest.tiles["split"] == split]
     if tiles.empty:
         raise UserError(
@@ -43,6 +46,7 @@ def tile_dicts(manifest: Manifest, split: str, side: str) -> list[dict[str, Any]
                 "bbox_mode": BoxMode.XYXY_ABS,
                 "category_id": class_ids[box.label],
                 "iscrowd": int(box.ignore),
+                **({"score": box.score} if manifest.has_pseudo_labels else {}),
             }
             for box in (boxes[tile.tile_id].itertuples(index=False) if tile.tile_id in boxes else ())
         ]
@@ -53,6 +57,7 @@ def tile_dicts(manifest: Manifest, split: str, side: str) -> list[dict[str, Any]
                 "student_file_name": str(manifest.root / tile.student_file),
                 "image_id": image_id,
                 "tile_id": tile.tile_id,
+                "labelled": bool(tile.labelled),
                 "height": height,
                 "width": width,
                 "annotations": annotations,

@@ -74,9 +74,9 @@ def ground_truth(
     """The annotations after ``transforms``, in pixels of an image of ``size_hw``; what has left it is left out.
 
     Returns:
-        The objects as Detectron2 Instances (gt_boxes, gt_classes), and the boxes to be ignored, which are neither
-        object nor background: those marked ``iscrowd``, and those of which less than half is left in the image after a
-        zoom, as of one that a tile's border cuts.
+        The objects as Detectron2 Instances (gt_boxes, gt_classes, and gt_weights where they have a score), and the
+        boxes to be ignored, which are neither object nor background: those marked ``iscrowd``, and those of which less
+        than half is left in the image after a zoom, as of one that a tile's border cuts.
     """
     objects: list[dict[str, Any]] = []
     ignored: list[dict[str, Any]] = []
@@ -85,11 +85,15 @@ def ground_truth(
         moved = detection_utils.transform_instance_annotations(dict(annotation), transforms, size_hw)
         is_visible = _area(moved["bbox"]) >= MIN_VISIBLE * _area(whole)
         (objects if is_visible and not annotation["iscrowd"] else ignored).append(moved)
-    instances, others = (
-        detection_utils.filter_empty_instances(detection_utils.annotations_to_instances(kind, size_hw))
-        for kind in (objects, ignored)
-    )
+    instances, others = (_instances(kind, size_hw) for kind in (objects, ignored))
     return instances, others.gt_boxes
+
+
+def _instances(objects: list[dict[str, Any]], size_hw: tuple[int, int]) -> Instances:
+    instances = detection_utils.annotations_to_instances(objects, size_hw)
+    if any("score" in item for item in objects):
+        instances.gt_weights = torch.tensor([item["score"] for item in objects], dtype=torch.float32)
+    return detection_utils.filter_empty_instances(instances)
 
 
 def _area(box: np.ndarray) -> float:

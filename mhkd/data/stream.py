@@ -13,24 +13,59 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+_BLOCK = 100
+
 
 class TileStream(Dataset):
-    """Maps a position 0, 1, 2, ... to an augmented sample; each epoch is its own permutation."""
+    """Maps a position 0, 1, 2, ... to an augmented sample; each epoch is its own permutation.
+
+    Where some tiles are not ``labelled``, they get ``unlabelled_share`` of every hundred positions, and the two kinds
+    have epochs of their own.
+    """
 
     def __init__(
-        self, tiles: list[dict[str, Any]], mapper: Callable[[dict[str, Any], np.random.Generator], Any], seed: int
+        self,
+        tiles: list[dict[str, Any]],
+        mapper: Callable[[dict[str, Any], np.random.Generator], Any],
+        seed: int,
+        unlabelled_share: float = 0.5,
     ) -> None:
-        self.tiles = tiles
         self.mapper = mapper
         self.seed = seed
-        self._epoch, self._order = -1, np.empty(0, dtype=np.int64)  # the order that was worked out last
+        labelled, unlabelled = ([tile for tile in tiles if tile["labelled"] == kind] for kind in (True, False))
+        self.streams = _Shuffled(labelled, seed, 0), _Shuffled(unlabelled, seed, 2)
+        self.num_unlabelled = round(_BLOCK * unlabelled_share) if unlabelled else 0
 
     def __getitem__(self, position: int) -> Any:
+        kind, place = self._locate(position)
+        return self.mapper(self.streams[kind][place], np.random.default_rng((self.seed, 1, position)))
+
+    def _locate(self, position: int) -> tuple[int, int]:
+        """0 for a labelled tile and 1 for an unlabelled one, and the how manieth of its kind that is."""
+        if not self.num_unlabelled:
+            return 0, position
+        block, place = divmod(position, _BLOCK)
+        order = np.random.default_rng((self.seed, 3, block)).permutation(_BLOCK)
+        kinds = order < self.num_unlabelled
+        kind = int(kinds[place])
+        per_block = (_BLOCK - self.num_unlabelled, self.num_unlabelled)[kind]
+        return kind, block * per_block + int((kinds[:place] == kind).sum())
+
+
+class _Shuffled:
+    """Endless tiles: those of epoch after epoch, each in an order of its own."""
+
+    def __init__(self, tiles: list[dict[str, Any]], seed: int, kind: int) -> None:
+        self.tiles = tiles
+        self.key = seed, kind
+        self._epoch, self._order = -1, np.empty(0, dtype=np.int64)  # the order that was worked out last
+
+    def __getitem__(self, position: int) -> dict[str, Any]:
         epoch, place = divmod(position, len(self.tiles))
         if epoch != self._epoch:
-            self._order = np.random.default_rng((self.seed, 0, epoch)).permutation(len(self.tiles))
+            self._order = np.random.default_rng((*self.key, epoch)).permutation(len(self.tiles))
             self._epoch = epoch
-        return self.mapper(self.tiles[self._order[place]], np.random.default_rng((self.seed, 1, position)))
+        return self.tiles[self._order[place]]
 
 
 class PositionSampler(Sampler[int]):

@@ -13,6 +13,7 @@ import yaml
 from detectron2.config import CfgNode
 from detectron2.utils import comm
 
+from mhkd.engine.pseudo_labels import describe_pseudo_labels
 from mhkd.engine.run_config import leaves
 from mhkd.modeling.precision import name_of, resolve_precision
 from preprocess.base.errors import UserError
@@ -25,7 +26,7 @@ LOGGERS = ("detectron2", "fvcore", "mhkd")
 # sample whoever loads it.
 _NEUTRAL = (
     *("OUTPUT_DIR", "DATASETS.TILES", "MODEL.WEIGHTS", "MODEL.MHKD.TEACHER.WEIGHTS", "MODEL.MHKD.TEACHER.CONFIG_FILE"),
-    "DATALOADER.NUM_WORKERS",
+    *("DATASETS.PSEUDO_LABELS", "DATALOADER.NUM_WORKERS"),
 )
 _REMEDIES = {"teacher_weights": "run make train-teacher first"}
 
@@ -35,7 +36,8 @@ def describe_run(cfg: CfgNode) -> dict[str, Any]:
 
     Returns:
         ``config``: its keys by their full names; ``files``: SHA-256 of tiles, boxes and the weights it begins with;
-        ``num_processes``; ``precision``, what MODEL.MHKD.PRECISION means on this machine.
+        ``num_processes``; ``precision``, what MODEL.MHKD.PRECISION means on this machine; ``pseudo_labels``, where
+        there are some, by which detector they were made and with which thresholds.
 
     Raises:
         UserError: one of the files is missing.
@@ -55,12 +57,16 @@ def describe_run(cfg: CfgNode) -> dict[str, Any]:
             if not Path(path).is_file():
                 raise UserError(f"{name.replace('_', ' ')} not found", path=path, remedy=_REMEDIES.get(name, ""))
             files[name] = sha256_of(path)
+    labels = describe_pseudo_labels(cfg)
+    if labels:
+        files["pseudo_labels"] = labels.pop("sha256")
     plain = yaml.safe_load(cfg.dump())
     return {
         "config": {key: value for key, value in leaves(plain) if key not in _NEUTRAL},
         "files": files,
         "num_processes": comm.get_world_size(),
         "precision": name_of(resolve_precision(cfg.MODEL.MHKD.PRECISION, cfg.MODEL.DEVICE.partition(":")[0])),
+        **({"pseudo_labels": labels} if labels else {}),
     }
 
 

@@ -27,6 +27,7 @@ from mhkd.engine.checkpoint import SafeCheckpointer, load_initial_weights
 from mhkd.engine.ema import EMA
 from mhkd.engine.hooks import ExactResume, ExportStudents, LossBalance, PhaseChange
 from mhkd.engine.optimizer import build_optimizer
+from mhkd.engine.pseudo_labels import read_training_tiles
 from mhkd.engine.selection import BestOnValidation
 from mhkd.engine.student_export import StudentExporter, detector_traits
 from mhkd.evaluation.tile_level import evaluate_tiles
@@ -89,7 +90,7 @@ class Trainer(DefaultTrainer):
     @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> DataLoader:
         distilling = cfg.MODEL.META_ARCHITECTURE == "MHKD"
-        tiles = tile_dicts(Manifest.read(cfg.DATASETS.TILES), "train", "student" if distilling else cfg.INPUT.SIDE)
+        tiles = tile_dicts(read_training_tiles(cfg), "train", "student" if distilling else cfg.INPUT.SIDE)
         if cfg.INPUT.LOW_SHARE and (distilling or cfg.INPUT.SIDE != "teacher"):
             raise UserError(
                 "INPUT.LOW_SHARE is set, and a student is trained",
@@ -103,7 +104,7 @@ class Trainer(DefaultTrainer):
         )
         world_size = comm.get_world_size()
         return build_stream_loader(
-            TileStream(tiles, mapper, max(cfg.SEED, 0)),
+            TileStream(tiles, mapper, max(cfg.SEED, 0), cfg.DATALOADER.UNLABELLED_SHARE),
             PositionSampler(comm.get_rank(), world_size),
             cfg.SOLVER.IMS_PER_BATCH // world_size,
             cfg.DATALOADER.NUM_WORKERS,

@@ -119,7 +119,8 @@ def fill_splits(slides: pd.DataFrame, tiles: pd.DataFrame) -> pd.DataFrame:
     """``slides`` with the splits and patients that it leaves open taken from a manifest's ``tiles``, by slide name."""
     by_slide = tiles.groupby("slide")[["split", "patient"]].first()
     names = slides["slide"].map(safe_name)
-    return slides.assign(**{column: slides[column].fillna(names.map(by_slide[column])) for column in by_slide})
+    own = slides[list(by_slide)].astype(object)  # a column that is not given is one of float
+    return slides.assign(**{column: own[column].fillna(names.map(by_slide[column])) for column in by_slide})
 
 
 def read_scored_slides(

@@ -48,7 +48,7 @@ def detect_in_tiles(
     Arguments and errors are those of :func:`evaluate_tiles`.
     """
     side = side_of(detector, manifest)
-    part = manifest.split(split)
+    part = manifest.labelled().split(split)
     truth = read_truth(part, detector.class_names)
     rows = list(part.tiles.itertuples(index=False))
     pred: dict[str, SlideDetections] = {}

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mhkd.modeling.bfa import PyramidBFA
+from mhkd.modeling.box_weights import weigh_boxes
 from mhkd.modeling.ignored import GroundTruth, leave_ignored_out
 from mhkd.modeling.precision import autocast, keep_last_layers_in_float32, resolve_precision
 from preprocess.base.errors import UserError
@@ -51,6 +52,7 @@ class Upsampled(nn.Module):
         self.uses_bfa = True
         self.precision = precision
         leave_ignored_out(self)
+        weigh_boxes(self)
         keep_last_layers_in_float32(self)
 
     def task_losses(

@@ -18,6 +18,7 @@ from detectron2.utils import comm
 from torch import Tensor, distributed, nn
 
 from mhkd.losses.precision import full_precision
+from mhkd.modeling.box_weights import has_weights, scale_levels, weights_of
 from mhkd.modeling.detectors import Upsampled, upsampling_arguments
 from mhkd.modeling.ignored import label_locations
 
@@ -96,7 +97,12 @@ class UpsampledDense(Upsampled):
         detector = cast(Any, self)
         anchors = detector.anchor_generator(features)
         labels, boxes, left_out = label_locations(detector, anchors, ground_truth)
-        logits, deltas, *centerness = detector._transpose_dense_predictions(maps, columns_of(detector, maps))
+        predictions = detector._transpose_dense_predictions(maps, columns_of(detector, maps))
+        if has_weights(ground_truth):
+            is_object = [(label >= 0) & (label < detector.num_classes) for label in labels]
+            weights = torch.stack(list(map(weights_of, boxes, is_object, ground_truth)))
+            predictions = [scale_levels(levels, weights) for levels in predictions]
+        logits, deltas, *centerness = predictions
         try:
             losses = detector.losses(anchors, logits, labels, deltas, boxes, *centerness)
         except AssertionError as error:  # Detectron2's IoU loss asserts that boxes are boxes, which NaN is not

@@ -61,7 +61,7 @@ class DistillationBatch:
         sizes = self.teacher_images.image_sizes
         for given, scale, size in zip(self.ground_truth, self.scales, sizes, strict=True):
             boxes, ignored = (to_teacher(x, scale) for x in (given.gt_boxes, ignored_boxes(given)))
-            moved.append(GroundTruth(size, ignored=ignored, gt_classes=given.gt_classes, gt_boxes=boxes))
+            moved.append(GroundTruth(size, ignored=ignored, **{**given.get_fields(), "gt_boxes": boxes}))
         return moved
 
 

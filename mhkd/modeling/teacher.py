@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from mhkd.modeling.box_stages import Stage, poolable, predict, run_stages, stage_losses
+from mhkd.modeling.box_weights import weigh_boxes
 from mhkd.modeling.detectors_dense import Maps, predict_maps
 from mhkd.modeling.ignored import leave_ignored_out
 from mhkd.modeling.precision import keep_last_layers_in_float32
@@ -84,6 +85,7 @@ class RoITeacher(Teacher):
     def __init__(self, detector: Any, trainable: tuple[str, ...] = ()) -> None:
         super().__init__(detector, trainable)
         leave_ignored_out(detector)
+        weigh_boxes(detector)
 
     def set_trainable(self, parts: tuple[str, ...]) -> None:
         super().set_trainable(parts)

@@ -68,12 +68,13 @@ class Annotation:
     """One outlined object: a valid ``polygon`` with an area, in level-0 pixels, and its ``label``.
 
     It is a MultiPolygon where one object was drawn in several parts. With ``ignore`` it is neither an object nor
-    background.
+    background. ``score`` is how sure a detector is of it, 1 for a person.
     """
 
     polygon: Polygon | MultiPolygon
     label: str
     ignore: bool = False
+    score: float = 1.0
 
 
 @dataclass(frozen=True)

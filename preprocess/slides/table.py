@@ -15,7 +15,7 @@ SPLITS = ("train", "val", "test")
 
 _SCAN_COLUMNS = ("student_slide", "student_mpp", "student_transform")
 
-SLIDES_COLUMNS = ("slide", "annotation", "mpp", "patient", "split", "origin", *_SCAN_COLUMNS)
+SLIDES_COLUMNS = ("slide", "annotation", "mpp", "patient", "split", "labelled", "origin", *_SCAN_COLUMNS)
 """``slides.csv``: only ``slide`` must be there; other columns are kept."""
 
 
@@ -23,11 +23,12 @@ def read_slides_csv(path: str | Path, *, for_training: bool = True) -> pd.DataFr
     """The cohort table ``path``: one row per slide, with the columns of ``SLIDES_COLUMNS`` and all others.
 
     ``slide``, ``annotation`` and ``student_slide`` are absolute paths, resolved against the folder of the
-    table; ``mpp`` and ``student_mpp`` are floats; a value that is not given is NaN. Raises UserError if
+    table; ``mpp`` and ``student_mpp`` are floats; ``labelled`` is False for a slide of which nobody says what is
+    there, and True where it is not given; any other value that is not given is NaN. Raises UserError if
     there is no column ``slide``, a row names no slide, a slide or a slide's name comes twice, an mpp is no
     plausible number, a split is not train, val or test, a patient is in two splits, or none of the slides
     exists. A single missing file is left to whoever opens it, so that it does not stop the other slides.
-    Not ``for_training``, a split may be anything.
+    Not ``for_training``, split and labelled may be anything.
     """
     path = Path(path)
     table = _read_slides_table(path)
@@ -36,6 +37,7 @@ def read_slides_csv(path: str | Path, *, for_training: bool = True) -> pd.DataFr
         if for_training:
             _check_split_names(table)
             check_patients(table)
+            _check_labelled(table)
     return table.reset_index(drop=True)
 
 
@@ -110,3 +112,16 @@ def _check_split_names(table: pd.DataFrame) -> None:
     unknown = set(table["split"].dropna()) - set(SPLITS)
     if unknown:
         raise UserError(f"unknown split {sorted(unknown)[0]!r}", remedy=f"the splits are {', '.join(SPLITS)}")
+
+
+def _check_labelled(table: pd.DataFrame) -> None:
+    """Make the column ``labelled`` one of bool. Slides to validate and test on must be labelled."""
+    words = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
+    said = table["labelled"].map(str.lower, na_action="ignore")
+    if unknown := set(said.dropna()) - set(words):
+        raise UserError(f"labelled is {sorted(unknown)[0]!r}", remedy="write yes or no; empty is yes")
+    table["labelled"] = said.map(words).fillna(True).astype(bool)
+    wrong = table[~table["labelled"] & table["split"].isin(SPLITS[1:])]
+    if len(wrong):
+        name, split = Path(wrong["slide"].iloc[0]).name, wrong["split"].iloc[0]
+        raise UserError(f"{name} is not labelled, and in the split {split}", remedy="only train takes such slides")

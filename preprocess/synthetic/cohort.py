@@ -25,6 +25,7 @@ _STAINS_AND_KINDS = (("PAS", "wedge"), ("HE", "cores"), ("PAS", "cores"), ("HE",
 _SLIDES_PER_PATIENT = (1, 1, 2)
 _MPPS = (0.4990, 0.5022, 0.4965, 0.5038)
 _COLUMNS = ("slide", "annotation", "mpp", "patient", "split", "stain")
+ORACLE = "oracle.csv"
 
 
 @dataclass(frozen=True)
@@ -99,8 +100,11 @@ def _varied(spec: SlideSpec, index: int) -> SlideSpec:
     return replace(spec, name=name, stain=stain, look=look, difficulty=difficulty)
 
 
-def make_cohort(specs: Sequence[SlideSpec], folder: Path, workers: int = 1) -> list[MadeSlide]:
+def make_cohort(specs: Sequence[SlideSpec], folder: Path, workers: int = 1, *, unlabelled: int = 0) -> list[MadeSlide]:
     """Make every slide of ``specs`` under ``folder``, then ``slides.csv`` and ``unseen.csv``.
+
+    The last ``unlabelled`` training slides have no annotation in slides.csv; then ``oracle.csv`` is that table with all
+    annotations, for who wants to know what those would have been worth.
 
     Finished slides of the same specification are kept. The bytes do not depend on ``workers``.
     """
@@ -110,7 +114,11 @@ def make_cohort(specs: Sequence[SlideSpec], folder: Path, workers: int = 1) -> l
     for result in results:
         if result.error is not None:
             raise UserError(result.error)
-    _write_table(folder / "slides.csv", [spec for spec in specs if spec.split != UNSEEN], folder)
+    cohort = [spec for spec in specs if spec.split != UNSEEN]
+    train = [spec.name for spec in cohort if spec.split == "train"]
+    _write_table(folder / "slides.csv", cohort, folder, unlabelled=train[len(train) - unlabelled :])
+    if unlabelled:
+        _write_table(folder / ORACLE, cohort, folder)
     _write_table(folder / "unseen.csv", [spec for spec in specs if spec.split == UNSEEN], folder)
     return [result.value for result in results if result.value is not None]
 
@@ -153,11 +161,16 @@ def _digest_of(annotation: Path) -> str | None:
         return None
 
 
-def _write_table(path: Path, specs: Sequence[SlideSpec], folder: Path) -> None:
-    """The cohort table; mpp is left empty where the slide states its own."""
+def _write_table(path: Path, specs: Sequence[SlideSpec], folder: Path, unlabelled: Sequence[str] = ()) -> None:
+    """The cohort table; mpp is left empty where the slide states its own, annotations where it is ``unlabelled``."""
     rows = []
     for spec in specs:
         files = [file(spec, folder).relative_to(folder).as_posix() for file in (slide_path, annotation_path)]
         mpp = "" if spec.flavour == "svs" else f"{spec.mpp:.4f}"
         rows.append([*files, mpp, spec.patient, spec.split, spec.stain])
-    write_csv(path, pd.DataFrame(rows, columns=list(_COLUMNS)))
+    table = pd.DataFrame(rows, columns=list(_COLUMNS))
+    if unlabelled:
+        hidden = pd.Series([spec.name in unlabelled for spec in specs])
+        table["annotation"] = table["annotation"].mask(hidden, "")
+        table.insert(table.columns.get_loc("split") + 1, "labelled", hidden.map({True: "no", False: "yes"}))
+    write_csv(path, table)

@@ -47,7 +47,10 @@ class BoxRule:
 
 @dataclass(frozen=True)
 class Box:
-    """The visible part of one object, that of ``number``, on one tile; level-0 pixels, xyxy, clipped to the tile."""
+    """The visible part of one object, that of ``number``, on one tile; level-0 pixels, xyxy, clipped to the tile.
+
+    ``score`` is its object's.
+    """
 
     label: str
     x0: float
@@ -57,6 +60,7 @@ class Box:
     visible_fraction: float
     ignore: bool
     number: int = 0
+    score: float = 1.0
 
     @property
     def xyxy(self) -> tuple[float, float, float, float]:
@@ -91,7 +95,7 @@ class BoxIndex:
         x0, y0, x1, y1 = shapely.total_bounds(visible).tolist()
         small = min(x1 - x0, y1 - y0) < self._rule.min_side_l0
         ignore = annotation.ignore or small or fraction < self._rule.min_visible
-        return Box(annotation.label, x0, y0, x1, y1, fraction, ignore, number)
+        return Box(annotation.label, x0, y0, x1, y1, fraction, ignore, number, annotation.score)
 
 
 def is_larger(annotation: Annotation, width: float, height: float) -> bool:

@@ -14,12 +14,17 @@ SIDES: tuple[Side, ...] = ("teacher", "student")
 
 
 def write_coco(manifest: Manifest) -> None:
-    """Write ``coco_<split>_<side>.json`` into the manifest's root; a split without tiles has none."""
-    for split in SPLITS:
+    """Write ``coco_<split>_<side>.json`` into the manifest's root; a split without tiles has none.
+
+    Tiles that are not labelled stand in ``coco_unlabelled_<side>.json`` alone: who trains on the others would take them
+    for background.
+    """
+    parts = manifest.tiles["split"].where(manifest.tiles["labelled"], "unlabelled")
+    for name in (*SPLITS, "unlabelled"):
         for side in SIDES:
-            path = manifest.root / f"coco_{split}_{side}.json"
-            if (manifest.tiles["split"] == split).any():
-                write_json(path, to_coco(manifest.split(split), side))
+            path = manifest.root / f"coco_{name}_{side}.json"
+            if (parts == name).any():
+                write_json(path, to_coco(manifest.select(parts == name), side))
             else:
                 path.unlink(missing_ok=True)
 

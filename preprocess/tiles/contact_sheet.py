@@ -20,6 +20,7 @@ Colour = tuple[int, int, int]
 # One colour for each class, again from the start where they are more; easy to tell apart and from any stain.
 CLASS_RGB: tuple[Colour, ...] = ((0, 160, 60), (0, 90, 255), (230, 0, 200), (0, 180, 200), (120, 60, 20), (90, 90, 90))
 IGNORED_RGB: Colour = (240, 140, 0)
+DETECTED_RGB: Colour = (150, 60, 200)
 _PAPER, _INK = 255, (0, 0, 0)
 _GAP_PX, _CAPTION_PX, _LEGEND_PX = 6, 18, 24
 _BOARD = 8
@@ -37,9 +38,10 @@ def contact_sheet(
 ) -> Image:
     """``count`` random pairs that have a box, as uint8 RGB: the teacher's tile left, the student's right.
 
-    Both are shown ``side_px`` wide, with a legend below. ``slide`` names the only slide to draw from. ``checkerboard``
-    adds a third picture of fields from the teacher and the student in turn, over which outlines run on where the pair
-    is aligned. Raises UserError if no tile of the slide has a box, or if a tile is missing.
+    Where none has a box, they are of unlabelled slides. Both are shown ``side_px`` wide, with a legend below. ``slide``
+    names the only slide to draw from. ``checkerboard`` adds a third picture of fields from the teacher and the student
+    in turn, over which outlines run on where the pair is aligned. Raises UserError if no tile of the slide has a box,
+    or if a tile is missing.
     """
     tiles = manifest.tiles
     if slide is not None:
@@ -50,6 +52,8 @@ def contact_sheet(
                 f"no tile of the slide {slide!r}", path=manifest.root, remedy=f"it has slides such as {names}"
             )
     boxed = tiles[tiles["tile_id"].isin(manifest.boxes["tile_id"])]
+    if boxed.empty:
+        boxed = tiles[~tiles["labelled"]]
     if boxed.empty:
         raise UserError("no tile has a box", path=manifest.root)
     chosen = boxed.sample(min(count, len(boxed)), random_state=seed).sort_index()
@@ -76,7 +80,7 @@ def _cell(manifest: Manifest, tile: Mapping[str, Any], side_px: int, checkerboar
     for number, image in enumerate(images):
         x = number * (side_px + _GAP_PX)
         cell[_CAPTION_PX : _CAPTION_PX + side_px, x : x + side_px] = image
-    _write(cell, tile["tile_id"], (2, _CAPTION_PX - 5))
+    _write(cell, tile["tile_id"] + ("" if tile["labelled"] else ", unlabelled"), (2, _CAPTION_PX - 5))
     return cell
 
 
@@ -97,8 +101,12 @@ def _drawn(manifest: Manifest, tile: Mapping[str, Any], boxes: pd.DataFrame, ima
     region = Region(tile["x_l0"], tile["y_l0"], tile["width_l0"], tile["height_l0"])
     size = Size(image.shape[1], image.shape[0])
     boxes_px = region.to_px(boxes[["x0_l0", "y0_l0", "x1_l0", "y1_l0"]], size).round().astype(int)
-    for (x0, y0, x1, y1), label, ignore in zip(boxes_px.tolist(), boxes["label"], boxes["ignore"], strict=True):
-        cv2.rectangle(drawn, (x0, y0), (x1, y1), IGNORED_RGB if ignore else colours[label], 2)
+    is_detected = manifest.has_pseudo_labels and not tile["labelled"]
+    for (x0, y0, x1, y1), box in zip(boxes_px.tolist(), boxes.to_dict("records"), strict=True):
+        colour = DETECTED_RGB if is_detected else colours[box["label"]]
+        cv2.rectangle(drawn, (x0, y0), (x1, y1), IGNORED_RGB if box["ignore"] else colour, 2)
+        if is_detected:
+            _write(drawn, f"{box['score']:.2f}", (x0 + 3, y0 + 13))
     return drawn
 
 
@@ -111,7 +119,8 @@ def _legend(manifest: Manifest, width: int) -> Image:
     """A line of the classes and their colours."""
     line = np.full((_LEGEND_PX, width, 3), _PAPER, np.uint8)
     x = 2
-    for name, colour in {**class_colours(manifest), "to be ignored": IGNORED_RGB}.items():
+    detected = {"found by a detector, with its score": DETECTED_RGB} if manifest.has_pseudo_labels else {}
+    for name, colour in {**class_colours(manifest), **detected, "to be ignored": IGNORED_RGB}.items():
         cv2.rectangle(line, (x, 6), (x + 12, 18), colour, 2)
         x += 18 + _write(line, name, (x + 18, 17)) + 16
     return line

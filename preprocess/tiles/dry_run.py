@@ -9,7 +9,15 @@ from preprocess.annotations import Annotation
 from preprocess.jobs.job_result import JobResult
 from preprocess.slides.slide import Slide
 from preprocess.slides.student_scan import StudentScan
-from preprocess.tiles.pairs import KEPT_KINDS, TILE_KINDS, PairSpec, TilePlan, iter_tile_pairs
+from preprocess.tiles.pairs import (
+    KEPT_KINDS,
+    TILE_KINDS,
+    PairSpec,
+    TileKind,
+    TilePlan,
+    iter_tile_pairs,
+    shown_kinds,
+)
 from preprocess.tiles.writer import SlideJob, encode_pair, finished_record, open_job, plan_job
 
 # So many tiles of each slide are encoded to estimate the bytes of all.
@@ -28,7 +36,7 @@ class DryRun:
     mpp: float
     mpp_source: str
     tissue_mm2: float
-    kinds: dict[str, int]
+    kinds: dict[TileKind, int]
     num_objects: int
     outlines: dict[str, int]
     num_boxes: int
@@ -45,7 +53,7 @@ def dry_run_slide(job: SlideJob) -> DryRun:
             mpp_source=slide.mpp_source,
             tissue_mm2=plan.tissue.area_um2() / 1e6,
             kinds=plan.counts(),
-            num_objects=len(annotations),
+            num_objects=len(annotations or ()),
             outlines=notes["outlines"],
             num_boxes=sum(not box.ignore for tile in plan.kept for box in tile.boxes),
             num_bytes=_estimated_bytes(slide, annotations, job.spec, plan, scan),
@@ -69,7 +77,7 @@ def dry_run_lines(results: Sequence[JobResult[SlideJob, DryRun]]) -> list[str]:
             f"about {dry_run.num_bytes / 1e6:.3g} MB"
         )
     pending = [dry_run for dry_run in dry_runs if not dry_run.is_finished]
-    kinds: dict[str, int] = {kind: sum(dry_run.kinds[kind] for dry_run in dry_runs) for kind in TILE_KINDS}
+    kinds = {kind: sum(dry_run.kinds[kind] for dry_run in dry_runs) for kind in TILE_KINDS}
     lines.append(
         f"{len(pending)} slides to cut, {len(dry_runs) - len(pending)} finished, "
         f"{len(results) - len(dry_runs)} bad; "
@@ -85,13 +93,13 @@ def _lost(dry_run: DryRun) -> str:
     return f" ({', '.join(found)})" if found else ""
 
 
-def _kinds(counts: dict[str, int]) -> str:
-    words = {"object": "with objects", "empty": "empty", "left out": "empty and left out", "glass": "without tissue"}
-    return ", ".join(f"{counts[kind]} {words[kind]}" for kind in TILE_KINDS)
+def _kinds(counts: dict[TileKind, int]) -> str:
+    words = {"object": "with objects", "left out": "empty and left out", "glass": "without tissue"}
+    return ", ".join(f"{counts[kind]} {words.get(kind, kind)}" for kind in shown_kinds(counts))
 
 
 def _estimated_bytes(
-    slide: Slide, annotations: Sequence[Annotation], spec: PairSpec, plan: TilePlan, scan: StudentScan | None
+    slide: Slide, annotations: Sequence[Annotation] | None, spec: PairSpec, plan: TilePlan, scan: StudentScan | None
 ) -> int:
     """The bytes of all kept tiles, from ``_SAMPLES`` evenly spaced ones."""
     kept = plan.kept

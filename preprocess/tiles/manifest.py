@@ -14,7 +14,7 @@ import pandas as pd
 from preprocess.base.errors import UserError
 from preprocess.base.files import sha256_of, write_json, write_text
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 TILES_COLUMNS = {
     "tile_id": "str",
@@ -22,6 +22,7 @@ TILES_COLUMNS = {
     "slide_path": "str",
     "patient": "str",
     "split": "str",
+    "labelled": "bool",
     "x_l0": "float64",
     "y_l0": "float64",
     "width_l0": "float64",
@@ -57,9 +58,11 @@ class Manifest:
 
     ``tiles`` has one row per pair and ``boxes`` one per visible object, with the columns of
     ``TILES_COLUMNS`` and ``BOXES_COLUMNS``. Coordinates are level-0 pixels of the slide; files are
-    relative to ``root``. ``num_boxes`` counts the boxes that are not to be ignored. ``labels`` are the
-    class names in the order of their ids. ``failed_slides`` are the names of the slides of the table that could
-    not be cut and are missing here.
+    relative to ``root``. ``num_boxes`` counts the boxes that are not to be ignored. A tile that is not ``labelled``
+    is of a slide that nobody annotated: it has no boxes, which does not say that there is no object. In memory, with
+    ``has_pseudo_labels``, it has those that a detector found, and all boxes have a ``score``
+    (:func:`preprocess.tiles.pseudo_labels.add_pseudo_labels`). ``labels`` are the class names in the order of their
+    ids. ``failed_slides`` are the names of the slides of the table that could not be cut and are missing here.
     """
 
     root: Path
@@ -70,6 +73,7 @@ class Manifest:
     student_mpp: float
     provenance: dict[str, Any] = field(default_factory=dict)
     failed_slides: tuple[str, ...] = ()
+    has_pseudo_labels: bool = False
 
     @classmethod
     def read(cls, folder: str | Path) -> Manifest:
@@ -123,9 +127,18 @@ class Manifest:
 
     def split(self, name: str) -> Manifest:
         """The part of the manifest in the split ``name``; UserError if it has no tile."""
-        tiles = self.tiles[self.tiles["split"] == name].reset_index(drop=True)
-        if tiles.empty:
+        chosen = self.tiles["split"] == name
+        if not chosen.any():
             raise UserError(f"the split {name!r} has no tiles", path=self.root, remedy=_AGAIN)
+        return self.select(chosen)
+
+    def labelled(self) -> Manifest:
+        """The part of the manifest of which somebody says what is there."""
+        return self.select(self.tiles["labelled"])
+
+    def select(self, chosen: pd.Series) -> Manifest:
+        """The tiles that ``chosen``, a bool for each of them, picks, with their boxes."""
+        tiles = self.tiles[chosen].reset_index(drop=True)
         boxes = self.boxes[self.boxes["tile_id"].isin(tiles["tile_id"])].reset_index(drop=True)
         return replace(self, tiles=tiles, boxes=boxes)
 

@@ -9,13 +9,14 @@ from numpy.typing import NDArray
 from preprocess.base.geometry import Region, Size
 from preprocess.slides.readers.reader import Image
 from preprocess.slides.slide import Slide
-from preprocess.tiles.pairs import TILE_KINDS, TileKind, TilePlan
+from preprocess.tiles.pairs import TileKind, TilePlan, shown_kinds
 
 _MAX_SIDE_PX, _MIN_WIDTH_PX, _CAPTION_PX = 1024, 560, 24
 _TISSUE_RGB, _BOX_RGB = (0, 150, 0), (255, 0, 0)
 _KIND_RGB: dict[TileKind, tuple[int, int, int]] = {
     "object": (20, 60, 220),
     "empty": (0, 170, 190),
+    "unlabelled": (150, 60, 200),
     "left out": (240, 150, 0),
     "glass": (170, 170, 170),
 }
@@ -29,7 +30,7 @@ def mask_picture(slide: Slide, plan: TilePlan) -> Image:
 
     The tissue is outlined in green, boxes of objects in red. Tiles are drawn smaller than they are, in
     the colour of their kind: blue with an object, turquoise empty and kept, orange empty and left out,
-    grey with too little tissue.
+    violet on a slide that nobody annotated, grey with too little tissue.
     """
     picture = slide.thumbnail(_MAX_SIDE_PX)
     size = Size(picture.shape[1], picture.shape[0])
@@ -67,7 +68,7 @@ def _captioned(picture: Image, plan: TilePlan) -> Image:
     canvas = np.full((height + _CAPTION_PX, max(width, _MIN_WIDTH_PX), 3), 255, np.uint8)
     canvas[:height, :width] = picture
     counts, x = plan.counts(), 4
-    entries = [(f"{kind} {counts[kind]}", _KIND_RGB[kind]) for kind in TILE_KINDS]
+    entries = [(f"{kind} {counts[kind]}", _KIND_RGB[kind]) for kind in shown_kinds(counts)]
     for text, colour in [*entries, (f"tissue {plan.tissue.area_um2() / 1e6:.2f} mm2", _TISSUE_RGB)]:
         cv2.rectangle(canvas, (x, height + 7), (x + 10, height + 17), colour, cv2.FILLED)
         cv2.putText(canvas, text, (x + 14, height + 17), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 1, cv2.LINE_AA)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from operator import itemgetter
 from typing import Any, Literal, get_args
 
@@ -21,10 +21,17 @@ from preprocess.tiles.boxes import SAME_IOU, Box, BoxIndex, BoxRule, is_larger
 from preprocess.tiles.placement import MAX_MISPLACED, Placement
 from preprocess.tissue.mask import TissueMask
 
-TileKind = Literal["object", "empty", "left out", "glass"]
+TileKind = Literal["object", "empty", "unlabelled", "left out", "glass"]
 TILE_KINDS: tuple[TileKind, ...] = get_args(TileKind)
-"""What becomes of a tile: it has a box; or tissue alone, and is kept or one too many; or too little tissue."""
-KEPT_KINDS: tuple[TileKind, ...] = ("object", "empty")
+"""What becomes of a tile: it has a box; or tissue alone, and is kept or one too many; or too little tissue. On a slide
+that nobody annotated a tile with tissue is unlabelled, neither object nor empty."""
+KEPT_KINDS: tuple[TileKind, ...] = ("object", "empty", "unlabelled")
+
+
+def shown_kinds(counts: Mapping[TileKind, int]) -> list[TileKind]:
+    """The kinds that a text of ``counts`` names: all, but the unlabelled where there is none."""
+    return [kind for kind in TILE_KINDS if counts[kind] or kind != "unlabelled"]
+
 
 # Fewer tiles with a box than this count as this many where empty tiles are chosen.
 _FEW_OBJECTS = 8
@@ -88,6 +95,11 @@ class PairSpec:
                 f"a tile of {self.tile_px} px would be {side:g} px for the student, no whole number",
                 remedy=f"choose tile_px as a multiple of {self.scale:g}, or other mpp",
             )
+
+    @classmethod
+    def of(cls, parameters: Mapping[str, Any]) -> PairSpec:
+        """The specification that a manifest's provenance states among its ``parameters``."""
+        return cls(**{one.name: parameters[one.name] for one in fields(cls)})
 
     @property
     def scale(self) -> float:
@@ -162,39 +174,43 @@ class TilePlan:
         """The tiles to cut."""
         return [tile for tile in self.tiles if tile.kind in KEPT_KINDS]
 
-    def counts(self) -> dict[str, int]:
+    def counts(self) -> dict[TileKind, int]:
         """How many tiles have which kind, for each of ``TILE_KINDS``."""
         found = Counter(tile.kind for tile in self.tiles)
         return {kind: found[kind] for kind in TILE_KINDS}
 
 
 def plan_tiles(
-    slide: Slide, annotations: Sequence[Annotation], spec: PairSpec, scan: StudentScan | None = None
+    slide: Slide, annotations: Sequence[Annotation] | None, spec: PairSpec, scan: StudentScan | None = None
 ) -> TilePlan:
     """Which tiles of what was scanned of ``slide`` to cut, and why not the others; they start on whole level-0 pixels.
+
+    Without ``annotations`` (None) nobody knows what is there, and every tile with tissue is kept.
 
     The student's images will come from ``scan``, the slide's own low-resolution scan, where there is one, and
     then only places that both scans show are planned. Raises UserError if the scan is much coarser than the
     student's mpp.
     """
+    outlines = annotations or ()
     _check_scan(scan, spec)
     wh_l0 = slide.wh_l0(spec.teacher_size, spec.teacher_mpp)
     mask = TissueMask.of(slide)
-    index = BoxIndex(annotations, spec.box_rule(slide.mpp))
+    index = BoxIndex(outlines, spec.box_rule(slide.mpp))
+    with_tissue: TileKind = "unlabelled" if annotations is None else "empty"
     tiles = []
     for place in grid_tiles(slide.region, wh_l0, (wh_l0[0] * spec.overlap, wh_l0[1] * spec.overlap)):
         region = Region(math.floor(place.x), math.floor(place.y), *wh_l0)
         if scan is not None and not scan.covers(region, slide.region):
             continue
         boxes, tissue = index.boxes(region), mask.coverage(region)
-        kind: TileKind = "object" if boxes else "empty" if tissue >= spec.min_tissue else "glass"
+        kind: TileKind = "object" if boxes else with_tissue if tissue >= spec.min_tissue else "glass"
         tiles.append(PlannedTile(f"{slide.name}_{_xy_name(region)}", region, tissue, boxes, kind))
-    objects = {number: one for number, one in enumerate(annotations) if not one.ignore}
+    objects = {number: one for number, one in enumerate(outlines) if not one.ignore}
     boxed = {box.number for tile in tiles for box in tile.boxes if not box.ignore}
     return TilePlan(
         mask,
-        _thin_out(tiles, spec),
-        Placement.of(annotations, mask),
+        thin_out(tiles, spec),
+        Placement.of(outlines, mask),
         num_larger=sum(is_larger(one, *wh_l0) for one in objects.values()),
         num_without_box=len(objects.keys() - boxed),
     )
@@ -202,7 +218,7 @@ def plan_tiles(
 
 def iter_tile_pairs(
     slide: Slide,
-    annotations: Sequence[Annotation],
+    annotations: Sequence[Annotation] | None,
     spec: PairSpec,
     plan: TilePlan | None = None,
     scan: StudentScan | None = None,
@@ -212,7 +228,7 @@ def iter_tile_pairs(
         yield tile.read(slide, spec, scan)
 
 
-def _thin_out(tiles: list[PlannedTile], spec: PairSpec) -> list[PlannedTile]:
+def thin_out(tiles: list[PlannedTile], spec: PairSpec) -> list[PlannedTile]:
     """``tiles`` with all empty ones but the chosen marked as left out."""
     draws = {tile.tile_id: unit_hash(f"{spec.seed}:{tile.tile_id}") for tile in tiles if tile.kind == "empty"}
     chosen = [tile_id for tile_id, draw in sorted(draws.items(), key=itemgetter(1)) if draw < spec.keep_empty]

@@ -17,7 +17,7 @@ from preprocess.base.html import jpeg_uri, render
 from preprocess.base.images import encode_thumbnail
 from preprocess.jobs.job_result import JobResult
 from preprocess.slides.table import SPLITS
-from preprocess.tiles.pairs import KEPT_KINDS, TILE_KINDS
+from preprocess.tiles.pairs import KEPT_KINDS, TILE_KINDS, shown_kinds
 from preprocess.tiles.placement import is_odd_size
 from preprocess.tiles.writer import SlideJob
 
@@ -28,6 +28,7 @@ COLUMNS = (
     "status",
     "reason",
     "split",
+    "labelled",
     "patient",
     "mpp",
     "mpp_source",
@@ -66,11 +67,13 @@ def summary_lines(results: Sequence[TilingResult]) -> list[str]:
         if not part:
             continue
         boxes = Counter(box["label"] for _, record in part for box in record["boxes"] if not box["ignore"])
+        unlabelled = sum(not job.labelled for job, _ in part)
         kinds = {kind: sum(record["kinds"][kind] for _, record in part) for kind in TILE_KINDS}
         lines.append(
             f"{split}: {len({job.patient for job, _ in part})} patients, {len(part)} slides, "
+            f"{f'{unlabelled} of them unlabelled, ' if unlabelled else ''}"
             f"{sum(kinds[kind] for kind in KEPT_KINDS)} tiles "
-            f"({', '.join(f'{kind} {kinds[kind]}' for kind in TILE_KINDS)}), "
+            f"({', '.join(f'{kind} {kinds[kind]}' for kind in shown_kinds(kinds))}), "
             f"boxes: {_counted(boxes) or 'none'}"
         )
     origins = Counter(record["mpp_source"] for _, record in records)
@@ -114,6 +117,7 @@ def write_summary(results: Sequence[TilingResult], root: Path) -> None:
 def _row(result: TilingResult) -> dict[str, Any]:
     job, record = result.item, result.value
     place = {"slide": job.name, "reason": result.error or "", "split": job.split, "patient": job.patient}
+    place["labelled"] = "yes" if job.labelled else "no"
     if record is None:
         return {**dict.fromkeys(COLUMNS, ""), **place, "status": "failed"}
     ignored = sum(box["ignore"] for box in record["boxes"])

@@ -22,7 +22,7 @@ from preprocess.jobs.job_result import JobResult
 from preprocess.jobs.run import EngineName, run_cohort
 from preprocess.slides.readers.tiff import READER_VARIABLE
 from preprocess.slides.student_scan import ScanFile, parse_transform
-from preprocess.slides.table import slide_rows
+from preprocess.slides.table import check_patients, slide_rows
 from preprocess.tiles.coco import write_coco
 from preprocess.tiles.manifest import BOXES_COLUMNS, TILES_COLUMNS, Manifest, remove_manifest
 from preprocess.tiles.pairs import PairSpec
@@ -49,18 +49,24 @@ def plan_jobs(
 
     A slide without a patient is a patient of its own. Where the table gives no split, patients are divided by
     ``fractions`` (train, val, test) and ``spec.seed``: by :func:`assign_splits`, or, with a column to ``stratify`` by,
-    :func:`balance_splits`. ``fallback_mpp`` and ``origin`` are for the rows that state none of their own. Overlap and
-    the thinning of empty tiles are for training only. Raises UserError if only some rows have a split.
+    :func:`balance_splits`. Slides that are not labelled are for training, and so are the others of their patients.
+    ``fallback_mpp`` and ``origin`` are for the rows that state none of their own. Overlap and the thinning of empty
+    tiles are for training only. Raises UserError if only some rows have a split.
     """
-    patients = table["patient"].where(table["patient"].notna(), table["slide"].map(safe_name)).tolist()
-    splits = table["split"]
-    if splits.isna().all():
-        splits = pd.Series(_assigned(table, patients, fractions, spec.seed, stratify))
+    names = table["patient"].where(table["patient"].notna(), table["slide"].map(safe_name))
+    patients = names.tolist()
+    splits = table["split"].where(table["labelled"] | table["split"].notna(), "train")
+    if table["split"].isna().all():
+        is_dealt = ~names.isin(names[~table["labelled"]])
+        dealt = _assigned(table[is_dealt], names[is_dealt].tolist(), fractions, spec.seed, stratify)
+        splits = pd.Series("train", table.index)
+        splits[is_dealt] = dealt
     elif splits.isna().any():
         raise UserError(
             f"no split is given for {table['slide'][splits.isna()].iloc[0]}",
             remedy="fill the column split for all slides, or leave it out",
         )
+    check_patients(pd.DataFrame({"patient": patients, "split": splits}))
     plain = replace(spec, overlap=0.0, keep_empty=1.0, empty_ratio=None)
     return [
         SlideJob(
@@ -69,6 +75,7 @@ def plan_jobs(
             mpp=row["mpp"],
             patient=patient,
             split=split,
+            labelled=row["labelled"],
             root=root.absolute(),
             spec=spec if split == "train" else plain,
             classes=classes,
@@ -153,7 +160,8 @@ def write_manifest(results: Sequence[TilingResult], root: Path) -> Manifest:
         job, record = result.item, result.value
         if record is None:
             continue
-        place = {"slide_path": relative_path(job.slide, root), "patient": job.patient, "split": job.split}
+        place = {"patient": job.patient, "split": job.split, "labelled": job.labelled}
+        place["slide_path"] = relative_path(job.slide, root)
         tiles += [{**tile, **place} for tile in record["tiles"]]
         boxes += record["boxes"]
         labels |= set(record["labels"])

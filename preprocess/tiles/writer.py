@@ -43,6 +43,7 @@ class SlideJob:
     ``fallback_mpp`` is for a slide that states none; ``origin`` is where its annotations count from
     (:func:`preprocess.annotations.origin.read_in_slide_frame`); ``scan`` is the slide's own low-resolution scan;
     ``reader`` is what the environment says of how to get pixels (:mod:`preprocess.slides.readers.tiff`).
+    A job that is not ``labelled`` has no annotation that counts: nobody says what is on the slide.
     """
 
     slide: Path
@@ -58,6 +59,7 @@ class SlideJob:
     origin: str | None = None
     scan: ScanFile | None = None
     reader: str = "auto"
+    labelled: bool = True
 
     @property
     def name(self) -> str:
@@ -125,13 +127,13 @@ def write_slide(job: SlideJob, threads: int = 1) -> dict[str, Any]:
             record = {
                 "key": key,
                 "slide_sha256": slide_sha256(slide.path),
-                "annotation_sha256": sha256_of(_annotation_file(job)),
+                "annotation_sha256": sha256_of(_annotation_file(job)) if job.labelled else None,
                 "mpp": round(slide.mpp, 6),
                 "mpp_xy": [round(value, 6) for value in slide.mpp_xy],
                 "mpp_source": slide.mpp_source,
                 "annotation_origin": job.origin,
                 "student_scan": None if scan is None else scan.to_record(),
-                "labels": dict(sorted(Counter(a.label for a in annotations if a.label != ALL).items())),
+                "labels": dict(sorted(Counter(a.label for a in annotations or () if a.label != ALL).items())),
                 **notes,
                 "median_um": plan.placement.median_um,
                 "tissue_mm2": round(plan.tissue.area_um2() / 1e6, 4),
@@ -171,11 +173,15 @@ def open_job(job: SlideJob) -> Iterator[tuple[Slide, StudentScan | None]]:
 
 def plan_job(
     job: SlideJob, slide: Slide, scan: StudentScan | None
-) -> tuple[list[Annotation], TilePlan, dict[str, dict[str, int]]]:
+) -> tuple[list[Annotation] | None, TilePlan, dict[str, dict[str, int]]]:
     """The annotations to use, under our names, the tiles, and for the record: what was left out, mended or is lost.
 
-    Raises UserError where annotations cannot be used or are those of another frame.
+    There are no annotations (None) where the slide is not labelled. Raises UserError where annotations cannot be used
+    or are those of another frame.
     """
+    if not job.labelled:
+        notes: dict[str, dict[str, int]] = {"dropped_labels": {}, "unmapped_labels": {}, "outlines": {}, "unused": {}}
+        return None, plan_tiles(slide, None, job.spec, scan), notes
     read = read_annotations(_annotation_file(job), slide, job.origin)
     mapped = job.classes.apply(read)
     annotations = remove_duplicates(mapped.annotations, job.spec.same_iou)
@@ -202,7 +208,9 @@ def plan_job(
 def _annotation_file(job: SlideJob) -> Path:
     if job.annotation is None:
         raise UserError(
-            "no annotation is given", path=job.slide, remedy="fill the column annotation; [] in a file says: no objects"
+            "no annotation is given",
+            path=job.slide,
+            remedy="fill the column annotation ([] in a file: no objects), or write no in the column labelled",
         )
     return job.annotation
 
@@ -225,7 +233,7 @@ def _write_tiles(
         for name, data in zip((teacher, student), encode_pair(pair), strict=True):
             _write_bytes(folder / name, data)
         place = f"tiles/{job.name}"
-        return _tile_row(pair, slide, f"{place}/{teacher}", f"{place}/{student}", job.spec), _box_rows(pair)
+        return _tile_row(pair, slide, f"{place}/{teacher}", f"{place}/{student}", job.spec), box_rows(pair)
 
     rows = list(map_in_order(write, plan.kept, threads))
     return [tile for tile, _ in rows], [box for _, boxes in rows for box in boxes]
@@ -257,17 +265,18 @@ def _tile_row(pair: TilePair, slide: Slide, teacher: str, student: str, spec: Pa
     }
 
 
-def _box_rows(pair: TilePair) -> list[dict[str, Any]]:
+def box_rows(tile: PlannedTile) -> list[dict[str, Any]]:
+    """The boxes of ``tile`` as rows of the manifest."""
     names = ("x0_l0", "y0_l0", "x1_l0", "y1_l0")
     return [
         {
-            "tile_id": pair.tile_id,
+            "tile_id": tile.tile_id,
             "label": box.label,
             **{name: round(value, 3) for name, value in zip(names, box.xyxy, strict=True)},
             "visible_fraction": round(box.visible_fraction, 4),
             "ignore": box.ignore,
         }
-        for box in pair.boxes
+        for box in tile.boxes
     ]
 
 
@@ -295,5 +304,6 @@ def _key(job: SlideJob) -> str:
         "origin": job.origin,
         "scan": job.scan and [file_states(job.scan.path), job.scan.mpp, job.scan.transform],
         "annotation": sha256_of(job.annotation) if job.annotation and job.annotation.is_file() else None,
+        "labelled": job.labelled,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -52,6 +52,7 @@ def tile_pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 "s.svs",
                 "p",
                 "val" if i == 6 else "train",
+                True,
                 0.0,
                 0.0,
                 512.0,

@@ -94,3 +94,9 @@ def test_unknown_controls_and_seeds_are_refused(slides_csv, tiles, tmp_path):
         run_controls.main(
             ["--tiles", str(tiles), "--slides", str(slides_csv), "--output-dir", str(tmp_path), "--seeds", "one,two"]
         )
+
+
+def test_controls_that_want_unannotated_slides_say_so(slides_csv, tiles, tmp_path):
+    with pytest.raises(UserError, match="placebo wants slides that nobody annotated"):
+        run(slides_csv, tiles, tmp_path, "--controls", "placebo")
+    assert "placebo" not in run_controls.build_parser().get_default("controls")

@@ -37,7 +37,7 @@ def write_random_pairs(folder: str | Path, count: int, *, tile_px: int, scale: i
             write_image(root / file, pixels)
         where = (0.0, 0.0, float(tile_px), float(tile_px), 1.0, 1.0)
         sizes = (files[0], tile_px, tile_px, files[1], student_px, student_px)
-        tiles.append((str(number), "random", "random.svs", "random", "train", *where, *sizes, objects))
+        tiles.append((str(number), "random", "random.svs", "random", "train", True, *where, *sizes, objects))
     manifest = Manifest(
         root=root,
         tiles=pd.DataFrame(tiles, columns=list(TILES_COLUMNS)),

@@ -14,7 +14,8 @@ TEACHER = Path("teacher.pth")
 
 
 def recipe(*overrides: str) -> Recipe:
-    return Recipe(DEMO, Path("tiles"), teacher_iterations=90, iterations=60, scale=4, overrides=overrides)
+    tiles = {"tiles": Path("tiles"), "oracle_tiles": Path("oracle")}
+    return Recipe(DEMO, **tiles, teacher_iterations=90, iterations=60, scale=4, overrides=overrides)
 
 
 def config(name: str, *overrides: str) -> CfgNode:

@@ -19,7 +19,14 @@ def manifest(tmp_path):
     image = draw(DISCS, width=800, height=400)[..., ::-1]
     tiles, boxes = [], []
     for i, (x, y, r) in enumerate(DISCS):
-        tile = {"tile_id": f"t{i}", "slide": "s", "slide_path": "s.svs", "patient": "p", "split": "test"}
+        tile = {
+            "tile_id": f"t{i}",
+            "slide": "s",
+            "slide_path": "s.svs",
+            "patient": "p",
+            "split": "test",
+            "labelled": True,
+        }
         tile |= {"x_l0": 400 * i, "y_l0": 0, "width_l0": 400, "height_l0": 400, "slide_mpp": 0.5, "tissue": 1.0}
         for side, px in SIDES.items():
             pixels = cv2.resize(image[:, 400 * i : 400 * (i + 1)], (px, px), interpolation=cv2.INTER_AREA)

@@ -83,3 +83,17 @@ def test_a_varied_cohort_has_the_same_slides_from_many_laboratories(tmp_path: Pa
 def test_no_workers_is_a_user_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="workers"):
         make_cohort([], tmp_path, workers=0)
+
+
+def test_unlabelled_slides_are_the_last_of_a_larger_cohort_with_their_labels_kept_aside(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("preprocess.synthetic.cohort.run_cohort", lambda *_: [])
+    specs = demo_cohort(7, {"train": 3, "val": 1, "test": 1})
+    make_cohort(specs, tmp_path, unlabelled=2)
+    table, oracle = (
+        list(csv.DictReader((tmp_path / name).read_text().splitlines())) for name in ("slides.csv", "oracle.csv")
+    )
+    assert [row["labelled"] for row in table] == ["yes", "no", "no", "yes", "yes"]
+    assert [bool(row["annotation"]) for row in table] == [row["labelled"] == "yes" for row in table]
+    assert [row["slide"] for row in table] == [row["slide"] for row in oracle]
+    make_cohort(specs, tmp_path)
+    assert (tmp_path / "slides.csv").read_text() == (tmp_path / "oracle.csv").read_text()

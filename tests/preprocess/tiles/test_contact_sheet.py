@@ -21,7 +21,7 @@ def manifest(tmp_path):
             cv2.imwrite(str(tmp_path / f"{name}_{side}.png"), np.full((px, px, 3), bgr, np.uint8))
         values = {"tile_id": name, "slide": name, "teacher_file": f"{name}_teacher.png"}
         values |= {"student_file": f"{name}_student.png", "width_l0": 100.0, "height_l0": 100.0}
-        tiles.append({column: values.get(column, 0) for column in TILES_COLUMNS})
+        tiles.append({column: values.get(column, column == "labelled") for column in TILES_COLUMNS})
         for label, x, ignore in (("g", 10.0, False), ("h", 40.0, False), ("g", 70.0, True)):
             box = {"tile_id": name, "label": label, "x0_l0": x, "y0_l0": 10.0, "x1_l0": x + 20, "y1_l0": 40.0}
             boxes.append({**box, "visible_fraction": 1.0, "ignore": ignore})

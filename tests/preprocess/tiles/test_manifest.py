@@ -209,9 +209,9 @@ def test_a_damaged_manifest_says_what_to_do(manifest, tmp_path):
     header = json.loads((tmp_path / "manifest.json").read_text())
     boxes, tiles = ((tmp_path / name).read_text() for name in ("boxes.csv", "manifest.csv"))
     for name, text, message in [
-        ("manifest.json", json.dumps({**header, "schema_version": 99}), "schema version 99 instead of 3"),
+        ("manifest.json", json.dumps({**header, "schema_version": 99}), "schema version 99 instead of 4"),
         ("manifest.json", "{", "not a manifest"),
-        ("manifest.json", json.dumps({"schema_version": 3}), "not a manifest"),
+        ("manifest.json", json.dumps({"schema_version": 4}), "not a manifest"),
         ("boxes.csv", boxes.replace("a_0_0", "a_5_0"), "boxes.csv: not the table that manifest.json was written for"),
         ("boxes.csv", boxes + boxes.splitlines()[1] + "\n", "boxes.csv: 2 rows, but manifest.json states 1"),
         ("manifest.csv", tiles.splitlines()[0] + "\n", "manifest.csv: 0 rows, but manifest.json states 2"),

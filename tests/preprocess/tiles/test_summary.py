@@ -37,7 +37,7 @@ def result(root, name, *, error=None, label="Glomerulus", patient="p"):
         "unmapped_labels": {},
         "outlines": {"repaired": 0, "on glass": 1},
         "unused": {"point": 2},
-        "kinds": {"object": 1, "empty": 1, "left out": 4, "glass": 5},
+        "kinds": {"object": 1, "empty": 1, "unlabelled": 0, "left out": 4, "glass": 5},
         "tiles": [{}, {}],
         "boxes": [{**box, "ignore": False}, {**box, "ignore": True}],
     }

@@ -190,3 +190,54 @@ def test_splits_without_tiles_or_objects_are_refused(table, tmp_path):
     with pytest.raises(UserError, match="the split 'val' has no tiles"):
         make(table, tmp_path)
     assert not (tmp_path / "manifest.json").exists()
+
+
+def unlabelled(slides_csv: Path, name: str, **columns: object):
+    """The three slides of ``slides_csv`` with columns replaced, through a file, as a user writes it."""
+    table = read_slides_csv(slides_csv)[["slide", "annotation", "patient", "split"]].assign(**columns)
+    path = slides_csv.with_name(f"{name}.csv")
+    table.to_csv(path, index=False)
+    return read_slides_csv(path)
+
+
+def test_a_slide_without_annotation_is_an_error_unless_its_row_says_so(slides_csv, tmp_path):
+    options = {"split": ["train", "train", "val"]}
+    table = unlabelled(slides_csv, "silent", **options)
+    table.loc[1, "annotation"] = float("nan")
+    results, _ = tile_slides(plan_jobs(table, tmp_path, SPEC, fractions=FRACTIONS), 0)
+    assert [result.item.name for result in results if result.error] == ["b"]
+    assert "write no in the column labelled" in results[1].error
+    table = unlabelled(slides_csv, "said", **options, labelled=["yes", "no", ""])
+    made = make(table, tmp_path)  # what is there of an annotation is not read
+    assert made.tiles.groupby("slide")["labelled"].first().to_dict() == {"a": True, "b": False, "c": True}
+    tiles = made.tiles[made.tiles["slide"] == "b"]
+    assert len(tiles) > 10
+    assert (tiles["tissue"] >= SPEC.min_tissue).all()
+    assert tiles["num_boxes"].eq(0).all()
+    # Said otherwise, the slide is cut again.
+    assert make(unlabelled(slides_csv, "again", **options), tmp_path).tiles["labelled"].all()
+
+
+@pytest.mark.parametrize(
+    ("columns", "reason"),
+    [
+        ({"labelled": ["yes", "no", "yes"]}, r"b\.svs is not labelled, and in the split val"),
+        ({"labelled": ["yes", "maybe", "yes"]}, "labelled is 'maybe'"),
+    ],
+)
+def test_what_a_table_cannot_say_of_labels(slides_csv, columns, reason):
+    with pytest.raises(UserError, match=reason):
+        unlabelled(slides_csv, "wrong", **columns)
+    assert len(read_slides_csv(slides_csv.with_name("wrong.csv"), for_training=False)) == 3
+
+
+def test_unlabelled_slides_are_for_training_and_so_is_all_of_their_patients(slides_csv, tmp_path):
+    def splits(**columns):
+        jobs = plan_jobs(unlabelled(slides_csv, "dealt", **columns), tmp_path, SPEC, fractions=(0, 1, 0))
+        return [job.split for job in jobs]
+
+    said = {"split": "", "labelled": ["no", "yes", "yes"]}
+    assert splits(patient=["p", "p", "q"], **said) == ["train", "train", "val"]
+    assert splits(split=["", "train", "val"], labelled=["no", "yes", "yes"]) == ["train", "train", "val"]
+    with pytest.raises(UserError, match="patient 'p' is in two splits: train and val"):
+        splits(patient=["p", "q", "p"], split=["", "train", "val"], labelled=["no", "yes", "yes"])

@@ -30,6 +30,7 @@ def train(manifest: Manifest, iterations: int, seed: int, folder: Path, model: s
         from ultralytics import YOLO
     except ImportError:
         raise UserError("Ultralytics is not installed", remedy="pip install ultralytics (AGPL-3.0)") from None
+    manifest = manifest.labelled()
     side = int(manifest.tiles["teacher_width"].iloc[0])
     data = write_dataset(manifest, folder / "dataset")
     per_epoch = -(-(manifest.tiles["split"] == "train").sum() // BATCH)
