@@ -169,13 +169,18 @@ class TilePlan:
 
 
 def plan_tiles(
-    slide: Slide, annotations: Sequence[Annotation], spec: PairSpec, scan: StudentScan | None = None
+    slide: Slide,
+    annotations: Sequence[Annotation],
+    spec: PairSpec,
+    scan: StudentScan | None = None,
+    *,
+    name: str | None = None,
 ) -> TilePlan:
     """Which tiles of what was scanned of ``slide`` to cut, and why not the others; they start on whole level-0 pixels.
 
     The student's images will come from ``scan``, the slide's own low-resolution scan, where there is one, and
-    then only places that both scans show are planned. Raises UserError if the scan is much coarser than the
-    student's mpp.
+    then only places that both scans show are planned. The ids of tiles begin with ``name`` (None: the slide's).
+    Raises UserError if the scan is much coarser than the student's mpp.
     """
     _check_scan(scan, spec)
     wh_l0 = slide.wh_l0(spec.teacher_size, spec.teacher_mpp)
@@ -188,7 +193,7 @@ def plan_tiles(
             continue
         boxes, tissue = index.boxes(region), mask.coverage(region)
         kind: TileKind = "object" if boxes else "empty" if tissue >= spec.min_tissue else "glass"
-        tiles.append(PlannedTile(f"{slide.name}_{_xy_name(region)}", region, tissue, boxes, kind))
+        tiles.append(PlannedTile(f"{name or slide.name}_{_xy_name(region)}", region, tissue, boxes, kind))
     objects = {number: one for number, one in enumerate(annotations) if not one.ignore}
     boxed = {box.number for tile in tiles for box in tile.boxes if not box.ignore}
     return TilePlan(
