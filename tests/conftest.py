@@ -58,7 +58,8 @@ def slides_csv(svs_slide: Path, geojson: Path, tmp_path_factory: pytest.TempPath
     folder = tmp_path_factory.mktemp("cohort")
     rows = ["slide,annotation,patient,split"]
     for name, split in (("a", "train"), ("b", "val"), ("c", "test")):
-        shutil.copy(svs_slide, folder / f"{name}.svs")
+        # The same pixels would be no three patients.
+        (folder / f"{name}.svs").write_bytes(svs_slide.read_bytes() + name.encode())
         shutil.copy(geojson, folder / f"{name}.geojson")
         rows.append(f"{name}.svs,{name}.geojson,patient-{name},{split}")
     path = folder / "slides.csv"

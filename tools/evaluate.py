@@ -18,6 +18,7 @@ from mhkd.evaluation.tables import markdown_table, write_results
 from mhkd.evaluation.tile_level import evaluate_tiles
 from mhkd.inference.predictor import SlidePredictor
 from mhkd.provenance import software
+from preprocess.base.arguments import count, positive, share
 from preprocess.base.console import HelpFormatter, run_main
 from preprocess.base.files import sha256_of
 from preprocess.slides.table import SPLITS
@@ -45,18 +46,18 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--split", choices=SPLITS, default="test", help="what to score")
     parser.add_argument("--model", action="append", required=True, metavar="[NAME=]CHECKPOINT", help="may be repeated")
     parser.add_argument("--output-dir", required=True, help="folder for evaluation.md, evaluation.json and plots")
-    parser.add_argument("--score-thresh", type=float, help="where F1 is taken (default: best on val, or the model's)")
+    parser.add_argument("--score-thresh", type=share, help="where F1 is taken (default: best on val, or the model's)")
     parser.add_argument("--store-thresholds", action="store_true", help="write the models with what is best on val")
     parser.add_argument("--class-map", metavar="YAML", help="annotated classes to the model's (default: as the tiles)")
-    parser.add_argument("--max-misplaced", type=float, default=MAX_MISPLACED, help="share of outlines off the tissue")
+    parser.add_argument("--max-misplaced", type=share, default=MAX_MISPLACED, help="share of outlines off the tissue")
     parser.add_argument(
-        "--gallery", type=int, nargs="?", const=COUNT, metavar="N", help="sheets of the N worst failures"
+        "--gallery", type=count, nargs="?", const=COUNT, metavar="N", help="sheets of the N worst failures"
     )
     parser.add_argument("--gallery-by", nargs="*", metavar="COLUMN", help="a sheet for each (default: source, stain)")
-    parser.add_argument("--draws", type=int, default=DRAWS, help="of the bootstrap by patient; 0 for no intervals")
-    parser.add_argument("--tile-px", type=int, help="side of tiles on slides, in pixels (default: 4 x the training's)")
-    parser.add_argument("--overlap", type=float, help="of tiles, as a share (default: 256 um, at most 0.25)")
-    parser.add_argument("--batch-size", type=int, default=1, help="tiles per step of the model")
+    parser.add_argument("--draws", type=count, default=DRAWS, help="of the bootstrap by patient; 0 for no intervals")
+    parser.add_argument("--tile-px", type=positive, help="side of tiles on slides (default: 4 x the training's)")
+    parser.add_argument("--overlap", type=share, help="of tiles, as a share (default: 256 um, at most 0.25)")
+    parser.add_argument("--batch-size", type=positive, default=1, help="tiles per step of the model")
     parser.add_argument("--device", default="auto", help="cpu, cuda, or auto: cuda where there is one")
     return parser
 
@@ -65,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     checkpoints = name_models(args.model)
     manifest = Manifest.read(args.tiles) if args.tiles else None
-    slides, classes = evaluated_cohort(args.slides, manifest, args.class_map)
+    slides, classes = evaluated_cohort(args.slides, manifest, args.class_map, args.gallery_by or ())
     by = gallery_columns(slides, args.gallery_by)
     device = resolve_device(args.device)
     models: dict[str, Any] = {}

@@ -11,6 +11,7 @@ from mhkd.deploy.registry import BUNDLED
 from mhkd.evaluation.slide_level import evaluate_groups
 from mhkd.inference.predictor import SlidePredictor
 from preprocess.annotations.class_map import ClassMap
+from preprocess.base.arguments import share
 from preprocess.base.console import HelpFormatter, run_main
 from preprocess.base.errors import UserError
 from preprocess.base.files import write_csv, write_json
@@ -43,9 +44,9 @@ def build_parser() -> argparse.ArgumentParser:
         help="rows to score; values of one column are alternatives",
     )
     parser.add_argument("--model", default=BUNDLED, help="a detector of one class: its file or its name")
-    parser.add_argument("--score-thresh", type=float, help="what counts as found (default: the model's own)")
+    parser.add_argument("--score-thresh", type=share, help="what counts as found (default: the model's own)")
     parser.add_argument(
-        "--max-misplaced", type=float, default=MAX_MISPLACED, help="share of outlines off the slide or on glass; 1: any"
+        "--max-misplaced", type=share, default=MAX_MISPLACED, help="share of outlines off the slide or on glass; 1: any"
     )
     parser.add_argument("--output-dir", type=Path, required=True, help="folder for groups.csv and groups.json")
     parser.add_argument("--device", default="auto", help="cpu, cuda, or auto: cuda where there is one")
@@ -54,7 +55,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
-    slides = read_slides_csv(args.slides, for_training=False)
+    used = [*args.by, *(text.partition("=")[0] for text in args.only)]
+    slides = read_slides_csv(args.slides, for_training=False, used=used)
     wanted: dict[str, list[str]] = {}
     for text in args.only:
         column, equals, value = text.partition("=")

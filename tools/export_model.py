@@ -13,6 +13,7 @@ from mhkd.deploy.load import load_model
 from mhkd.deploy.parity import BOX_PX, SCORE
 from mhkd.inference.predictor import SlidePredictor
 from mhkd.inference.tile_parity import tile_parity
+from preprocess.base.arguments import mpp, positive, share
 from preprocess.base.console import EXIT_ERROR, EXIT_OK, HelpFormatter, run_main
 from preprocess.base.errors import UserError
 from preprocess.slides.slide import Slide
@@ -35,10 +36,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=HelpFormatter)
     parser.add_argument("model", help="a checkpoint that training exported (.pth), or a registered name")
     parser.add_argument("output", type=Path, help=f"the file to write: {' or '.join(SUFFIXES)}")
-    parser.add_argument("--score-thresh", type=float, help="score that counts as found, stored in the file")
+    parser.add_argument("--score-thresh", type=share, help="score that counts as found, stored in the file")
     parser.add_argument("--check", metavar="SLIDE", help="compare the file with the checkpoint on tiles of this slide")
-    parser.add_argument("--mpp", type=float, help="um per level-0 pixel of that slide; overrides what it says")
-    parser.add_argument("--tiles", type=int, default=12, help="how many tiles to compare")
+    parser.add_argument("--mpp", type=mpp, help="um per level-0 pixel of that slide; overrides what it says")
+    parser.add_argument("--tiles", type=positive, default=12, help="how many tiles to compare")
     parser.add_argument("--backend", default="auto", help="what runs the file while it is compared")
     return parser
 

@@ -7,17 +7,18 @@ from dataclasses import fields
 from pathlib import Path
 
 from mhkd.deploy.detector_file import resolve_device
-from mhkd.deploy.load import BACKENDS, load_model
+from mhkd.deploy.load import BACKENDS, check_model, load_model
 from mhkd.deploy.registry import BUNDLED, display_name, find_model
 from mhkd.evaluation.annotation_files import annotated_as
 from mhkd.evaluation.search_evaluation import evaluate_search
 from mhkd.inference.cohort_runner import check_writable, report_search, search_slides
 from mhkd.inference.formats import DEFAULT_FORMATS, FORMATS, in_order
-from mhkd.inference.key_file import name_slides
 from mhkd.inference.slide_job import ModelFile, OutputSpec, SearchOptions, SearchSpec, SlideJob
 from preprocess.annotations.origin import ORIGINS
+from preprocess.base.arguments import count, mpp, share
 from preprocess.base.console import HelpFormatter, run_main
 from preprocess.jobs.run import ENGINES
+from preprocess.slides.naming import name_slides
 from preprocess.slides.search import find_slides
 from preprocess.tiles.placement import MAX_MISPLACED
 
@@ -65,17 +66,14 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--evaluate", type=Path, metavar="ANNOTATIONS", help="score by these: file, folder, slides.csv")
     parser.add_argument("--class-map", type=Path, metavar="YAML", help="with --evaluate: annotated classes to model's")
     parser.add_argument(
-        "--max-misplaced",
-        type=float,
-        default=MAX_MISPLACED,
-        help="with --evaluate: share of outlines off the slide or on glass; 1: any",
+        "--max-misplaced", type=share, default=MAX_MISPLACED, help="with --evaluate: share of outlines off the tissue"
     )
-    parser.add_argument("--mpp", type=float, help="um per level-0 pixel, whatever the slide says; a table goes first")
+    parser.add_argument("--mpp", type=mpp, help="um per level-0 pixel, whatever the slide says; a table goes first")
     for one in fields(SearchOptions):
         parser.add_argument(f"--{one.name.replace('_', '-')}", default=one.default, **one.metadata)
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, or auto: cuda where there is one")
     parser.add_argument(
-        "--workers", type=int, help="slides at a time, each with its model; 0: in this process (default)"
+        "--workers", type=count, help="slides at a time, each with its model; 0: in this process (default)"
     )
     parser.add_argument("--engine", choices=ENGINES, default="local", help="ray: on a Ray cluster (pip install ray)")
     parser.add_argument("--address", metavar="HOST:PORT", help="the Ray cluster, or auto (one is started here)")
@@ -91,8 +89,9 @@ def main(argv: list[str] | None = None) -> int:
     files = name_slides(files, args.output_dir, anonymize=args.anonymize, key=args.key)
     workers = args.workers if args.engine == "ray" else args.workers or 0
     local_workers = workers or 0 if args.engine == "local" else 0
-    path = find_model(args.model)
-    model = ModelFile.of(load_model, path, resolve_device(args.device), local_workers, backend=args.backend)
+    device = resolve_device(args.device, here=args.engine == "local")
+    check_model(path := find_model(args.model), args.backend)
+    model = ModelFile.of(load_model, path, device, local_workers, backend=args.backend)
     search = SearchSpec(model, options)
     outputs = OutputSpec(args.output_dir.absolute(), in_order(args.formats), args.origin)
     jobs = [SlideJob.of(file, search, outputs, mpp=args.mpp) for file in files]

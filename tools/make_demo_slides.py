@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from preprocess.base.arguments import count, number, seed
 from preprocess.base.console import HelpFormatter, run_main
 from preprocess.base.errors import UserError
 from preprocess.synthetic.cohort import demo_cohort, make_cohort, summary, varied
@@ -24,14 +25,19 @@ same seed gives the same bytes; finished slides are kept when the command runs a
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter, epilog=EXAMPLES)
     parser.add_argument("--output-dir", type=Path, required=True, help="folder to write to; made if absent")
-    parser.add_argument("--seed", type=int, default=7, help="decides every byte of every slide")
-    parser.add_argument("--workers", type=int, default=2, help="processes; each needs about 1 GB of memory")
-    parser.add_argument("--train", type=int, default=8, help="number of training slides")
-    parser.add_argument("--unlabelled", type=int, default=0, help="so many more training slides without annotation")
-    parser.add_argument("--val", type=int, default=2, help="number of validation slides")
-    parser.add_argument("--test", type=int, default=4, help="number of test slides")
+    parser.add_argument("--seed", type=seed, default=7, help="decides every byte of every slide")
+    parser.add_argument("--workers", type=count, default=2, help="processes; each needs about 1 GB of memory")
+    parser.add_argument("--train", type=count, default=8, help="number of training slides")
+    parser.add_argument("--unlabelled", type=count, default=0, help="so many more training slides without annotation")
+    parser.add_argument("--val", type=count, default=2, help="number of validation slides")
+    parser.add_argument("--test", type=count, default=4, help="number of test slides")
     parser.add_argument(
-        "--slide-mm", type=float, nargs=2, default=(3.8, 3.3), metavar=("WIDTH", "HEIGHT"), help="size of each slide"
+        "--slide-mm",
+        type=number(0.5, 100),
+        nargs=2,
+        default=(3.8, 3.3),
+        metavar=("WIDTH", "HEIGHT"),
+        help="size of each slide",
     )
     parser.add_argument(
         "--varied", action="store_true", help="every slide from another laboratory: five stains, many looks"

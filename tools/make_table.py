@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from preprocess.base.arguments import mpp
 from preprocess.base.console import HelpFormatter, note, run_main
 from preprocess.cohorts import BUILDERS
 from preprocess.tiles.splits import parse_fractions
@@ -31,7 +32,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("cohort", choices=list(BUILDERS), help="which one, see below")
     parser.add_argument("folder", type=Path, help="the unpacked download")
     parser.add_argument("--output", type=Path, default=Path("slides.csv"), help="the table")
-    parser.add_argument("--mpp", type=float, help="um per level-0 pixel of slides that do not say")
+    parser.add_argument("--mpp", type=mpp, help="um per level-0 pixel of slides that do not say")
     parser.add_argument("--split", metavar="F/F/F", help="deal patients anew: train/val/test, such as 0.6/0.2/0.2")
     return parser
 

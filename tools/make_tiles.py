@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from preprocess.base.arguments import count
 from preprocess.base.console import HelpFormatter, report, run_main
 from preprocess.jobs.job_result import failures
 from preprocess.jobs.run import ENGINES, run_cohort
@@ -43,12 +44,16 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("slides_csv", type=Path, help="table of slides and annotations")
     parser.add_argument("--output-dir", type=Path, required=True, help="folder for the tiles and the manifest")
     add_tile_options(parser)
-    parser.add_argument("--workers", type=int, help="slides cut at the same time (all CPUs); 0: in this process")
+    parser.add_argument("--workers", type=count, help="slides cut at the same time (all CPUs); 0: in this process")
     parser.add_argument("--reader", choices=READERS, help="how to get pixels (default: $MHKD_READER, else auto)")
     parser.add_argument("--engine", choices=ENGINES, default="local", help="ray: on a Ray cluster (pip install ray)")
     parser.add_argument("--address", metavar="HOST:PORT", help="the Ray cluster, or auto (one is started here)")
     parser.add_argument("--shard", default="1/1", metavar="I/N", help="cut only the I-th of N parts of the table")
     parser.add_argument("--cache-dir", type=Path, help="local folder: copy each slide there while it is read")
+    parser.add_argument(
+        "--anonymize", action="store_true", help="neutral names for slides and patients, in all that is written"
+    )
+    parser.add_argument("--key", type=Path, metavar="CSV", help="with --anonymize: write which name is whose there")
     parser.add_argument("--dry-run", action="store_true", help="say what would be cut, and write nothing")
     parser.add_argument("--prune", action="store_true", help="remove tiles of slides that left the table")
     return parser
@@ -59,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.reader:
         os.environ[READER_VARIABLE] = args.reader  # the workers inherit it
     jobs = plan_jobs(
-        read_slides_csv(args.slides_csv),
+        read_slides_csv(args.slides_csv, used=[args.stratify] if args.stratify else []),
         root := args.output_dir,
         read_spec(args),
         fractions=parse_fractions(args.split),
@@ -68,6 +73,8 @@ def main(argv: list[str] | None = None) -> int:
         fallback_mpp=args.mpp,
         origin=args.annotation_origin,
         stratify=args.stratify,
+        anonymize=args.anonymize,
+        key=args.key,
     )
     workers = args.workers if args.workers is not None or args.engine == "ray" else os.cpu_count()
     where: dict[str, Any] = {"workers": workers, "engine": args.engine, "address": args.address}

@@ -10,6 +10,7 @@ from mhkd.deploy.load import BACKENDS, load_model
 from mhkd.deploy.registry import find_model
 from mhkd.evaluation.pseudo_labels import make_pseudo_labels
 from mhkd.inference.slide_job import ModelFile
+from preprocess.base.arguments import count, share
 from preprocess.base.console import EXIT_OK, HelpFormatter, run_main
 from preprocess.tiles.manifest import Manifest
 
@@ -34,12 +35,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--slides", type=Path, required=True, help="the table that the tiles were made from")
     parser.add_argument("--model", required=True, help="the detector that labels: the teacher's detector.pth")
     parser.add_argument("--output-dir", type=Path, required=True, help="folder for the labels and the searches")
-    parser.add_argument("--sure-thresh", type=float, help="score of an object (default: best on val)")
-    parser.add_argument("--unsure-thresh", type=float, help="score of what may be one (default: best on val)")
+    parser.add_argument("--sure-thresh", type=share, help="score of an object (default: best on val)")
+    parser.add_argument("--unsure-thresh", type=share, help="score of what may be one (default: best on val)")
     parser.add_argument("--backend", choices=BACKENDS, default="auto", help="what runs the model (docs/speed.md)")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, or auto: cuda where there is one")
     parser.add_argument(
-        "--workers", type=int, default=0, help="slides at a time, each with its model; 0: in this process"
+        "--workers", type=count, default=0, help="slides at a time, each with its model; 0: in this process"
     )
     return parser
 

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from mhkd.deploy.register import read_card, register_model
+from preprocess.base.arguments import share
 from preprocess.base.console import HelpFormatter, run_main
 
 EXAMPLES = """
@@ -25,7 +26,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--name", required=True, help="the name, and that of the file")
     parser.add_argument("--card", type=Path, required=True, help="JSON: what it was trained on and what it is for")
     parser.add_argument("--folder", type=Path, required=True, help="folder of the file and its registry.json")
-    parser.add_argument("--score-thresh", type=float, help="what counts as found (default: what training chose)")
+    parser.add_argument("--score-thresh", type=share, help="what counts as found (default: what training chose)")
     return parser
 
 

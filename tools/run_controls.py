@@ -9,6 +9,7 @@ from mhkd.ablation.report import write_report
 from mhkd.ablation.runner import run_controls
 from mhkd.ablation.table import CONTROLS, Recipe
 from mhkd.deploy.detector_file import resolve_device
+from preprocess.base.arguments import positive
 from preprocess.base.console import HelpFormatter, report, run_main
 from preprocess.base.errors import UserError
 from preprocess.jobs.job_result import failures
@@ -51,12 +52,14 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--oracle-tiles", type=Path, help="those of the same slides, all annotated, for oracle")
     parser.add_argument("--seeds", default="1,2,3", metavar="N,...", help="a run of each control for each of them")
-    parser.add_argument("--iterations", type=int, help="of every student (default: baseline_strict.yaml's)")
-    parser.add_argument("--teacher-iterations", type=int, help="of the teacher (default: teacher.yaml's)")
+    parser.add_argument("--iterations", type=positive, help="of every student (default: baseline_strict.yaml's)")
+    parser.add_argument("--teacher-iterations", type=positive, help="of the teacher (default: teacher.yaml's)")
     parser.add_argument("--teacher-opts", default="", metavar='"KEY VALUE"', help="overrides for the teacher")
     parser.add_argument("--teachers", type=Path, help="take the teachers, of the same making, from this output folder")
     parser.add_argument("--split", choices=SPLITS, default="test", help="what to score")
-    parser.add_argument("--jobs", type=int, default=1, help="runs at once, 1 to 2 GB each; OMP_NUM_THREADS is for each")
+    parser.add_argument(
+        "--jobs", type=positive, default=1, help="runs at once, 1 to 2 GB each; OMP_NUM_THREADS is for each"
+    )
     parser.add_argument("--device", default="auto", help="cpu, cuda, or auto: cuda where there is one")
     parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="overrides for independent and students")
     return parser

@@ -10,6 +10,7 @@ from mhkd.config import read_config
 from mhkd.deploy.detector_file import load_detector, resolve_device
 from mhkd.engine.launch import launch_training
 from mhkd.evaluation.tile_level import evaluate_tiles
+from preprocess.base.arguments import count, positive, seed
 from preprocess.base.console import EXIT_OK, HelpFormatter, run_main
 from preprocess.slides.table import SPLITS
 from preprocess.tiles.manifest import Manifest
@@ -45,16 +46,22 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--init", help="weights to start from: a detector.pth or a model-zoo backbone")
     parser.add_argument("--teacher", help="detector.pth of the teacher (distillation)")
     parser.add_argument("--pseudo-labels", metavar="FOLDER", help="written by pseudo_labels.py, for unlabelled slides")
-    parser.add_argument("--until-step", type=int, metavar="N", help="stop after this training step (default: the last)")
+    parser.add_argument(
+        "--until-step", type=positive, metavar="N", help="stop after this training step (default: the last)"
+    )
     parser.add_argument("--eval-only", action="store_true", help="score detector.pth of the output folder, or --init")
     parser.add_argument("--eval-split", default="test", choices=SPLITS, help="which tiles --eval-only takes")
-    parser.add_argument("--seed", type=int, default=1, help="seed of everything random")
+    parser.add_argument("--seed", type=seed, default=1, help="seed of everything random")
     parser.add_argument("--device", default="auto", help="cpu, cuda, or auto: cuda where there is one")
     parser.add_argument(
-        "--num-gpus", type=int, default=1, metavar="N", help="processes on each machine, one a GPU, or on its processor"
+        "--num-gpus",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="processes on each machine, one a GPU, or on its processor",
     )
-    parser.add_argument("--num-machines", type=int, default=1, metavar="N", help="machines that train together")
-    parser.add_argument("--machine-rank", type=int, default=0, metavar="N", help="number of this machine, from 0 on")
+    parser.add_argument("--num-machines", type=positive, default=1, metavar="N", help="machines that train together")
+    parser.add_argument("--machine-rank", type=count, default=0, metavar="N", help="number of this machine, from 0 on")
     parser.add_argument("--dist-url", default="auto", help="where machines meet, such as tcp://10.0.0.1:29500")
     parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="configuration overrides")
     return parser

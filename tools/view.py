@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mhkd.inference.viewer.results import find_views
 from mhkd.inference.viewer.server import LOCAL, is_local, make_viewer, serve
+from preprocess.base.arguments import whole_number
 from preprocess.base.console import EXIT_OK, HelpFormatter, note, run_main
 from preprocess.slides.search import find_slides
 
@@ -30,7 +31,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=HelpFormatter)
     parser.add_argument("output_dir", type=Path, metavar="OUTPUT_DIR", help="the folder that infer_wsi.py wrote to")
     parser.add_argument("slides", nargs="*", metavar="SLIDE", help="slides, folders, 'patterns*', slides.csv")
-    parser.add_argument("--port", type=int, default=8000, help="where the browser asks; 0: any that is free")
+    parser.add_argument(
+        "--port", type=whole_number(0, 65535), default=8000, help="where the browser asks; 0: any that is free"
+    )
     parser.add_argument(
         "--host", default=LOCAL, help="another address than this machine's own shows the slides to the network"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from preprocess.base.arguments import positive, seed
 from preprocess.base.console import EXIT_OK, HelpFormatter, run_main
 from preprocess.base.images import write_image
 from preprocess.slides.table import SPLITS
@@ -34,8 +35,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--slide", metavar="NAME", help="draw from this slide only (its name in the manifest)")
     parser.add_argument("--pseudo-labels", metavar="FOLDER", help="written by pseudo_labels.py: draw these boxes too")
     parser.add_argument("--checkerboard", action="store_true", help="add a picture that shows both in turn")
-    parser.add_argument("--count", type=int, default=12, help="number of pairs")
-    parser.add_argument("--seed", type=int, default=0, help="for the choice of pairs")
+    parser.add_argument("--count", type=positive, default=12, help="number of pairs")
+    parser.add_argument("--seed", type=seed, default=0, help="for the choice of pairs")
     return parser
 
 

@@ -13,13 +13,14 @@ from fvcore.transforms.transform import TransformList
 
 from mhkd.data.augmentation import Augmentation
 from preprocess.base.errors import UserError
+from preprocess.base.images import opencv_name
 
 MIN_VISIBLE = 0.5
 
 
 def read_tile(path: str) -> np.ndarray:
     """A tile image as RGB uint8 (h, w, 3)."""
-    image = cv2.imread(path, cv2.IMREAD_COLOR_RGB)
+    image = cv2.imread(opencv_name(path), cv2.IMREAD_COLOR_RGB)
     if image is None:
         raise UserError("tile is missing or damaged", path=path, remedy="make the tiles again")
     return image

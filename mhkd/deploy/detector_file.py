@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,9 +30,25 @@ class Detector(LoadedDetector):
         object.__setattr__(self, "device", self.cfg.MODEL.DEVICE)
 
 
-def resolve_device(name: str) -> str:
-    """A device name, with "auto" as cuda where there is one and cpu elsewhere."""
-    return name if name != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
+def resolve_device(name: str, *, here: bool = True) -> str:
+    """A device name, with "auto" as cuda where there is one and cpu elsewhere.
+
+    Args:
+        here: whether the device is one of this machine's, and not of a cluster's.
+
+    Raises:
+        UserError: there is no such device.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = torch.device("meta")
+    gpus = torch.cuda.device_count() if here else math.inf
+    if not (device == torch.device("cpu") or (device.type == "cuda" and (device.index or 0) < gpus)):
+        raise UserError(f"there is no device {name!r}", remedy="give cpu, cuda, cuda:1 and so on, or auto")
+    return name
 
 
 def load_detector(path: str | Path, device: str = "cpu") -> Detector:

@@ -18,6 +18,7 @@ from mhkd.deploy.exported import SUFFIXES, load_exported
 from mhkd.deploy.fold import fold_detector
 from mhkd.deploy.registry import find_model
 from mhkd.modeling.precision import name_of, resolve_precision
+from mhkd.weights import export_config, read_export
 from preprocess.base.errors import UserError
 
 BACKENDS = ("auto", "torch", "eager", "onnxruntime", "openvino")
@@ -25,6 +26,14 @@ TILE_FACTOR = 4
 """Tiles of a slide are this many times as wide as those of the training set: fewer seams, and more context."""
 MIN_SIDE_PX = 448
 """Or more times, until the network computes this side: below, what a tile costs whatever its size costs the most."""
+
+
+def check_model(path: Path, backend: str = "auto") -> None:
+    """Raise UserError where the file of a model is damaged or something else: once, before any slide."""
+    if path.suffix in SUFFIXES:
+        load_exported(path, "cpu", backend)
+    else:
+        export_config(read_export(path), path)
 
 
 def load_model(
@@ -50,7 +59,7 @@ def load_model(
     if backend not in BACKENDS:
         raise UserError(f"there is no backend {backend!r}", remedy=f"choose one of {', '.join(BACKENDS)}")
     path = find_model(model)
-    device = resolve_device(device)
+    device = resolve_device(device, here=False)  # building the network on it will tell
     if are_wanted(device):
         prepare_heap()
     if path.suffix in SUFFIXES:

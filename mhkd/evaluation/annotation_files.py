@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from preprocess.annotations import hubmap_rle, via
 from preprocess.annotations.class_map import AS_ANNOTATED, ClassMap
 from preprocess.base.errors import UserError
+from preprocess.base.text_table import nfc
 from preprocess.slides.search import SlideFile, find_slides
 
 _OUTLINES = (".geojson", ".json", ".jsonl", ".xml", ".annotations", ".ndpa", ".roi", ".zip")
@@ -47,6 +49,7 @@ def annotated(files: Sequence[SlideFile], where: str | Path, outputs: str | Path
         raise UserError("what is found there is no annotation", path=path, remedy="give annotations of another folder")
     if path.is_dir():
         found = [replace(file, annotation=_beside(file, path), origin=file.origin) for file in files]
+        _check_owners(found)
     elif _is_table(path):
         found = _of_table(files, path)
     elif not path.is_file():
@@ -81,18 +84,32 @@ def _is_table(path: Path) -> bool:
 def _of_table(files: Sequence[SlideFile], path: Path) -> list[SlideFile]:
     rows = find_slides([path])
     by_path = {row.path.resolve(): row for row in rows}
-    by_name = {row.name.lower(): row for row in rows}
+    # A name that two rows or two slides share tells nothing.
+    shared = Counter(row.name.casefold() for row in rows) + Counter(file.name.casefold() for file in files)
+    by_name = {name: row for row in rows if shared[name := row.name.casefold()] <= 2}
     none = SlideFile(path)
     found = []
     for file in files:
-        row = by_path.get(file.path.resolve()) or by_name.get(file.name.lower()) or none
+        row = by_path.get(file.path.resolve()) or by_name.get(file.name.casefold()) or none
         found.append(replace(file, annotation=row.annotation, origin=row.origin, patient=file.patient or row.patient))
     return found
 
 
+def _check_owners(files: Sequence[SlideFile]) -> None:
+    """UserError where slides of the same name would share an annotation."""
+    owner: dict[Path, SlideFile] = {}
+    for file in files:
+        if file.annotation and (other := owner.setdefault(file.annotation, file)) is not file:
+            raise UserError(
+                f"it might be of {other.path} and of {file.path}",
+                path=file.annotation,
+                remedy="say which in the columns slide and annotation of a slides.csv",
+            )
+
+
 def _beside(file: SlideFile, folder: Path) -> Path | None:
     """The file of ``folder`` that is named as the slide, with outlines or else a mask."""
-    names = {file.path.stem.lower(), file.path.name.lower()}
+    names = {nfc(name).casefold() for name in (file.path.stem, file.path.name)}
     for suffixes in (_OUTLINES, _MASKS):
         candidates = [
             path
@@ -113,4 +130,4 @@ def _beside(file: SlideFile, folder: Path) -> Path | None:
 def _parts(path: Path) -> tuple[str, str]:
     """Name and suffix in lower case, without ``.gz``."""
     plain = path.with_suffix("") if path.suffix.lower() == ".gz" else path
-    return plain.stem.lower(), plain.suffix.lower()
+    return nfc(plain.stem).casefold(), plain.suffix.lower()

@@ -23,6 +23,7 @@ from preprocess.base.geometry import Region, Size
 from preprocess.base.images import write_image
 from preprocess.slides.readers.reader import Image
 from preprocess.slides.slide import Slide
+from preprocess.slides.table import OUTPUT_NAME
 
 FOLDER, TABLE = "gallery", "gallery.csv"
 COUNT = 12
@@ -92,7 +93,7 @@ def write_gallery(
     for kind in KINDS:
         for path in folder.glob(f"*.{kind}.png"):
             path.unlink()
-    row_of = {safe_name(row["slide"]): row for row in slides.to_dict("records")}
+    row_of = {row[OUTPUT_NAME]: row for row in slides.to_dict("records")}
     sheets = [sheet for model, one in metrics.items() for sheet in _sheets(model, one, row_of, by)]
     drawn = sheets if count > 0 else []
     with progress(drawn, description="failure gallery", unit="sheet") as bar:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,10 @@ from mhkd.structures import SlideDetections
 from preprocess.annotations.class_map import AS_ANNOTATED, ClassMap
 from preprocess.base.console import progress
 from preprocess.base.errors import UserError
-from preprocess.base.files import safe_name
+from preprocess.slides.files import neutral_name
+from preprocess.slides.naming import content_of
 from preprocess.slides.slide import Slide
-from preprocess.slides.table import read_slides_csv
+from preprocess.slides.table import OUTPUT_NAME, read_slides_csv
 from preprocess.tiles.manifest import Manifest
 from preprocess.tiles.placement import MAX_MISPLACED
 from preprocess.tissue.mask import TissueMask
@@ -95,7 +96,7 @@ def thresh_of(scored: Sequence[ScoredSlide]) -> float | None:
 
 
 def evaluated_cohort(
-    table: str | Path, manifest: Manifest | None, class_map: str | Path | None = None
+    table: str | Path, manifest: Manifest | None, class_map: str | Path | None = None, used: Iterable[str] = ()
 ) -> tuple[pd.DataFrame, ClassMap]:
     """The slides of ``table`` and the classes that count.
 
@@ -103,11 +104,12 @@ def evaluated_cohort(
         table: a slides.csv.
         manifest: the tiles that were made from it, whose splits, patients and classes fill what is not given.
         class_map: a YAML file of classes, which goes before those of the tiles.
+        used: columns of the table that somebody else looks at.
 
     Raises:
         UserError: the table or the class map cannot be read.
     """
-    slides = read_slides_csv(table)
+    slides = read_slides_csv(table, used=used)
     classes = AS_ANNOTATED if class_map is None else ClassMap.read(class_map)
     if manifest is None:
         return slides, classes
@@ -116,9 +118,14 @@ def evaluated_cohort(
 
 
 def fill_splits(slides: pd.DataFrame, tiles: pd.DataFrame) -> pd.DataFrame:
-    """``slides`` with the splits and patients that it leaves open taken from a manifest's ``tiles``, by slide name."""
+    """``slides`` with the splits and patients that it leaves open taken from a manifest's ``tiles``.
+
+    Slides are known by name, or by their content where the tiles have neutral names.
+    """
     by_slide = tiles.groupby("slide")[["split", "patient"]].first()
-    names = slides["slide"].map(safe_name)
+    names = slides[OUTPUT_NAME]
+    if not names.isin(by_slide.index).any():  # tiles under neutral names
+        names = slides["slide"].map(Path).map(content_of).map(neutral_name, na_action="ignore")
     own = slides[list(by_slide)].astype(object)  # a column that is not given is one of float
     return slides.assign(**{column: own[column].fillna(names.map(by_slide[column])) for column in by_slide})
 
@@ -136,7 +143,7 @@ def read_scored_slides(
     """
     scored = []
     for row in rows.to_dict("records"):
-        origin = row.get("origin")
+        origin, name = row.get("origin"), str(row[OUTPUT_NAME])
         with open_row(row) as slide:
             gt = read_ground_truth(
                 slide,
@@ -147,9 +154,9 @@ def read_scored_slides(
                 tissue=(tissue := TissueMask.of(slide)),
                 max_misplaced=max_misplaced,
             )
-            patient = slide.name if pd.isna(row["patient"]) else str(row["patient"])
+            patient = name if pd.isna(row["patient"]) else str(row["patient"])
             area_mm2 = tissue.area_um2() / 1e6
-            scored.append(ScoredSlide(slide.name, patient, slide.mpp, area_mm2, gt, SlideDetections.empty(class_names)))
+            scored.append(ScoredSlide(name, patient, slide.mpp, area_mm2, gt, SlideDetections.empty(class_names)))
     return scored
 
 

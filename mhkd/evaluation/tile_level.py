@@ -15,6 +15,7 @@ from mhkd.structures import SlideDetections
 from preprocess.base.console import progress
 from preprocess.base.errors import UserError
 from preprocess.base.geometry import Region
+from preprocess.base.images import opencv_name
 from preprocess.tiles.manifest import Manifest
 
 MPP_TOLERANCE = 0.01
@@ -89,7 +90,7 @@ def read_truth(manifest: Manifest, class_names: tuple[str, ...]) -> dict[str, Gr
 
 def _read(manifest: Manifest, name: str) -> np.ndarray:
     path = manifest.root / name
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR) if path.is_file() else None
+    image = cv2.imread(opencv_name(path), cv2.IMREAD_COLOR) if path.is_file() else None
     if image is None:
         raise UserError("tile missing or not readable", path=path, remedy="make the tiles again")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)

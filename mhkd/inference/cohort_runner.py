@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
@@ -14,13 +13,14 @@ import pandas as pd
 
 from mhkd.inference.devices import describe_sharing
 from mhkd.inference.report.cohort import TABLE, write_cohort_index
-from mhkd.inference.slide_job import SlideJob
+from mhkd.inference.slide_job import SlideJob, check_names
 from mhkd.inference.slide_runner import SlideResult, describe, run_job
 from preprocess.base.console import note, report
 from preprocess.base.errors import UserError
 from preprocess.base.files import remove_temporaries, write_csv
 from preprocess.jobs.job_result import JobResult, failures
 from preprocess.jobs.run import EngineName, run_cohort
+from preprocess.slides.naming import without_names
 from preprocess.slides.search import SlideFile
 
 FAILED_FILE = "failed.csv"
@@ -49,15 +49,19 @@ def search_slides(
         The summary or the error of each slide, and how many were skipped because they were finished.
 
     Raises:
-        UserError: the output folder cannot be written to, or a slide's outputs would be named like those of all.
+        UserError: the output folder cannot be written to, or a slide's outputs would be named like those of all, of
+            another one, or of another one that was searched before.
         OSError: the disk is full.
     """
     folder = jobs[0].outputs.folder
     check_writable(folder)
+    check_names([job.file for job in jobs])
     _check_reserved(jobs)
     remove_temporaries(folder)
     summaries = {job: summary for job in jobs if (summary := job.finished()) is not None}
     pending = [job for job in jobs if job not in summaries]
+    for job in pending:
+        job.check_owner()
     if outdated := [job for job in pending if job.summary_file.exists() and job.searched() is None]:
         note(
             f"{len(outdated)} slides were searched with other options, another model or before: they are searched again"
@@ -76,7 +80,7 @@ def search_slides(
     }
     outcomes = [made.get(job) or SearchOutcome(job, value=summaries[job]) for job in jobs]
     failed = [
-        (outcome.item.file.file_name, _without_path(outcome.item.file, outcome.error))
+        (outcome.item.file.file_name, _as_written(outcome.item.file, outcome.error))
         for outcome in outcomes
         if outcome.error is not None
     ]
@@ -145,12 +149,6 @@ def _check_reserved(jobs: Sequence[SlideJob]) -> None:
             )
 
 
-def _without_path(file: SlideFile, error: str) -> str:
+def _as_written(file: SlideFile, error: str) -> str:
     """``error`` as an output may state it: without folders, and without the slide's own name if that is secret."""
-    path = file.path.absolute()
-    secrets = [path, path.resolve(), file.path, path.parent, path.parent.resolve()]
-    if file.alias is not None:
-        secrets += [Path(path.name), Path(path.stem)]
-    for secret in secrets:
-        error = re.sub(rf"(?<![\w.]){re.escape(str(secret))}(?!\w)", file.file_name, error)
-    return error
+    return without_names(error, [file.path], file.file_name, names=file.alias is not None)

@@ -6,9 +6,8 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +23,14 @@ from mhkd.inference.predictor import SCORE_FLOOR, SlidePredictor
 from mhkd.inference.summary import SUFFIX, read_summary
 from mhkd.provenance import software
 from preprocess.annotations.origin import Origin
+from preprocess.base.arguments import positive, share
 from preprocess.base.errors import UserError
 from preprocess.base.files import sha256_of
-from preprocess.slides.files import fingerprint, neutral_name
+from preprocess.slides.naming import content_of, place_of
 from preprocess.slides.search import SlideFile
 
 # One more whenever the same slide, model and options give other detections, or the files other fields.
-_RECIPE = 9
+_RECIPE = 10
 
 
 def _option(default: Any, help: str, **more: Any) -> Any:
@@ -49,17 +49,17 @@ class SearchOptions:
     """
 
     score_thresh: float | None = _option(
-        None, "leave out detections that score less (default: the model's own, or 0.5)", type=float
+        None, "leave out detections that score less (default: the model's own, or 0.5)", type=share
     )
     skip_unreadable: bool = _option(False, "go on where a slide is damaged, and say how much", action="store_true")
     tile_px: int | None = _option(
-        None, "side of the tiles in the model's pixels (default: 4 x the training's, or 448)", type=int
+        None, "side of the tiles in the model's pixels (default: 4 x the training's, or 448)", type=positive
     )
     overlap: float | None = _option(
-        None, "of tiles, as a share of their side (default: 256 um, at most 0.25)", type=float
+        None, "of tiles, as a share of their side (default: 256 um, at most 0.25)", type=share
     )
     batch_size: int | None = _option(
-        None, "tiles per step of the model (default: 1 on a CPU, up to 16 on a GPU)", type=int
+        None, "tiles per step of the model (default: 1 on a CPU, up to 16 on a GPU)", type=positive
     )
     merge_rule: str = _option(RULES[0], "how boxes are merged at the seams", choices=RULES)
 
@@ -147,7 +147,7 @@ class SlideJob:
     @classmethod
     def of(cls, file: SlideFile, search: SearchSpec, outputs: OutputSpec, *, mpp: float | None = None) -> SlideJob:
         """The job for ``file``; ``mpp`` is for a slide whose table states none."""
-        return cls(file, search, outputs, _fingerprint(file), mpp if file.mpp is None else file.mpp)
+        return cls(file, search, outputs, content_of(file.path), mpp if file.mpp is None else file.mpp)
 
     @property
     def name(self) -> str:
@@ -168,6 +168,11 @@ class SlideJob:
         """The table of detections below the score threshold, which no output shows."""
         return self.outputs.folder / f"{self.name}{WEAK_SUFFIX}"
 
+    @property
+    def place(self) -> str | None:
+        """A hash of where the slide lies; None where its name is neutral, which nobody shall find by trying names."""
+        return None if self.file.alias else place_of(self.file.path)
+
     def key(self) -> dict[str, str]:
         """Hashes of what the detections and of what the other outputs depend on."""
         shown = [self.file.file_name, self.file.patient, self.outputs.formats, self.outputs.qupath_origin]
@@ -186,6 +191,17 @@ class SlideJob:
         if summary is None or self.content is None or summary["key"]["search"] != self.key()["search"]:
             return None
         return summary if self.output_file("csv").is_file() and self.weak_file.is_file() else None
+
+    def check_owner(self) -> None:
+        """Raise UserError where the outputs that are there are another slide's: of other content, from elsewhere."""
+        found = read_summary(self.summary_file) or {}
+        place, content = found.get("place"), found.get("content")
+        if place and content and self.content and place != self.place and content != self.content:
+            raise UserError(
+                f"{self.summary_file} holds the results of another slide of this name",
+                path=self.file.path,
+                remedy="give another --output-dir, or rename the slide",
+            )
 
     def remove_outputs(self) -> None:
         """Remove all that an earlier run left of the slide, the summary first."""
@@ -214,21 +230,6 @@ def open_predictor(search: SearchSpec) -> tuple[SlidePredictor, dict[str, Any]]:
     return predictor, {"model": describe_detector(detector) | named, "provenance": software()}
 
 
-def anonymized(files: Sequence[SlideFile]) -> list[SlideFile]:
-    """``files`` with neutral names that depend on the content of each slide alone, so that they stay from run to run.
-
-    Patients are named after one of their slides: a hash of a patient's number could be found by trying all numbers.
-    """
-    contents = [_fingerprint(file) for file in files]
-    aliases = [neutral_name(content) if content else f"unreadable-{i}" for i, content in enumerate(contents, start=1)]
-    named = sorted(zip(aliases, files, strict=True), reverse=True, key=itemgetter(0))
-    first = {file.patient: alias for alias, file in named}
-    return [
-        replace(file, alias=alias, patient=file.patient and f"patient-of-{first[file.patient]}")
-        for alias, file in zip(aliases, files, strict=True)
-    ]
-
-
 def check_names(files: Sequence[SlideFile]) -> None:
     """Raise UserError where two slides would overwrite each other's outputs."""
     owner: dict[str, SlideFile] = {}
@@ -243,13 +244,6 @@ def check_names(files: Sequence[SlideFile]) -> None:
                     remedy="leave one out, or run them into different --output-dir",
                 )
             owner[output] = file
-
-
-def _fingerprint(file: SlideFile) -> str | None:
-    try:
-        return fingerprint(file.path)
-    except OSError:
-        return None
 
 
 def _hash(value: Any) -> str:

@@ -131,6 +131,8 @@ def _write(job: SlideJob, slide: Slide, strong: Table, weak: Table, searched: Ma
         "slide": job.file.file_name,
         "patient": job.file.patient,
         "anonymized": job.file.alias is not None,
+        "content": job.content,
+        "place": job.place,
         "files": {form: path.name for form, path in (*files.items(), (WEAK, job.weak_file))},
     }
     summary = {**about, **searched, **about, "key": job.key()}  # what is searched again comes with an earlier ``about``

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import yaml
-
 from preprocess.annotations.annotation import Annotation
 from preprocess.base.errors import UserError
+from preprocess.base.text_table import nfc
+from preprocess.base.yaml_text import read_yaml_text
 
 IGNORE, DROP = "ignore", "drop"
 ALL = "*"
@@ -43,18 +43,12 @@ class ClassMap:
 
     @classmethod
     def read(cls, path: str | Path) -> ClassMap:
-        """A map from a YAML file of lines ``source name: our name``. Raises UserError where it is none."""
-        try:
-            content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-            raise UserError(f"no readable class map: {error}", path=path, remedy=_REMEDY) from error
-        if not isinstance(content, dict) or not content:
-            raise UserError("a class map without entries", path=path, remedy=_REMEDY)
+        """A map from a YAML file of lines ``source name: our name``, all text. Raises UserError where it is none."""
         entries: dict[str, str] = {}
-        for source, target in content.items():
-            if not isinstance(target, (str, int)) or isinstance(target, bool) or not str(target).strip():
+        for source, target in read_yaml_text(Path(path), "class map", _REMEDY).items():
+            if not isinstance(target, str) or not target:
                 raise UserError(f"{source!r} is mapped to {target!r}, which is no name", path=path, remedy=_REMEDY)
-            entries[str(source).strip()] = str(target).strip()
+            entries[source] = target
         return cls.of(entries)
 
     def apply(self, annotations: Sequence[Annotation]) -> Mapped:
@@ -64,7 +58,7 @@ class ClassMap:
         dropped: Counter[str] = Counter()
         unmapped: Counter[str] = Counter()
         for annotation in annotations:
-            target = targets.get(annotation.label) or _of_ignored_class(annotation.label) or targets.get(ALL)
+            target = targets.get(nfc(annotation.label)) or _of_ignored_class(annotation.label) or targets.get(ALL)
             if target == DROP:
                 dropped[annotation.label] += 1
             elif target == IGNORE:

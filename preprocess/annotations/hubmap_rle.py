@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
-import pandas as pd
 
 from preprocess.annotations.annotation import Drawing, SlideFrame, is_named
 from preprocess.annotations.runs import area_of_column_runs
 from preprocess.base.errors import UserError
+from preprocess.base.text_table import column_names, parse_text_table
 
 NAME = "run-length table"
 _COLUMNS = ("encoding", "rle")
@@ -18,20 +17,15 @@ _COLUMNS = ("encoding", "rle")
 
 def recognises(text: str) -> bool:
     """Whether the first line has the columns ``id`` and ``encoding`` or, as in 2022, ``rle``."""
-    header = _names(text.partition("\n")[0].split(","))
-    return "id" in header and any(column in header for column in _COLUMNS)
+    names = set(map(str.lower, column_names(text, _is_known)))
+    return "id" in names and not names.isdisjoint(_COLUMNS)
 
 
 def parse(text: str, slide: SlideFrame | None) -> Iterator[Drawing]:
     """The mask of the line whose id is the slide's name, one object per group of pixels that share edges."""
     if slide is None:
         raise UserError("run lengths need the size of their slide", remedy="read them together with the slide")
-    header, *lines = text.rstrip().split("\n")
-    for number, line in enumerate(lines, start=2):
-        if line.strip() and line.count(",") < header.count(","):
-            raise ValueError(f"line {number} has fewer columns than the first")
-    table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
-    table.columns = pd.Index(_names(table.columns))
+    table = parse_text_table(text, _is_known).rename(columns=str.lower)
     rows = table[table["id"].isin([name for name in table["id"].unique() if is_named(slide, name)])]
     if len(rows) != 1:
         raise UserError(
@@ -44,5 +38,5 @@ def parse(text: str, slide: SlideFrame | None) -> Iterator[Drawing]:
         yield Drawing(area_of_column_runs(numbers[0::2] - 1, numbers[1::2], slide.size))
 
 
-def _names(columns: Iterable[str]) -> list[str]:
-    return [column.strip().strip('"').lower() for column in columns]
+def _is_known(name: str) -> bool:
+    return name.lower() in ("id", *_COLUMNS)

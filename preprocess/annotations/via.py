@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import pandas as pd
 from shapely.geometry import Polygon
 
 from preprocess.annotations.annotation import (
@@ -22,6 +20,7 @@ from preprocess.annotations.annotation import (
     rotated,
     unused,
 )
+from preprocess.base.text_table import column_names, parse_text_table
 
 NAME = "VIA file"
 _PROJECT = "_via_img_metadata"
@@ -33,7 +32,7 @@ _CLASS_KEYS = ("class", "label", "name", "category", "type")
 def recognises(content: Any) -> bool:
     """Whether ``content`` is a project, or has a file name and regions for each image, or is a table of regions."""
     if isinstance(content, str):
-        return set(_HEADER) <= set(_columns(content.partition("\n")[0]))
+        return set(_HEADER) <= set(map(_column, column_names(content, _is_known)))
     images = content.get(_PROJECT, content) if isinstance(content, dict) else None
     return isinstance(images, dict) and (
         _PROJECT in content
@@ -60,8 +59,7 @@ def parse(content: Any, slide: SlideFrame | None) -> Iterator[Drawing]:
 
 def _images_of_table(text: str) -> list[dict[str, Any]]:
     """The images of a table with a row for each region, and one without a shape for an image without regions."""
-    table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False, skipinitialspace=True)
-    table.columns = pd.Index(_columns(",".join(table.columns)))
+    table = parse_text_table(text, _is_known).rename(columns=_column)
     images: dict[str, dict[str, Any]] = {}
     for name, shape, attributes in table[list(_HEADER)].itertuples(index=False):
         image = images.setdefault(name, {"filename": name, "regions": []})
@@ -71,9 +69,13 @@ def _images_of_table(text: str) -> list[dict[str, Any]]:
     return list(images.values())
 
 
-def _columns(header: str) -> list[str]:
-    """The names in the first line; version 1 begins it with #."""
-    return [column.strip().strip('"').lower() for column in header.strip().lstrip("#").split(",")]
+def _column(name: str) -> str:
+    """The name of a column; version 1 begins the first one with #."""
+    return name.lower().lstrip("#")
+
+
+def _is_known(name: str) -> bool:
+    return _column(name) in _HEADER
 
 
 def _polygon(shape: dict[str, Any]) -> Polygon:

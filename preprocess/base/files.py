@@ -7,7 +7,8 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator
+import unicodedata
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,10 @@ from filelock import FileLock, Timeout
 from pandas import DataFrame
 
 from preprocess.base.errors import UserError
+from preprocess.base.text_table import nfc
 
+_SAFE_SIGNS = " ._-()"
+_MAX_NAME_BYTES = 120  # file systems take 255, and outputs add their suffixes
 DISK_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
@@ -104,8 +108,48 @@ def sha256_of(path: str | Path) -> str:
 
 
 def safe_name(path: str | Path) -> str:
-    """The stem of ``path`` in letters, digits, dot, minus and underscore, so that it names one folder."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", Path(path).stem).lstrip(".") or "slide"
+    """The stem of ``path`` as the name of a file or folder anywhere: its letters, digits, blanks, and ``._-()``.
+
+    Two stems have two names: where one had to be changed, a hash of it is at the end. Composed letters and letters with
+    their accents apart are the same (NFC).
+    """
+    stem = nfc(Path(path).stem)
+    name = _with_safe_signs(stem)
+    return name if name == stem else f"{name or 'slide'}-{_short_hash(stem)}"
+
+
+def distinct_names(paths: Iterable[str | Path]) -> list[str]:
+    """A name for each of the different ``paths``: :func:`safe_name`, or where that would be another's, with its folder.
+
+    Names that differ in case only count as one, as some file systems take them. Which folders are in a name depends on
+    those that it is told from by them, and not on where all are.
+    """
+    places = [Path(path) for path in paths]
+    names = [safe_name(place) for place in places]
+    groups: dict[str, list[int]] = {}
+    for index, name in enumerate(names):
+        groups.setdefault(name.casefold(), []).append(index)
+    for group in groups.values():
+        depth = 1
+        while len(group) > 1:
+            tails = [nfc("/".join(places[index].parts[-depth:])) for index in group]
+            depth += 1
+            if len(set(tails)) == len(group) or depth > max(len(places[index].parts) for index in group):
+                for index, tail in zip(group, tails, strict=True):
+                    names[index] = f"{_with_safe_signs(tail).replace('.', '_')}-{_short_hash(tail)}"
+                break
+    return names
+
+
+def _with_safe_signs(text: str) -> str:
+    """``text`` with underscores for signs that not every system or page takes in a name, and cut to 120 bytes."""
+    kept = (sign if sign in _SAFE_SIGNS or unicodedata.category(sign)[0] in "LNM" else "\0" for sign in text)
+    name = re.sub("\0+", "_", "".join(kept)).lstrip(". ")
+    return name.encode()[:_MAX_NAME_BYTES].decode(errors="ignore").rstrip(". ")
+
+
+def _short_hash(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:8]
 
 
 def relative_path(path: str | Path, folder: str | Path) -> str:

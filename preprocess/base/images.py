@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -13,6 +14,11 @@ from preprocess.base.errors import UserError
 from preprocess.base.files import atomic_path
 
 Chroma = Literal["444", "420"]
+
+
+def opencv_name(path: str | Path) -> Any:
+    """``path`` as OpenCV takes it whatever is in it: it crashes over a str that is no text in UTF-8."""
+    return os.fsencode(path)
 
 
 def encode_image(rgb: NDArray[np.uint8], suffix: str, *, quality: int = 95, chroma: Chroma = "444") -> bytes:

@@ -12,6 +12,7 @@ import pandas as pd
 from preprocess.base.errors import UserError
 from preprocess.base.files import relative_path, write_csv
 from preprocess.base.geometry import Size
+from preprocess.base.text_table import read_text_table
 from preprocess.slides.slide import Slide
 from preprocess.slides.table import SPLITS, check_patients
 from preprocess.tiles.splits import Fractions, balance_splits
@@ -72,10 +73,7 @@ def files_below(folder: Path, *patterns: str) -> list[Path]:
 
 def read_cohort_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     """The table ``path`` of a cohort as text, empty where a value is missing; UserError without ``columns``."""
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (ValueError, pd.errors.ParserError) as error:
-        raise UserError(f"not a readable table: {error}", path=path, remedy=DOWNLOAD_AGAIN) from error
+    table = read_text_table(path, columns.__contains__)
     if missing := [column for column in columns if column not in table]:
         raise UserError(f"no column {missing[0]!r}", path=path, remedy="it is not the cohort's file of this name")
     return table

@@ -21,6 +21,7 @@ from preprocess.base.console import progress
 from preprocess.base.errors import UserError, named
 from preprocess.base.files import atomic_path
 from preprocess.base.geometry import Size
+from preprocess.base.images import opencv_name
 from preprocess.cohorts.cohort_table import (
     DOWNLOAD_AGAIN,
     CohortTable,
@@ -187,5 +188,5 @@ def _as_png(mask: Path, path: Path, size: Size) -> Path:
     # Some masks have 0 and 1, others 0 and 255.
     white = (grey > 0) if grey.max() <= 1 else (grey > 127)
     with atomic_path(path) as temporary:
-        cv2.imwrite(str(temporary), white.astype(np.uint8))
+        cv2.imwrite(opencv_name(temporary), white.astype(np.uint8))
     return path

@@ -102,6 +102,11 @@ def neutral_name(content: str) -> str:
     return f"slide-{content[:12]}"
 
 
+def is_neutral(name: str) -> bool:
+    """Whether ``name`` tells nothing: that of :func:`neutral_name`, or of a slide that could not be read."""
+    return re.fullmatch(r"slide-[0-9a-f]{12}|unreadable-\d+", name) is not None
+
+
 def fingerprint(path: str | Path) -> str:
     """A hash of the slide's sizes and of samples of its content: 64 hexadecimal digits.
 

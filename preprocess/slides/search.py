@@ -13,6 +13,7 @@ import cv2
 from preprocess.base.console import note
 from preprocess.base.errors import UserError
 from preprocess.base.files import safe_name
+from preprocess.base.images import opencv_name
 from preprocess.slides.files import series_of
 from preprocess.slides.readers.ome_tiff import PlainTiffReader
 from preprocess.slides.readers.openslide import OpenSlideReader
@@ -28,7 +29,7 @@ class SlideFile:
     """One slide to look at, and what the table that it stands in says of it.
 
     ``mpp`` in um per level-0 pixel; ``annotation`` is a file and ``origin`` where it counts from. ``alias`` is a
-    neutral name that outputs use in the place of the slide's own.
+    neutral name that outputs use in the place of the slide's own, ``label`` what tells it from others of its name.
     """
 
     path: Path
@@ -37,11 +38,12 @@ class SlideFile:
     annotation: Path | None = None
     origin: str | None = None
     alias: str | None = None
+    label: str | None = None
 
     @property
     def name(self) -> str:
         """What the names of its outputs begin with."""
-        return self.alias or safe_name(self.path)
+        return self.alias or self.label or safe_name(self.path)
 
     @property
     def file_name(self) -> str:
@@ -137,6 +139,6 @@ def _kind(path: Path) -> str | None:
             return "dicom" if path.suffix.lower() in (".dcm", "") else "slide"
         if PlainTiffReader.recognises(path):
             return "slide"
-        return "image" if cv2.haveImageReader(str(path)) else None
+        return "image" if cv2.haveImageReader(opencv_name(path)) else None
     except OSError:  # whoever opens it can say why
         return "slide"

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from preprocess.base.errors import UserError
+from preprocess.base.images import opencv_name
 from preprocess.synthetic.stain import DYES, make_stain
 
 _DENSEST_PERCENTILE = 99.0
@@ -50,7 +51,7 @@ def restain(rng: np.random.Generator, image: np.ndarray, stain: str, spread: flo
 
 def read_rgb(path: str | Path) -> np.ndarray:
     """A plain image as RGB uint8 (h, w, 3). Raises UserError where it cannot be read."""
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
+    image = cv2.imread(opencv_name(path), cv2.IMREAD_COLOR_RGB)
     if image is None:
         raise UserError("not a readable image", path=path, remedy="restaining takes plain images, such as JPEG tiles")
     return image

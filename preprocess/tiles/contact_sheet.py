@@ -11,6 +11,7 @@ import pandas as pd
 
 from preprocess.base.errors import UserError
 from preprocess.base.geometry import Region, Size
+from preprocess.base.images import opencv_name
 from preprocess.slides.readers.reader import Image
 from preprocess.tiles.coco import SIDES
 from preprocess.tiles.manifest import Manifest
@@ -87,7 +88,7 @@ def _cell(manifest: Manifest, tile: Mapping[str, Any], side_px: int, checkerboar
 def _shown(manifest: Manifest, tile: Mapping[str, Any], side: str, side_px: int) -> Image:
     """One tile at ``side_px``."""
     path = manifest.root / tile[f"{side}_file"]
-    bgr = cv2.imread(str(path))
+    bgr = cv2.imread(opencv_name(path))
     if bgr is None:
         raise UserError("missing or damaged tile", path=path, remedy="make the tiles again")
     interpolation = cv2.INTER_AREA if bgr.shape[1] > side_px else cv2.INTER_CUBIC

@@ -8,15 +8,17 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from preprocess.annotations.class_map import ClassMap
 from preprocess.annotations.origin import ORIGINS
+from preprocess.base.arguments import amount, mpp, seed
 from preprocess.base.configs import config_file
 from preprocess.base.errors import UserError
+from preprocess.base.yaml_text import Text, read_yaml_text
 from preprocess.tiles.pairs import PairSpec
 
 _BASE = "_BASE_"
+_TYPES: dict[type, Any] = {int: seed, float: amount}  # PairSpec knows the range of each
+_DEFAULT = ("", "null", "~")
 _CLASSES = ("class_map", "labels", "merge_labels")
 _REMEDY = "write lines such as  teacher_mpp: 2  with the names of the command's options"
 
@@ -26,14 +28,14 @@ def add_tile_options(parser: argparse.ArgumentParser) -> None:
     tiles = parser.add_argument_group("tiles", "how slides are cut; each option may also stand in --options-file")
     for one in fields(default := PairSpec(empty_ratio=1.0)):
         value, text = getattr(default, one.name), one.metadata["help"]
-        tiles.add_argument(f"--{one.name.replace('_', '-')}", type=type(value), default=value, help=text)
+        tiles.add_argument(f"--{one.name.replace('_', '-')}", type=_TYPES[type(value)], default=value, help=text)
     tiles.add_argument("--class-map", type=Path, metavar="YAML", help="which classes become which; not with the next")
     tiles.add_argument("--labels", nargs="+", metavar="LABEL", help="use only objects of these classes (default: all)")
     tiles.add_argument("--merge-labels", metavar="NAME", help="give all objects this one class")
     tiles.add_argument("--split", default="0.7/0.15/0.15", help="train/val/test by patient, if the table has no split")
     tiles.add_argument("--stratify", metavar="COLUMN", help="column that each split gets its exact share of")
     tiles.add_argument(
-        "--mpp", type=float, help="um per level-0 pixel where neither table nor slide says; before TIFF tags"
+        "--mpp", type=mpp, help="um per level-0 pixel where neither table nor slide says; before TIFF tags"
     )
     tiles.add_argument("--annotation-origin", choices=ORIGINS, help="where annotations count from: docs/slides.md")
     parser.add_argument("--options-file", type=Path, metavar="YAML", help="options of tiles; those given here win")
@@ -57,13 +59,13 @@ def parse_tile_options(parser: argparse.ArgumentParser, argv: Sequence[str] | No
     return parser.parse_args(argv)
 
 
-def read_options(path: Path) -> dict[str, tuple[Any, Path]]:
+def read_options(path: Path) -> dict[str, tuple[Text, Path]]:
     """The entries of an options file and of those that its ``_BASE_`` names, each with the file that it stands in.
 
     As in the configurations of training, ``_BASE_`` is a path from the file's own folder, and what the file itself
     says wins. Raises UserError where a file is missing or no such file.
     """
-    entries: dict[str, tuple[Any, Path]] = {}
+    entries: dict[str, tuple[Text, Path]] = {}
     seen: list[Path] = []
     current: Path | None = config_file(path)
     while current is not None:
@@ -91,24 +93,18 @@ def read_classes(args: argparse.Namespace) -> ClassMap:
     return ClassMap.read(args.class_map)
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def _read_yaml(path: Path) -> dict[str, Text]:
     if not path.is_file():
         raise UserError("no such file of tile options", path=path, remedy=f"copy configs/demo/tiles.yaml, or {_REMEDY}")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise UserError(f"no readable file of tile options: {error}", path=path, remedy=_REMEDY) from error
-    if not isinstance(content, dict):
-        raise UserError("no list of tile options", path=path, remedy=_REMEDY)
-    return {str(name): value for name, value in content.items()}
+    return read_yaml_text(path, "file of tile options", _REMEDY)
 
 
-def _value(actions: dict[str, argparse.Action], name: str, value: Any, path: Path) -> Any:
+def _value(actions: dict[str, argparse.Action], name: str, value: Text, path: Path) -> Any:
     """What the command line would make of ``value``; null is the default, and a path is from the folder of the file."""
     if name not in actions:
         raise UserError(f"unknown option {name!r}", path=path, remedy=f"the options are {', '.join(actions)}")
     action = actions[name]
-    if value is None:
+    if value in _DEFAULT:
         return action.default
     if isinstance(value, list) != bool(action.nargs):
         raise UserError(
@@ -116,10 +112,9 @@ def _value(actions: dict[str, argparse.Action], name: str, value: Any, path: Pat
         )
     convert: Any = action.type or str
     try:
-        values = [convert(str(one)) for one in (value if action.nargs else [value])]
-    except ValueError:
-        kind = "whole number" if convert is int else "number"
-        raise UserError(f"{name} is {value!r}, which is no {kind}", path=path, remedy=_REMEDY) from None
+        values = [convert(one) for one in (value if action.nargs else [value])]
+    except (ValueError, argparse.ArgumentTypeError) as error:
+        raise UserError(f"{name}: {error}", path=path, remedy=_REMEDY) from None
     for one in values:
         if action.choices is not None and one not in action.choices:
             raise UserError(f"{name} is {one!r}", path=path, remedy=f"choose one of {', '.join(action.choices)}")

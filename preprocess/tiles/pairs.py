@@ -181,15 +181,20 @@ class TilePlan:
 
 
 def plan_tiles(
-    slide: Slide, annotations: Sequence[Annotation] | None, spec: PairSpec, scan: StudentScan | None = None
+    slide: Slide,
+    annotations: Sequence[Annotation] | None,
+    spec: PairSpec,
+    scan: StudentScan | None = None,
+    *,
+    name: str | None = None,
 ) -> TilePlan:
     """Which tiles of what was scanned of ``slide`` to cut, and why not the others; they start on whole level-0 pixels.
 
     Without ``annotations`` (None) nobody knows what is there, and every tile with tissue is kept.
 
     The student's images will come from ``scan``, the slide's own low-resolution scan, where there is one, and
-    then only places that both scans show are planned. Raises UserError if the scan is much coarser than the
-    student's mpp.
+    then only places that both scans show are planned. The ids of tiles begin with ``name`` (None: the slide's).
+    Raises UserError if the scan is much coarser than the student's mpp.
     """
     outlines = annotations or ()
     _check_scan(scan, spec)
@@ -204,7 +209,7 @@ def plan_tiles(
             continue
         boxes, tissue = index.boxes(region), mask.coverage(region)
         kind: TileKind = "object" if boxes else with_tissue if tissue >= spec.min_tissue else "glass"
-        tiles.append(PlannedTile(f"{slide.name}_{_xy_name(region)}", region, tissue, boxes, kind))
+        tiles.append(PlannedTile(f"{name or slide.name}_{_xy_name(region)}", region, tissue, boxes, kind))
     objects = {number: one for number, one in enumerate(outlines) if not one.ignore}
     boxed = {box.number for tile in tiles for box in tile.boxes if not box.ignore}
     return TilePlan(

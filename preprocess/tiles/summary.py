@@ -14,7 +14,7 @@ import pandas as pd
 
 from preprocess.base.files import write_csv, write_text
 from preprocess.base.html import jpeg_uri, render
-from preprocess.base.images import encode_thumbnail
+from preprocess.base.images import encode_thumbnail, opencv_name
 from preprocess.jobs.job_result import JobResult
 from preprocess.slides.table import SPLITS
 from preprocess.tiles.pairs import KEPT_KINDS, TILE_KINDS, shown_kinds
@@ -116,8 +116,13 @@ def write_summary(results: Sequence[TilingResult], root: Path) -> None:
 
 def _row(result: TilingResult) -> dict[str, Any]:
     job, record = result.item, result.value
-    place = {"slide": job.name, "reason": result.error or "", "split": job.split, "patient": job.patient}
-    place["labelled"] = "yes" if job.labelled else "no"
+    place = {
+        "slide": job.name,
+        "reason": job.as_written(result.error or ""),
+        "split": job.split,
+        "patient": job.patient,
+        "labelled": "yes" if job.labelled else "no",
+    }
     if record is None:
         return {**dict.fromkeys(COLUMNS, ""), **place, "status": "failed"}
     ignored = sum(box["ignore"] for box in record["boxes"])
@@ -153,7 +158,7 @@ def _counted(counts: dict[str, int]) -> str:
 
 def _picture(job: SlideJob) -> tuple[str, str]:
     """The mask picture, small, with its pixels inside, and the address of the large one; empty where there is none."""
-    picture = cv2.imread(str(job.mask_file)) if job.mask_file.is_file() else None
+    picture = cv2.imread(opencv_name(job.mask_file)) if job.mask_file.is_file() else None
     if picture is None:
         return "", ""
     data = encode_thumbnail(picture.astype(np.uint8, copy=False), _THUMBNAIL_PX)

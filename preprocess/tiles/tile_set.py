@@ -16,13 +16,16 @@ from preprocess.annotations.class_map import AS_ANNOTATED, ClassMap, spread_igno
 from preprocess.annotations.origin import check_origin
 from preprocess.base.console import note
 from preprocess.base.errors import UserError
-from preprocess.base.files import relative_path, remove_temporaries, safe_name, write_csv
+from preprocess.base.files import remove_temporaries, write_csv
 from preprocess.base.provenance import software
 from preprocess.jobs.job_result import JobResult
 from preprocess.jobs.run import EngineName, run_cohort
+from preprocess.slides.files import is_neutral
+from preprocess.slides.naming import anonymized, write_key
 from preprocess.slides.readers.tiff import READER_VARIABLE
+from preprocess.slides.search import SlideFile
 from preprocess.slides.student_scan import ScanFile, parse_transform
-from preprocess.slides.table import check_patients, slide_rows
+from preprocess.slides.table import OUTPUT_NAME, check_patients, slide_rows
 from preprocess.tiles.coco import write_coco
 from preprocess.tiles.manifest import BOXES_COLUMNS, TILES_COLUMNS, Manifest, remove_manifest
 from preprocess.tiles.pairs import PairSpec
@@ -44,6 +47,8 @@ def plan_jobs(
     fallback_mpp: float | None = None,
     origin: str | None = None,
     stratify: str | None = None,
+    anonymize: bool = False,
+    key: Path | None = None,
 ) -> list[SlideJob]:
     """A job for each row of ``table``, as :func:`preprocess.slides.table.read_slides_csv` returns it.
 
@@ -51,9 +56,11 @@ def plan_jobs(
     ``fractions`` (train, val, test) and ``spec.seed``: by :func:`assign_splits`, or, with a column to ``stratify`` by,
     :func:`balance_splits`. Slides that are not labelled are for training, and so are the others of their patients.
     ``fallback_mpp`` and ``origin`` are for the rows that state none of their own. Overlap and the thinning of empty
-    tiles are for training only. Raises UserError if only some rows have a split.
+    tiles are for training only. To ``anonymize``, slides and patients get neutral names, and the table ``key`` says
+    whose they are (:mod:`preprocess.slides.naming`). Raises UserError if only some rows have a split, or if the key
+    would lie in ``root``.
     """
-    names = table["patient"].where(table["patient"].notna(), table["slide"].map(safe_name))
+    names = table["patient"].where(table["patient"].notna(), table[OUTPUT_NAME])
     patients = names.tolist()
     splits = table["split"].where(table["labelled"] | table["split"].notna(), "train")
     if table["split"].isna().all():
@@ -67,13 +74,20 @@ def plan_jobs(
             remedy="fill the column split for all slides, or leave it out",
         )
     check_patients(pd.DataFrame({"patient": patients, "split": splits}))
+    files = [
+        SlideFile(Path(slide), patient=patient, label=name)
+        for slide, patient, name in zip(table["slide"], patients, table[OUTPUT_NAME], strict=True)
+    ]
+    named = anonymized(files) if anonymize else files
+    if key is not None:
+        write_key(key, files, named, root)
     plain = replace(spec, overlap=0.0, keep_empty=1.0, empty_ratio=None)
     return [
         SlideJob(
             slide=Path(row["slide"]),
             annotation=row["annotation"] and Path(row["annotation"]),
             mpp=row["mpp"],
-            patient=patient,
+            patient=str(file.patient),
             split=split,
             labelled=row["labelled"],
             root=root.absolute(),
@@ -84,8 +98,10 @@ def plan_jobs(
             origin=check_origin(row["origin"] or origin),
             scan=_scan_file(row),
             reader=os.environ.get(READER_VARIABLE) or "auto",
+            label=file.name,
+            anonymized=anonymize,
         )
-        for row, patient, split in zip(slide_rows(table), patients, splits, strict=True)
+        for row, file, split in zip(slide_rows(table), named, splits, strict=True)
     ]
 
 
@@ -101,6 +117,8 @@ def tile_slides(
         remove_temporaries(root)
     records = {job: record for job in jobs if (record := finished_record(job)) is not None}
     pending = [job for job in jobs if job not in records]
+    for job in pending:
+        job.check_owner()
     if outdated := [job for job in pending if job.record_file.exists()]:
         note(f"{len(outdated)} slides were cut with other options or from other files: they are cut again")
         # The manifest of an earlier run lists tiles that are about to be replaced.
@@ -129,12 +147,17 @@ def parse_shard(text: str) -> tuple[int, int]:
 def report_removed_slides(jobs: Sequence[SlideJob], root: Path, *, prune: bool) -> list[str]:
     """Say which slides were cut into ``root`` and left the table since; with ``prune``, remove what is there of them.
 
-    Their tiles are in no manifest that is written from now on. Returns their names.
+    Their tiles are in no manifest that is written from now on. Returns their names. Raises UserError where they have
+    their own names, and those of ``jobs`` are neutral.
     """
     known = {job.name for job in jobs}
     found = {path.stem for path in (root / "slides").glob("*.json")}
     found |= {path.name.removeprefix(".").removesuffix(".part") for path in (root / "tiles").glob("*")}
     names = sorted(name for name in found - known if not name.startswith("."))
+    if any(job.anonymized for job in jobs) and not prune and not all(map(is_neutral, names)):
+        raise UserError(
+            "slides under their own names are there", path=root, remedy="give another --output-dir, or --prune"
+        )
     if names:
         what = "removed" if prune else "their tiles are not in the manifest, --prune removes them"
         note(f"{len(names)} slides of an earlier run are not in the table: {', '.join(names[:5])} ({what})")
@@ -160,8 +183,7 @@ def write_manifest(results: Sequence[TilingResult], root: Path) -> Manifest:
         job, record = result.item, result.value
         if record is None:
             continue
-        place = {"patient": job.patient, "split": job.split, "labelled": job.labelled}
-        place["slide_path"] = relative_path(job.slide, root)
+        place = {"slide_path": job.slide_path, "patient": job.patient, "split": job.split, "labelled": job.labelled}
         tiles += [{**tile, **place} for tile in record["tiles"]]
         boxes += record["boxes"]
         labels |= set(record["labels"])

@@ -17,12 +17,13 @@ from typing import Any
 from preprocess.annotations import Annotation, read_annotations
 from preprocess.annotations.class_map import ALL, AS_ANNOTATED, ClassMap
 from preprocess.base.errors import UserError, named
-from preprocess.base.files import safe_name, sha256_of, sync_folder, write_json
+from preprocess.base.files import relative_path, safe_name, sha256_of, sync_folder, write_json
 from preprocess.base.images import encode_image, encode_preview
 from preprocess.base.parallel import map_in_order
 from preprocess.base.provenance import codecs
 from preprocess.slides.cache import local_copy
 from preprocess.slides.files import file_states, slide_sha256
+from preprocess.slides.naming import place_of, without_names
 from preprocess.slides.registration import open_scan
 from preprocess.slides.slide import Slide
 from preprocess.slides.student_scan import ScanFile, StudentScan
@@ -32,7 +33,7 @@ from preprocess.tiles.mask_picture import mask_picture
 from preprocess.tiles.pairs import PairSpec, PlannedTile, TilePair, TilePlan, plan_tiles
 
 # One more whenever the same files and options give other tiles, or the record other fields.
-_RECIPE = 5
+_RECIPE = 6
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,9 @@ class SlideJob:
     ``cache_dir`` is a local folder that the slide is copied to while it is read (None: read it where it is).
     ``fallback_mpp`` is for a slide that states none; ``origin`` is where its annotations count from
     (:func:`preprocess.annotations.origin.read_in_slide_frame`); ``scan`` is the slide's own low-resolution scan;
-    ``reader`` is what the environment says of how to get pixels (:mod:`preprocess.slides.readers.tiff`).
-    A job that is not ``labelled`` has no annotation that counts: nobody says what is on the slide.
+    ``reader`` is what the environment says of how to get pixels (:mod:`preprocess.slides.readers.tiff`). A job that is
+    not ``labelled`` has no annotation that counts: nobody says what is on the slide. ``label`` is what outputs call the
+    slide where that is not its own name; with ``anonymized`` they tell nothing of its files.
     """
 
     slide: Path
@@ -60,11 +62,43 @@ class SlideJob:
     scan: ScanFile | None = None
     reader: str = "auto"
     labelled: bool = True
+    label: str | None = None
+    anonymized: bool = False
 
     @property
     def name(self) -> str:
         """The slide's name in the manifest and in the output folder."""
-        return safe_name(self.slide)
+        return self.label or safe_name(self.slide)
+
+    @property
+    def slide_path(self) -> str:
+        """Where the slide lies, from the output folder; with ``anonymized`` a neutral name."""
+        return f"{self.name}{self.slide.suffix.lower()}" if self.anonymized else relative_path(self.slide, self.root)
+
+    @property
+    def place(self) -> str | None:
+        """A hash of where the slide lies; None with ``anonymized``, where it could be found by trying names."""
+        return None if self.anonymized else place_of(self.slide)
+
+    def as_written(self, error: str) -> str:
+        """``error`` as outputs may state it: with ``anonymized``, without the names of the slide's files."""
+        files = [self.slide, *([self.annotation] if self.annotation else []), *([self.scan.path] if self.scan else [])]
+        return without_names(error, files, self.name) if self.anonymized else error
+
+    def check_owner(self) -> None:
+        """Raise UserError where what was cut under the slide's name is another slide: elsewhere, of other content."""
+        try:
+            found = json.loads(self.record_file.read_text(encoding="utf-8"))
+            place, content = found["place"], found["slide_sha256"]
+            is_another = place not in (None, self.place) and content != slide_sha256(self.slide)
+        except (OSError, ValueError, KeyError, TypeError):
+            return
+        if is_another:
+            raise UserError(
+                f"{self.record_file} is of another slide of this name",
+                path=self.slide,
+                remedy="give another --output-dir, or rename the slide",
+            )
 
     @property
     def record_file(self) -> Path:
@@ -126,13 +160,14 @@ def write_slide(job: SlideJob, threads: int = 1) -> dict[str, Any]:
             _write_bytes(part / "mask.jpg", encode_preview(mask_picture(slide, plan)))
             record = {
                 "key": key,
+                "place": job.place,
                 "slide_sha256": slide_sha256(slide.path),
                 "annotation_sha256": sha256_of(_annotation_file(job)) if job.labelled else None,
                 "mpp": round(slide.mpp, 6),
                 "mpp_xy": [round(value, 6) for value in slide.mpp_xy],
                 "mpp_source": slide.mpp_source,
                 "annotation_origin": job.origin,
-                "student_scan": None if scan is None else scan.to_record(),
+                "student_scan": _scan_record(job, scan),
                 "labels": dict(sorted(Counter(a.label for a in annotations or () if a.label != ALL).items())),
                 **notes,
                 "median_um": plan.placement.median_um,
@@ -185,7 +220,7 @@ def plan_job(
     read = read_annotations(_annotation_file(job), slide, job.origin)
     mapped = job.classes.apply(read)
     annotations = remove_duplicates(mapped.annotations, job.spec.same_iou)
-    plan = plan_tiles(slide, annotations, job.spec, scan)
+    plan = plan_tiles(slide, annotations, job.spec, scan, name=job.name)
     with named(_annotation_file(job)):
         plan.placement.check(job.spec.max_misplaced)
     outlines = {
@@ -215,6 +250,13 @@ def _annotation_file(job: SlideJob) -> Path:
     return job.annotation
 
 
+def _scan_record(job: SlideJob, scan: StudentScan | None) -> dict[str, Any] | None:
+    if scan is None:
+        return None
+    name = {"file": f"{job.name}-student{scan.slide.path.suffix.lower()}"} if job.anonymized else {}
+    return {**scan.to_record(), **name}
+
+
 def _move(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     os.replace(source, target)
@@ -233,7 +275,7 @@ def _write_tiles(
         for name, data in zip((teacher, student), encode_pair(pair), strict=True):
             _write_bytes(folder / name, data)
         place = f"tiles/{job.name}"
-        return _tile_row(pair, slide, f"{place}/{teacher}", f"{place}/{student}", job.spec), box_rows(pair)
+        return _tile_row(pair, slide, f"{place}/{teacher}", f"{place}/{student}", job), box_rows(pair)
 
     rows = list(map_in_order(write, plan.kept, threads))
     return [tile for tile, _ in rows], [box for _, boxes in rows for box in boxes]
@@ -244,11 +286,11 @@ def encode_pair(pair: TilePair) -> tuple[bytes, bytes]:
     return encode_image(pair.teacher, ".jpg"), encode_image(pair.student, ".png")
 
 
-def _tile_row(pair: TilePair, slide: Slide, teacher: str, student: str, spec: PairSpec) -> dict[str, Any]:
-    region = pair.region
+def _tile_row(pair: TilePair, slide: Slide, teacher: str, student: str, job: SlideJob) -> dict[str, Any]:
+    region, spec = pair.region, job.spec
     return {
         "tile_id": pair.tile_id,
-        "slide": slide.name,
+        "slide": job.name,
         "x_l0": region.x,
         "y_l0": region.y,
         "width_l0": round(region.width, 3),

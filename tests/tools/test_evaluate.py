@@ -81,7 +81,9 @@ def test_slides_alone_are_enough(capsys, cohort, tmp_path):
 def test_the_worst_failures_are_put_on_sheets(capsys, cohort, tmp_path):
     write_annotations(tmp_path / "test.geojson", DISCS[:-1], label="gs")  # one that is found is no object
     (tmp_path / "map.yaml").write_text("gs: glomerulus\n")
-    cohort.write_text(cohort.read_text().replace("split\n", "split,stain\n").replace(",test\n", ",test,PAS\n"))
+    header, *rows = cohort.read_text().splitlines()
+    stained = [f"{row},{'PAS' if row.endswith('test') else ''}" for row in rows]
+    cohort.write_text("\n".join([f"{header},stain", *stained]))
     models = [argument for name in ("sharp", "blind") for argument in ("--model", f"{name}={tmp_path / name}.pth")]
     arguments = ("--slides", cohort, "--output-dir", tmp_path / "out", *models, "--class-map", tmp_path / "map.yaml")
     status, printed, err = run(capsys, *arguments, "--gallery", "2")

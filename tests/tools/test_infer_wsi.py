@@ -31,6 +31,7 @@ def blob_detector(monkeypatch):
     """The one part of the tool that is not real."""
     open_predictor.cache_clear()
     monkeypatch.setattr(infer_wsi, "load_model", lambda path, device, backend: BlobDetector(path=Path(__file__)))
+    monkeypatch.setattr(infer_wsi, "check_model", lambda path, backend: None)
     yield
     open_predictor.cache_clear()
 
@@ -184,8 +185,9 @@ def test_what_cannot_work_is_refused_before_any_work(capsys, slide, tmp_path, mo
     monkeypatch.setattr(infer_wsi, "load_model", None)  # calling it would be an error
     shutil.copytree(tmp_path, tmp_path / "again")
     refusals = {
-        "has the same name as": [slide, tmp_path / "elsewhere" / "BLOBS.svs"],
-        "give 0 to 1": [slide, "--score-thresh", "50"],
+        "has the same name as": [slide, tmp_path / "blobs.coco.svs"],  # whose summary would be the COCO file
+        "there is no device 'gpu'": [slide, "--device", "gpu"],
+        "there is no device 'cuda:99'": [slide, "--device", "cuda:99"],
         "no file is named like this": [tmp_path / "*.ndpi"],
         "no slide in this folder": [tmp_path / "empty"],
         "give --anonymize as well": [slide, "--key", tmp_path / "key.csv"],

@@ -5,9 +5,12 @@ import subprocess
 import sys
 
 import cv2
+import pandas as pd
 import pytest
 
+from mhkd.evaluation.slide_level import fill_splits
 from preprocess.base.errors import UserError
+from preprocess.slides.table import read_slides_csv
 from preprocess.tiles.manifest import Manifest
 from tools import make_tiles, visualize_tile_pairs
 
@@ -143,3 +146,70 @@ def test_errors_are_one_line_on_the_command_line(tmp_path):
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_neutral_names_are_all_that_is_written(slides_csv, tmp_path, capsys):
+    folder = tmp_path / "Smith"
+    shutil.copytree(slides_csv.parent, folder)
+    table = folder / "slides.csv"
+    rows = table.read_text().replace("patient-", "Jones-")
+    for name in "abc":
+        for suffix in (".svs", ".geojson"):
+            (folder / f"{name}{suffix}").rename(folder / f"Smith {name}{suffix}")
+        rows = rows.replace(f"\n{name}.svs,{name}.", f"\nSmith {name}.svs,Smith {name}.")
+    (folder / "Smith d.svs").write_text("Smith, no slide")
+    table.write_text(rows + "Smith d.svs,Smith a.geojson,Jones-d,train\n")
+    out, key = tmp_path / "tiles", tmp_path / "key.csv"
+    options = ("--anonymize", "--key", str(key))
+    assert run(table, out, *options, "--dry-run") == 3
+    assert run(table, out, *options) == 3
+    told = "".join(str(path.relative_to(out)) for path in out.rglob("*"))
+    told += "".join(path.read_bytes().decode("latin-1") for path in out.rglob("*") if path.is_file())
+    assert not [secret for secret in ("Smith", "Jones", str(tmp_path)) if secret in told]
+    named = pd.read_csv(key)
+    assert named["patient"].tolist() == ["Jones-a", "Jones-b", "Jones-c", "Jones-d"]
+    manifest = Manifest.read(out)
+    assert set(manifest.tiles["slide"]) == set(named["name"][:3])
+    assert set(manifest.tiles["patient"]) == {f"patient-of-{name}" for name in named["name"][:3]}
+    assert manifest.failed_slides == (named["name"][3],)
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*.jpg")}
+    assert run(table, out, *options) == 3
+    assert "0 slides done, 3 skipped, 1 failed" in capsys.readouterr().out
+    assert before == {path: path.stat().st_mtime_ns for path in out.rglob("*.jpg")}
+    # The real table is known by the content of its slides.
+    slides = read_slides_csv(table)
+    filled = fill_splits(slides.assign(split=None, patient=None), manifest.tiles)
+    assert filled["split"].tolist()[:3] == slides["split"].tolist()[:3]
+
+
+def test_neutral_names_are_not_mixed_with_others(slides_csv, tmp_path):
+    assert run(slides_csv, tmp_path / "tiles") == 0
+    with pytest.raises(UserError, match="slides under their own names are there"):
+        run(slides_csv, tmp_path / "tiles", "--anonymize")
+    with pytest.raises(UserError, match="the key would lie among the outputs"):
+        run(slides_csv, tmp_path / "tiles", "--anonymize", "--key", str(tmp_path / "tiles" / "key.csv"))
+    assert run(slides_csv, tmp_path / "tiles", "--anonymize", "--prune") == 0
+    assert not list((tmp_path / "tiles").rglob("a*"))
+
+
+def test_slides_of_one_name_are_cut_apart_and_never_replaced(slides_csv, tmp_path, capsys):
+    for name, new in (("a", "x/1.svs"), ("b", "y/1.svs"), ("c", "y/1.tif")):
+        (tmp_path / new).parent.mkdir(exist_ok=True)
+        shutil.copy(slides_csv.with_name(f"{name}.svs"), tmp_path / new)
+    shutil.copy(slides_csv.with_name("a.geojson"), tmp_path)
+    table, header = tmp_path / "slides.csv", "slide,annotation,split\n"
+    table.write_text(header + "x/1.svs,a.geojson,train\ny/1.svs,a.geojson,val\ny/1.tif,a.geojson,test\n")
+    assert run(table, tmp_path / "tiles") == 0
+    tiles = Manifest.read(tmp_path / "tiles").tiles
+    assert tiles["slide"].nunique() == tiles["slide_path"].nunique() == 3
+    table.write_text(header + "x/1.svs,a.geojson,train\n")
+    assert run(table, tmp_path / "one") == 0
+    table.write_text(header + "y/1.svs,a.geojson,train\n")
+    with pytest.raises(UserError, match=r"slides/1\.json is of another slide of this name"):
+        run(table, tmp_path / "one")
+    # The same slide in a new place is the same, and so is another one in the place of the old.
+    (tmp_path / "x").rename(tmp_path / "z")
+    table.write_text(header + "z/1.svs,a.geojson,train\n")
+    assert run(table, tmp_path / "one", "--overlap", "0") == 0
+    shutil.copy(slides_csv.with_name("c.svs"), tmp_path / "z" / "1.svs")
+    assert run(table, tmp_path / "one") == 0

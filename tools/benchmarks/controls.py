@@ -21,6 +21,7 @@ from mhkd.deploy.detector import quiet_torch
 from mhkd.deploy.detector_file import resolve_device
 from mhkd.engine.run_config import fit_to_data
 from mhkd.engine.trainer import Trainer
+from preprocess.base.arguments import positive
 from preprocess.base.console import EXIT_OK, HelpFormatter, run_main
 from preprocess.base.errors import UserError
 from preprocess.base.files import write_csv
@@ -45,8 +46,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--tiles", type=Path, required=True, help="folder written by make_tiles.py")
     parser.add_argument("--teacher", type=Path, required=True, help="detector.pth of the teacher")
     parser.add_argument("--controls", default=",".join(OTHERS), metavar="NAME,...", help="which, beside strict")
-    parser.add_argument("--rounds", type=int, default=20, help="turns of each phase of each control")
-    parser.add_argument("--threads", type=int, help="of torch (default: torch's own)")
+    parser.add_argument("--rounds", type=positive, default=20, help="turns of each phase of each control")
+    parser.add_argument("--threads", type=positive, help="of torch (default: torch's own)")
     parser.add_argument("--device", default="auto", help="cpu, cuda, or auto: cuda where there is one")
     parser.add_argument("--output-csv", type=Path, help="file for the figures")
     parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="overrides, best after --")

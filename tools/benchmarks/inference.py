@@ -10,6 +10,7 @@ import torch
 
 from mhkd.deploy.load import BACKENDS
 from mhkd.inference.predictor import SlidePredictor
+from preprocess.base.arguments import positive, share
 from preprocess.base.console import EXIT_OK, HelpFormatter, run_main
 from preprocess.base.files import write_json
 from tools.benchmarks.contestants import whole_slide
@@ -32,11 +33,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("slide", type=Path, help="a slide that states its pixel size")
     parser.add_argument("--model", action="append", required=True, metavar="[NAME=]MODEL", help="may be repeated")
     parser.add_argument("--backend", choices=BACKENDS, default="auto", help="what runs the models")
-    parser.add_argument("--repeats", type=int, default=3, help="how often each contestant has its turn")
-    parser.add_argument("--threads", type=int, help="threads of torch (default: one a core)")
-    parser.add_argument("--tile-px", type=int, help="side of the tiles (default: what each model asks for)")
-    parser.add_argument("--overlap", type=float, help="of the tiles, as a share of their side (default: 256 um)")
-    parser.add_argument("--batch-size", type=int, default=1, help="tiles per step of the model")
+    parser.add_argument("--repeats", type=positive, default=3, help="how often each contestant has its turn")
+    parser.add_argument("--threads", type=positive, help="threads of torch (default: one a core)")
+    parser.add_argument("--tile-px", type=positive, help="side of the tiles (default: what each model asks for)")
+    parser.add_argument("--overlap", type=share, help="of the tiles, as a share of their side (default: 256 um)")
+    parser.add_argument("--batch-size", type=positive, default=1, help="tiles per step of the model")
     parser.add_argument(
         "--annotation", type=Path, help="outlines of the slide's objects, for the AP of each contestant"
     )

@@ -9,6 +9,7 @@ from mhkd.ablation.runner import run_folder
 from mhkd.ablation.table import TEACHER, Recipe
 from mhkd.deploy.detector_file import resolve_device
 from mhkd.engine.student_export import DETECTOR_FILE
+from preprocess.base.arguments import amount, positive
 from preprocess.base.console import HelpFormatter, describe_error, report, run_main
 from preprocess.base.errors import UserError
 from preprocess.base.files import write_csv, write_text
@@ -40,10 +41,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", action="append", default=[], metavar="NAME=MODEL", help="ours; may be repeated")
     parser.add_argument("--configs", type=Path, default=Path("configs/demo"), help="teacher and baseline of ours")
     parser.add_argument("--seeds", default="1", metavar="N,...", help="a run of each peer for each of them")
-    parser.add_argument("--iterations", type=int, help="of a student (default: baseline_strict.yaml's)")
-    parser.add_argument("--teacher-iterations", type=int, help="of the teacher (default: teacher.yaml's)")
+    parser.add_argument("--iterations", type=positive, help="of a student (default: baseline_strict.yaml's)")
+    parser.add_argument("--teacher-iterations", type=positive, help="of the teacher (default: teacher.yaml's)")
     parser.add_argument(
-        "--cpu-seconds", type=float, help="training of torchvision's detectors, in processor seconds, not iterations"
+        "--cpu-seconds", type=amount, help="training of torchvision's detectors, in processor seconds, not iterations"
     )
     parser.add_argument("--split", choices=SPLITS, default="test", help="what to score")
     parser.add_argument("--device", default="auto", help="of our own detectors; the peers run on the CPU")

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from preprocess.base.arguments import count, mpp, positive, share, whole_number
 from preprocess.base.console import EXIT_OK, HelpFormatter, run_main
 from preprocess.base.files import write_json
 from preprocess.base.geometry import px_to_l0
@@ -32,13 +33,13 @@ Examples:
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=HelpFormatter)
     parser.add_argument("slide", type=Path, help="a slide with JPEG tiles, 0.25 um/px for whole factors")
-    parser.add_argument("--workers", type=int, default=2, help="processes or threads of each contestant")
-    parser.add_argument("--repeats", type=int, default=3, help="how often each contestant has its turn")
-    parser.add_argument("--mpp", type=float, default=0.5, help="um/px of the tiles")
-    parser.add_argument("--tile-px", type=int, default=1024, help="side of a tile in pixels")
-    parser.add_argument("--quality", type=int, default=90, help="JPEG quality of the tiles")
-    parser.add_argument("--min-tissue", type=float, default=0.1, help="tissue that a tile needs")
-    parser.add_argument("--student-mpp", type=float, default=2.0, help="um/px of the student's tiles in pairs")
+    parser.add_argument("--workers", type=count, default=2, help="processes or threads of each contestant")
+    parser.add_argument("--repeats", type=positive, default=3, help="how often each contestant has its turn")
+    parser.add_argument("--mpp", type=mpp, default=0.5, help="um/px of the tiles")
+    parser.add_argument("--tile-px", type=positive, default=1024, help="side of a tile in pixels")
+    parser.add_argument("--quality", type=whole_number(1, 100), default=90, help="JPEG quality of the tiles")
+    parser.add_argument("--min-tissue", type=share, default=0.1, help="tissue that a tile needs")
+    parser.add_argument("--student-mpp", type=mpp, default=2.0, help="um/px of the student's tiles in pairs")
     parser.add_argument("--pyvips-python", type=Path, help="interpreter that has pyvips")
     parser.add_argument("--hs2p-python", type=Path, help="interpreter that has hs2p")
     parser.add_argument("--hs2p-backend", default="auto", help="reader that hs2p is to use")

@@ -16,6 +16,7 @@ from mhkd.deploy.detector_file import resolve_device
 from mhkd.engine.run_config import fit_to_data
 from mhkd.engine.trainer import Trainer
 from mhkd.weights import write_checkpoint
+from preprocess.base.arguments import count, positive
 from preprocess.base.console import EXIT_OK, HelpFormatter, progress, run_main
 from preprocess.base.files import write_json, write_text
 from preprocess.tiles.manifest import Manifest
@@ -53,18 +54,18 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--teacher-config", help="(default: teacher.yaml beside the config file)")
     parser.add_argument("--teacher", help="detector.pth of a teacher; student and teacher start from it")
     parser.add_argument("--tiles", help="folder written by make_tiles.py (default: random tile pairs)")
-    parser.add_argument("--tile-px", type=int, default=256, help="side of the random teacher tiles")
-    parser.add_argument("--scale", type=int, default=4, help="how much smaller the random student tiles are, s")
-    parser.add_argument("--batch-size", type=int, default=4, help="tile pairs in an iteration")
-    parser.add_argument("--iterations", type=int, default=30, help="turns of each side")
+    parser.add_argument("--tile-px", type=positive, default=256, help="side of the random teacher tiles")
+    parser.add_argument("--scale", type=positive, default=4, help="how much smaller the random student tiles are, s")
+    parser.add_argument("--batch-size", type=positive, default=4, help="tile pairs in an iteration")
+    parser.add_argument("--iterations", type=positive, default=30, help="turns of each side")
     parser.add_argument("--phases", nargs="+", default=METHOD, choices=list(PHASES), metavar="NAME", help="which")
-    parser.add_argument("--upsample", nargs="+", type=int, metavar="U", help="(default: 1, 2 and s)")
+    parser.add_argument("--upsample", nargs="+", type=positive, metavar="U", help="(default: 1, 2 and s)")
     parser.add_argument(
-        "--data", nargs="+", type=int, default=[], metavar="N", help="time loading with N processes instead"
+        "--data", nargs="+", type=count, default=[], metavar="N", help="time loading with N processes instead"
     )
     parser.add_argument("--device", default="auto", help="cpu, cuda, or auto: cuda where there is one")
     parser.add_argument("--precision", default="auto", choices=PRECISIONS, help="of the networks")
-    parser.add_argument("--threads", type=int, help="of torch (default: torch's own)")
+    parser.add_argument("--threads", type=positive, help="of torch (default: torch's own)")
     parser.add_argument("--output-json", type=Path, help="file for the figures")
     parser.add_argument("--output-md", type=Path, help="file for the table")
     parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="overrides, best after --")

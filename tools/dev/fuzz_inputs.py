@@ -11,6 +11,7 @@ from pathlib import Path
 
 import cv2
 
+from preprocess.base.arguments import amount, positive, seed
 from preprocess.base.console import EXIT_ERROR, EXIT_OK, HelpFormatter, progress, run_main
 from tests.fuzzing import OUTCOMES, all_seeds, mutate, read_apart
 
@@ -28,10 +29,10 @@ Exit code: 0 all cases were right, 1 some were not.
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=HelpFormatter)
-    parser.add_argument("--cases", type=int, default=100, help="damaged files per format")
-    parser.add_argument("--seed", type=int, default=0, help="another seed gives other cases")
+    parser.add_argument("--cases", type=positive, default=100, help="damaged files per format")
+    parser.add_argument("--seed", type=seed, default=0, help="another seed gives other cases")
     parser.add_argument("--formats", nargs="+", metavar="NAME", help="only these (default: all)")
-    parser.add_argument("--seconds", type=float, default=20, help="processor time that a case may take")
+    parser.add_argument("--seconds", type=amount, default=20, help="processor time that a case may take")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="where files go that were not read right")
     return parser
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from preprocess.base.arguments import count, seed
 from preprocess.base.console import HelpFormatter, run_main
 from preprocess.base.errors import UserError
 from preprocess.synthetic.mixture import mix, read_real
@@ -29,9 +30,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("real", type=Path, help="table of the real images")
     parser.add_argument("--source", help="take only the rows with this in the column source of the real table")
     parser.add_argument("--output", type=Path, required=True, help="the table to write; copies go beside it")
-    parser.add_argument("--copies", type=int, default=24, help="copies of each real training image")
+    parser.add_argument("--copies", type=count, default=24, help="copies of each real training image")
     parser.add_argument("--split", default="0.6/0.2/0.2", help="train/val/test of the real images, by patient")
-    parser.add_argument("--seed", type=int, default=11, help="decides every byte of the copies")
+    parser.add_argument("--seed", type=seed, default=11, help="decides every byte of the copies")
     return parser
 
 

@@ -15,7 +15,7 @@ import pandas as pd
 from mhkd.inference.report.adequacy import LIMITS, SOURCE, rate_adequacy
 from preprocess.base.files import write_csv, write_text
 from preprocess.base.html import jpeg_uri, render
-from preprocess.base.images import encode_thumbnail
+from preprocess.base.images import encode_thumbnail, opencv_name
 
 INDEX, TABLE = "index.html", "cohort.csv"
 """A slide must not be called as the table's stem: its own table would have the same name."""
@@ -116,5 +116,5 @@ def _output(folder: Path, summary: Mapping[str, Any], form: str) -> Path | None:
 
 def _picture(overlay: Path | None) -> str:
     """A slide's overlay, small; empty where there is none."""
-    picture = cv2.imread(str(overlay), cv2.IMREAD_REDUCED_COLOR_2) if overlay else None
+    picture = cv2.imread(opencv_name(overlay), cv2.IMREAD_REDUCED_COLOR_2) if overlay else None
     return "" if picture is None else jpeg_uri(encode_thumbnail(picture.astype(np.uint8, copy=False), _THUMBNAIL_PX))

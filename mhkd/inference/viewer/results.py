@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from mhkd.inference.viewer.deep_zoom import OVERLAP_PX, TILE_PX, DeepZoom
 from mhkd.structures import SlideDetections
 from preprocess.base.console import note
 from preprocess.base.errors import UserError
+from preprocess.base.text_table import nfc
 from preprocess.slides.damaged_slide import DamagedSlide
-from preprocess.slides.files import fingerprint, neutral_name
+from preprocess.slides.files import neutral_name
+from preprocess.slides.naming import content_of
 from preprocess.slides.search import SlideFile
 from preprocess.slides.slide import Slide
 
@@ -59,6 +62,13 @@ class SlideView:
             )
         given = self.summary["mpp"] if self.summary["mpp_source"].startswith("given") else None
         slide = DamagedSlide.open(self.path, mpp=given, fallback_mpp=self.summary["mpp"])
+        if (content := self.summary.get("content")) and content_of(self.path) != content:
+            slide.close()
+            raise UserError(
+                "this is not the slide that was searched, though it has its name",
+                path=self.path.name,
+                remedy="give the slide that the results are of; a slide that changed since is searched again",
+            )
         if [slide.size.width, slide.size.height] != self.summary["size_l0"]:
             slide.close()
             raise UserError(
@@ -103,8 +113,8 @@ class SlideView:
 def find_views(output_dir: str | Path, files: Sequence[SlideFile]) -> list[SlideView]:
     """The results in ``output_dir``, by name, each with its slide among ``files``.
 
-    A slide is known by its file name, or where neutral names were given by its content. Where several would do, the
-    first is taken.
+    A slide is known by its file name. Where several have that name, or neutral names were given, it is known by its
+    content.
 
     Raises:
         UserError: there are no results.
@@ -118,16 +128,22 @@ def find_views(output_dir: str | Path, files: Sequence[SlideFile]) -> list[Slide
             path=folder,
             remedy="give the folder that infer_wsi.py wrote to with --output-dir",
         )
-    names = {summary["name"] for summary in summaries}
-    path_of: dict[str, Path] = {}
-    for file in files:
-        path_of.setdefault(file.name, file.path)
-    if any(summary["anonymized"] for summary in summaries):
-        for file in files:
-            if file.name not in names and file.path.is_file():
-                path_of.setdefault(neutral_name(fingerprint(file.path)), file.path)
-    views = [SlideView(folder, summary, path_of.get(summary["name"])) for summary in summaries]
+    content = cache(content_of)  # of each slide once
+    views = [SlideView(folder, summary, _slide_of(summary, files, content)) for summary in summaries]
     shown = {view.path for view in views}
     if others := [file.path.name for file in files if file.path not in shown]:
         note(f"{len(others)} slides without results in {folder} are not shown, such as {others[0]}")
     return views
+
+
+def _slide_of(
+    summary: dict[str, Any], files: Sequence[SlideFile], content: Callable[[Path], str | None]
+) -> Path | None:
+    named = [file for file in files if summary["name"] == file.name or summary["slide"] == nfc(file.path.name)]
+    if len(named) == 1 or not (named or summary["anonymized"]):
+        return named[0].path if named else None
+    for file in named or files:
+        found = content(file.path)
+        if found and (found == summary.get("content") or neutral_name(found) == summary["name"]):
+            return file.path
+    return named[0].path if named else None

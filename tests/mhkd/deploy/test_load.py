@@ -9,9 +9,9 @@ from torch import nn
 from mhkd.deploy import load
 from mhkd.deploy.cpu.compiled import FrozenBackbone
 from mhkd.deploy.cpu.operators import SWITCH
-from mhkd.deploy.detector_file import load_detector
+from mhkd.deploy.detector_file import load_detector, resolve_device
 from mhkd.deploy.export import export_graph
-from mhkd.deploy.load import MIN_SIDE_PX, TILE_FACTOR, load_model, widen_tiles
+from mhkd.deploy.load import MIN_SIDE_PX, TILE_FACTOR, check_model, load_model, widen_tiles
 from preprocess.base.errors import UserError
 from tests.detectors import write_detector
 
@@ -101,3 +101,25 @@ def test_what_computed_a_slide_does_not_say_which_of_several_gpus(checkpoint, mo
         for device in ("cuda", "cuda:0", "cuda:1")
     }
     assert ways == {"folded Detectron2, cuda, float32"}
+
+
+@pytest.mark.parametrize("name", ["m.pth", "m.onnx", "m.torchscript"])
+@pytest.mark.parametrize("content", [b"", b"no model", b"PK\x03\x04 damaged", "of another program"])
+def test_a_file_that_is_no_model_is_one_clear_line(tmp_path, name, content):
+    if name.endswith("onnx"):
+        pytest.importorskip("onnxruntime")
+    path = tmp_path / name
+    if isinstance(content, str):
+        torch.save({"state_dict": {"a": torch.zeros(2)}}, path)
+    else:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=name):
+        check_model(path)
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:99", "meta", "cpu:1", "", "CUDA", "0"])
+def test_a_device_that_is_not_there_is_one_clear_line(name):
+    with pytest.raises(UserError, match="there is no device"):
+        resolve_device(name)
+    assert resolve_device("cpu") == "cpu"
+    assert resolve_device("cuda:99", here=False) == "cuda:99"

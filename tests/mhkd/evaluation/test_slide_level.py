@@ -9,7 +9,7 @@ from mhkd.evaluation.slide_level import evaluate_groups, fill_splits
 from mhkd.structures import SlideDetections
 from preprocess.annotations.class_map import ClassMap
 from preprocess.base.errors import UserError
-from preprocess.slides.table import read_slides_csv
+from preprocess.slides.table import OUTPUT_NAME, read_slides_csv
 from tests.blobs import DISCS, boxes_of, write_annotations, write_blob_slide, write_cohort
 
 NAMES = ("glomerulus",)
@@ -130,7 +130,10 @@ def test_a_split_without_annotated_slides_is_refused(cohort):
 
 def test_splits_that_the_table_leaves_open_come_from_the_tiles():
     nan = float("nan")
-    slides = pd.DataFrame({"slide": ["x/a.svs", "x/b.svs"], "split": [nan, nan], "patient": ["p", nan]}, dtype=object)
+    slides = pd.DataFrame(
+        {"slide": ["x/a.svs", "x/b.svs"], OUTPUT_NAME: ["a", "b"], "split": [nan, nan], "patient": ["p", nan]},
+        dtype=object,
+    )
     tiles = pd.DataFrame({"slide": ["a", "b", "b"], "split": ["test", "val", "val"], "patient": ["q", "b", "b"]})
     filled = fill_splits(slides, tiles)
     assert filled["split"].tolist() == ["test", "val"]

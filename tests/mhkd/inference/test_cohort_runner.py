@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -14,8 +15,10 @@ from mhkd.inference import cohort_runner
 from mhkd.inference.cohort_runner import check_writable, result_lines, search_slides, total_line
 from mhkd.inference.report.cohort import INDEX, TABLE
 from mhkd.inference.slide_job import ModelFile, OutputSpec, SearchOptions, SearchSpec, SlideJob
+from mhkd.inference.viewer.results import find_views
 from preprocess.base.errors import UserError
 from preprocess.jobs.job_result import JobResult
+from preprocess.slides.naming import name_slides
 from preprocess.slides.search import SlideFile
 from tests.blobs import DISCS, write_blob_slide
 from tests.jobs import contents, job_of, load_and_tell
@@ -207,3 +210,33 @@ def test_a_folder_that_cannot_be_written_to_is_refused_before_any_work(tmp_path,
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     with pytest.raises(UserError, match="cannot be written to"):
         check_writable(tmp_path / "new")
+
+
+def test_results_of_another_slide_are_never_replaced(slides, tmp_path):
+    for folder, slide in zip("xy", slides, strict=False):
+        (tmp_path / folder).mkdir()
+        shutil.copy(slide, tmp_path / folder / "1.svs")
+    out = tmp_path / "out"
+    search_slides(jobs_of([tmp_path / "x" / "1.svs"], out))
+    before = (out / "1.json").read_bytes()
+    with pytest.raises(UserError, match="holds the results of another slide of this name"):
+        search_slides(jobs_of([tmp_path / "y" / "1.svs"], out))
+    assert (out / "1.json").read_bytes() == before
+    # The same slide in a new place is the same, and so is another one in the place of the old.
+    (tmp_path / "x").rename(tmp_path / "z")
+    assert search_slides(jobs_of([tmp_path / "z" / "1.svs"], out))[1] == 1
+    search_slides(jobs_of([tmp_path / "z" / "1.svs"], out, score_thresh=0.9))
+    shutil.copy(slides[1], tmp_path / "z" / "1.svs")
+    assert search_slides(jobs_of([tmp_path / "z" / "1.svs"], out, score_thresh=0.9))[1] == 0
+
+
+def test_slides_of_one_name_have_outputs_of_their_own(slides, tmp_path):
+    files = []
+    for folder, slide in zip("xy", slides, strict=False):
+        (tmp_path / folder).mkdir()
+        files.append(SlideFile(Path(shutil.copy(slide, tmp_path / folder / "1.svs"))))
+    named = name_slides(files, tmp_path / "out")
+    outcomes, _ = search_slides(jobs_of(named, tmp_path / "out"))
+    assert [outcome.value["detections"]["total"] for outcome in outcomes] == [6, 3]
+    views = find_views(tmp_path / "out", files)
+    assert {view.name: view.path for view in views} == {file.name: file.path for file in named}

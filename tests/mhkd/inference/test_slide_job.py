@@ -4,8 +4,9 @@ import shutil
 
 import pytest
 
-from mhkd.inference.slide_job import ModelFile, SearchOptions, SearchSpec, anonymized, check_names, open_predictor
+from mhkd.inference.slide_job import ModelFile, SearchOptions, SearchSpec, check_names, open_predictor
 from preprocess.base.errors import UserError
+from preprocess.slides.naming import name_slides
 from preprocess.slides.search import SlideFile
 from tests.blobs import BlobDetector, write_blob_slide
 from tests.jobs import job_of, load_blobs, search
@@ -60,19 +61,6 @@ def test_a_slide_that_lost_a_file_is_not_finished(slide, tmp_path, lost):
     assert (job_of(slide, out).searched() is None) == (lost != "a.geojson")
 
 
-def test_neutral_names_depend_on_the_content_alone(slide, tmp_path):
-    (tmp_path / "sub").mkdir()
-    copy = shutil.copy(slide, tmp_path / "sub" / "Smith.svs")
-    other = write_blob_slide(tmp_path / "b.svs", discs=())
-    files = [SlideFile(slide, patient="Smith"), SlideFile(other, patient="Smith"), SlideFile(tmp_path / "gone.svs")]
-    one, two, gone = anonymized(files)
-    assert one.alias.startswith("slide-")
-    assert one.alias == anonymized([SlideFile(copy)])[0].alias != two.alias
-    assert one.patient == two.patient == f"patient-of-{min(one.alias, two.alias)}"
-    assert (gone.name, gone.patient) == ("unreadable-3", None)
-    assert anonymized(files[::-1])[::-1][:2] == [one, two]
-
-
 def test_slides_that_would_overwrite_each_other_are_refused(slide, tmp_path):
     check_names([SlideFile(slide), SlideFile(tmp_path / "b.svs")])
     with pytest.raises(UserError, match=r"has the same name as .*a\.svs"):
@@ -81,7 +69,7 @@ def test_slides_that_would_overwrite_each_other_are_refused(slide, tmp_path):
         check_names([SlideFile(slide), SlideFile(tmp_path / "a.coco.svs")])  # whose summary would be a's COCO file
     copy = shutil.copy(slide, tmp_path / "b.svs")
     with pytest.raises(UserError, match=r"has the same content as .*a\.svs"):
-        check_names(anonymized([SlideFile(slide), SlideFile(copy)]))
+        check_names(name_slides([SlideFile(slide), SlideFile(copy)], tmp_path, anonymize=True))
 
 
 def test_the_model_is_loaded_once(slide, tmp_path, monkeypatch):

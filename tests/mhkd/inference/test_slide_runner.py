@@ -28,18 +28,18 @@ ALL = tuple(FORMATS)
 def test_a_slide_leaves_files_that_agree(tmp_path):
     result = search(write_blob_slide(tmp_path / "case 1.svs"), tmp_path / "out", formats=ALL)
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names == {"case_1.json", "case_1.weak.csv", *(f"case_1{form.suffix}" for form in FORMATS.values())}
-    summary = json.loads((tmp_path / "out" / "case_1.json").read_text())
+    assert names == {"case 1.json", "case 1.weak.csv", *(f"case 1{form.suffix}" for form in FORMATS.values())}
+    summary = json.loads((tmp_path / "out" / "case 1.json").read_text())
     assert summary == result.summary
-    assert set(summary["files"].values()) == names - {"case_1.json"}
+    assert set(summary["files"].values()) == names - {"case 1.json"}
     assert summary["detections"] == {"total": len(DISCS), "by_class": {"glomerulus": len(DISCS)}}
     assert summary["density_per_mm2"] == pytest.approx(len(DISCS) / summary["tissue_mm2"], rel=1e-3)
     assert summary["mpp"] == 0.5
-    table = pd.read_csv(tmp_path / "out" / "case_1.csv")
+    table = pd.read_csv(tmp_path / "out" / "case 1.csv")
     assert len(table) == len(DISCS)
     assert set(table["fragment"]) == {1}
     assert summary["fragments"] == [{"number": 1, "tissue_mm2": summary["tissue_mm2"], "detections": len(DISCS)}]
-    assert len(json.loads((tmp_path / "out" / "case_1.geojson").read_text())["features"]) == len(DISCS)
+    assert len(json.loads((tmp_path / "out" / "case 1.geojson").read_text())["features"]) == len(DISCS)
     assert f"found {len(DISCS)} glomeruli with a score of 0.5 or more" in describe(result.summary)
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import unicodedata
+
 import pytest
 import shapely
 from hypothesis import given, settings
@@ -69,17 +71,40 @@ def test_a_region_to_ignore_is_one_for_every_class():
     assert spread_ignored("a", {"b", "a"}) == ["a"]
 
 
+@given(
+    st.sampled_from(
+        ["No", "yes", "on", "null", "~", "NA", "nan", "1", "007", "1e5", "0x1F", "12:30", "2020-01-01", "TRUE"]
+    )
+)
+def test_whatever_a_class_is_called_its_name_stays_text(tmp_path_factory, name):
+    path = tmp_path_factory.mktemp("map") / "classes.yaml"
+    path.write_text(f"{name}: {name} mapped\n'*': drop\n")
+    (found,) = ClassMap.read(path).apply(drawn(name, "other")).annotations
+    assert found.label == f"{name} mapped"
+    path.write_text(f"other: {name}\n")
+    assert [a.label for a in ClassMap.read(path).apply(drawn("other")).annotations] == [name]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+def test_a_map_in_any_encoding_and_composed_or_not(tmp_path, encoding):
+    path = tmp_path / "classes.yaml"
+    path.write_bytes("Körperchen: Glomerulus\n".encode(encoding))
+    mapped = ClassMap.read(path).apply(drawn(unicodedata.normalize("NFD", "Körperchen")))
+    assert [a.label for a in mapped.annotations] == ["Glomerulus"]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         ("", "without entries"),
         ("- a\n- b\n", "without entries"),
         ("a: [b]\n", r"'a' is mapped to \['b'\]"),
-        ("a:\n", "'a' is mapped to None"),
-        ("a: true\n", "'a' is mapped to True"),
+        ("a:\n", "'a' is mapped to ''"),
+        ("a: {b: c}\n", "line 1 is no pair"),
+        ("a: b\nc: d\na: e\n", "line 3 has 'a' again"),
         ("a: {\n", "no readable class map"),
-        ("a: !!python/object:os.system x\n", "no readable class map"),
-        (b"a: \xff\xfe\n", "no readable class map"),
+        ("a: !!python/object:os.system x\n", "line 1 is no pair"),
+        (b"\xff\xfea", "no readable class map"),
     ],
 )
 def test_bad_maps_are_one_clear_line(tmp_path, content, message):

@@ -38,6 +38,7 @@ def test_the_columns_of_2022_and_a_slide_without_objects(read):
     assert len(read('id,organ,rle\nslide,"kidney","1 20"\n', FOUR_ROWS)) == 1
     assert len(read("id,encoding\nslide,\n", FOUR_ROWS)) == 0
     assert len(read("Id, Encoding\nslide,1 20\n", FOUR_ROWS)) == 1
+    assert len(read("sep=;\r\nID;Encoding;\r\nslide;1 20;\r\n", FOUR_ROWS)) == 1
 
 
 @pytest.mark.parametrize(
@@ -49,10 +50,10 @@ def test_the_columns_of_2022_and_a_slide_without_objects(read):
         ("slide,5 -3", "a run without a length"),
         ("slide,a b", "invalid literal"),
         (f"slide,1 {10**30}", "too large"),
-        ("x,1 2\nslide", "line 3 has fewer columns than the first"),
+        ("x,1 2\nslide", "line 3 has 1 cells, and the first line names 2"),
         ("x,1 2", "0 of its 1 lines have the id 'slide'"),
         ("slide,1 2\nslide,1 2", "2 of its 2 lines"),
-        ('slide,"1 2', "damaged run-length table"),
+        ('slide,"1 2', "a quotation mark of line 2 does not end"),
     ],
 )
 def test_bad_tables(read, row, message):

@@ -93,8 +93,8 @@ def test_an_image_without_objects(read, frame, empty):
         (images(region({"name": "spiral"})), "of this VIA file is an object: spiral 1"),
         (images(region({**SQUARE, "all_points_x": [1]})), "damaged VIA file, item 1"),
         (images({"shape_attributes": {}}), "no 'name'"),
-        (table(("slide.png", SQUARE, {})).replace("polygon", '"'), "damaged VIA"),
-        (table() + "slide.png,123,{}", "damaged VIA"),
+        (table(("slide.png", SQUARE, {})).replace("polygon", '"'), "line 2 has 15 cells"),
+        (table() + "slide.png,123,{}", "line 2 has 3 cells"),
     ],
 )
 def test_bad_files(read, frame, content, message):

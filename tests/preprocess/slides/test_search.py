@@ -97,6 +97,6 @@ def test_of_a_dicom_series_one_file_is_taken(tmp_path, monkeypatch):
 
 def test_a_slide_has_its_own_names_or_neutral_ones():
     own = SlideFile(Path("case 7 (Smith).SVS"))
-    assert (own.name, own.file_name) == ("case_7_Smith_", "case 7 (Smith).SVS")
+    assert (own.name, own.file_name) == ("case 7 (Smith)", "case 7 (Smith).SVS")
     neutral = SlideFile(own.path, alias="slide-1")
     assert (neutral.name, neutral.file_name) == ("slide-1", "slide-1.svs")

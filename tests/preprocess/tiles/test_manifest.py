@@ -9,86 +9,8 @@ import pandas as pd
 import pytest
 
 from preprocess.base.errors import UserError
-from preprocess.slides.table import SLIDES_COLUMNS, read_slides_csv
 from preprocess.tiles import manifest as manifest_module
 from preprocess.tiles.manifest import BOXES_COLUMNS, TILES_COLUMNS, Manifest
-
-
-@pytest.fixture
-def table(tmp_path):
-    for name in ("a.svs", "b.svs", "a.geojson"):
-        (tmp_path / name).touch()
-
-    def write(text, encoding="utf-8"):
-        path = tmp_path / "slides.csv"
-        path.write_text(text, encoding=encoding)
-        return path
-
-    return write
-
-
-def test_a_full_table(table, tmp_path):
-    path = table("slide,annotation,mpp,patient,split,stain\na.svs,a.geojson,0.5,p1,Train,PAS\nb.svs,, ,,,\n")
-    slides = read_slides_csv(path)
-    assert list(slides.columns) == [*SLIDES_COLUMNS, "stain"]
-    assert slides["slide"].tolist() == [str(tmp_path / "a.svs"), str(tmp_path / "b.svs")]
-    assert slides.loc[0, ["annotation", "mpp", "patient", "split"]].tolist() == [
-        str(tmp_path / "a.geojson"),
-        0.5,
-        "p1",
-        "train",
-    ]
-    assert slides.loc[1, ["annotation", "mpp", "patient", "split", "stain"]].isna().all()
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "slide\na.svs\n",
-        "\ufeffslide\na.svs\n",
-        "slide;mpp\na.svs;0,5\n",
-        " slide , mpp\n a.svs , 0.5\n",
-        "slide\na.svs\n\n\n",
-    ],
-)
-def test_tables_as_spreadsheets_write_them(table, text, tmp_path):
-    slides = read_slides_csv(table(text))
-    assert slides["slide"].tolist() == [str(tmp_path / "a.svs")]
-    assert slides["mpp"].isna().all() or slides["mpp"].tolist() == [0.5]
-
-
-def test_numbers_as_patients_stay_text(table):
-    assert read_slides_csv(table("slide,patient\na.svs,007\n"))["patient"].tolist() == ["007"]
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("", "not a readable CSV"),
-        ("file\na.svs\n", "no column 'slide'"),
-        ("slide,mpp\n", "lists no slide"),
-        ("slide,mpp\na.svs,0.5\n,0.5\n", "line 3 names no slide"),
-        ("slide,mpp\na.svs,fast\n", "mpp 'fast' of a.svs"),
-        ("slide,mpp\na.svs,500\n", "mpp '500' of a.svs"),
-        ("slide,split\na.svs,training\n", "unknown split 'training'"),
-        ("slide\na.svs\na.svs\n", "two slides are named 'a'"),
-        ("slide\na.svs\nx/A.tif\n", "two slides are named 'A'"),
-        ("slide,patient,split\na.svs,p,train\nb.svs,p,test\n", "patient 'p' is in two splits: train and test"),
-        ("slide\nx.svs\ny.svs\n", "none of its slides exists"),
-        ('slide\n"a.svs\n', "not a readable CSV"),
-    ],
-)
-def test_bad_tables_are_one_clear_line(table, text, message):
-    with pytest.raises(UserError, match=message) as caught:
-        read_slides_csv(table(text))
-    assert "slides.csv" in str(caught.value)
-
-
-def test_no_table_and_no_text(table, tmp_path):
-    with pytest.raises(UserError, match="no such slides table"):
-        read_slides_csv(tmp_path / "none.csv")
-    with pytest.raises(UserError, match="not a readable CSV"):
-        read_slides_csv(table("slide\nä.svs\n", encoding="latin-1"))
 
 
 @pytest.fixture

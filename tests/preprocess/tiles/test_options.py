@@ -28,10 +28,10 @@ def parse(tmp_path):
 
 
 def test_the_command_line_wins_over_the_file_and_the_file_over_the_defaults(parse):
-    text = "teacher_mpp: 2\nstudent_mpp: 8.0\ntile_px: 256\nlabels: [a, 3]\nsplit: 0.8/0.2/0\nempty_ratio: null\n"
+    text = "teacher_mpp: 2\nstudent_mpp: 8.0\ntile_px: 256\nlabels: [a, 3, No]\nsplit: 0.8/0.2/0\nempty_ratio: null\n"
     args = parse(text, "--tile-px", "512")
     assert read_spec(args) == PairSpec(teacher_mpp=2, student_mpp=8, tile_px=512, empty_ratio=1.0)
-    assert (args.labels, args.split, args.stratify) == (["a", "3"], "0.8/0.2/0", None)
+    assert (args.labels, args.split, args.stratify) == (["a", "3", "No"], "0.8/0.2/0", None)
     # Also where the command line says what the default is.
     assert read_spec(parse(text, "--teacher-mpp", "1")).teacher_mpp == 1
 
@@ -52,13 +52,13 @@ def test_a_file_may_build_on_another_and_paths_in_it_are_its_own(parse, tmp_path
     [
         ("tile_size: 256\n", "tiles.yaml: unknown option 'tile_size' (the options are teacher_mpp, student_mpp, "),
         ("workers: 2\n", "tiles.yaml: unknown option 'workers'"),
-        ("teacher_mpp: fast\n", "teacher_mpp is 'fast', which is no number"),
-        ("tile_px: 2.5\n", "tile_px is 2.5, which is no whole number"),
-        ("tile_px: [256]\n", "tile_px is [256], not one value"),
+        ("teacher_mpp: fast\n", "teacher_mpp: 'fast' is no number"),
+        ("tile_px: 2.5\n", "tile_px: '2.5' is no whole number"),
+        ("tile_px: [256]\n", "tile_px is ['256'], not one value"),
         ("labels: a\n", "labels is 'a', not a list"),
         ("annotation_origin: corner\n", "annotation_origin is 'corner' (choose one of"),
-        ("- a\n", "no list of tile options"),
-        ("", "no list of tile options"),
+        ("- a\n", "a file of tile options without entries"),
+        ("", "a file of tile options without entries"),
         ("a: [\n", "no readable file of tile options"),
         ("_BASE_: tiles.yaml\n", "_BASE_ leads round in a circle"),
         ("_BASE_: none.yaml\n", "none.yaml: no such file of tile options (copy configs/demo/tiles.yaml"),

@@ -22,6 +22,7 @@ def main(job: dict[str, Any]) -> int:
     (out / "slides.csv").write_text(f"slide,annotation,split\n{job['slide']},objects.geojson,train\n")
     values = {"teacher-mpp": job["mpp"], "student-mpp": job["student_mpp"], "tile-px": job["tile_px"]}
     values |= {"workers": job["workers"], "overlap": 0, "keep-empty": 1, "min-tissue": job["min_tissue"]}
+    values |= {"max-misplaced": 1}  # one object on every tile, of whatever size that gives
     options = [text for name, value in values.items() for text in (f"--{name}", str(value))]
     return make_tiles.main([str(out / "slides.csv"), "--output-dir", str(out), *options])
 

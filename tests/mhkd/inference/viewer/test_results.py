@@ -71,6 +71,20 @@ def test_another_slide_of_the_same_name_is_refused(results, tmp_path):
         results[2].open()
 
 
+def test_another_slide_of_the_same_name_and_size_is_refused(tmp_path, svs_slide):
+    write_results(tmp_path, svs_slide, content=fingerprint(svs_slide))
+    (tmp_path / "slides").mkdir()
+    other = tmp_path / "slides" / svs_slide.name
+    data = bytearray(svs_slide.read_bytes())
+    data[len(data) // 2] ^= 1
+    other.write_bytes(data)
+    (view,) = find_views(tmp_path, [SlideFile(other)])
+    with pytest.raises(UserError, match=r"discs\.svs: this is not the slide that was searched"):
+        view.open()
+    (view,) = find_views(tmp_path, [SlideFile(other), SlideFile(svs_slide)])
+    view.open().close()
+
+
 def test_a_slide_is_measured_as_it_was_searched(tmp_path, svs_slide):
     write_results(tmp_path, svs_slide, mpp=0.25, mpp_source="given (the file says 0.5)")
     (view,) = find_views(tmp_path, [SlideFile(svs_slide)])
