@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,8 @@ from mhkd.inference.report.cohort import TABLE, write_cohort_index
 from mhkd.inference.slide_job import SlideJob
 from mhkd.inference.slide_runner import SlideResult, describe, run_job
 from preprocess.base.console import note, report
-from preprocess.base.errors import UserError
-from preprocess.base.files import remove_temporaries, write_csv
+from preprocess.base.errors import UserError, printable
+from preprocess.base.files import exclusive_use, write_csv
 from preprocess.jobs.job_result import JobResult, failures
 from preprocess.jobs.run import EngineName, run_cohort
 from preprocess.slides.search import SlideFile
@@ -35,6 +35,7 @@ def search_slides(
     *,
     engine: EngineName = "local",
     address: str | None = None,
+    limit_s: float | None = None,
 ) -> tuple[list[SearchOutcome], int]:
     """Search all slides that are not finished yet.
 
@@ -43,33 +44,39 @@ def search_slides(
 
     Args:
         jobs: all with the same output folder.
-        workers, engine, address: as in :func:`preprocess.jobs.run.run_cohort`.
+        workers, engine, address, limit_s: as in :func:`preprocess.jobs.run.run_cohort`.
 
     Returns:
         The summary or the error of each slide, and how many were skipped because they were finished.
 
     Raises:
-        UserError: the output folder cannot be written to, or a slide's outputs would be named like those of all.
+        UserError: the output folder cannot be written to, another process is at work in it, or a slide's outputs would
+            be named like those of all.
         OSError: the disk is full.
     """
-    folder = jobs[0].outputs.folder
-    check_writable(folder)
     _check_reserved(jobs)
-    remove_temporaries(folder)
+    with exclusive_use(jobs[0].outputs.folder):
+        return _search_pending(jobs, workers, {"engine": engine, "address": address, "limit_s": limit_s})
+
+
+def _search_pending(
+    jobs: Sequence[SlideJob], workers: int | None, where: Mapping[str, Any]
+) -> tuple[list[SearchOutcome], int]:
+    folder, is_local = jobs[0].outputs.folder, where["engine"] == "local"
     summaries = {job: summary for job in jobs if (summary := job.finished()) is not None}
     pending = [job for job in jobs if job not in summaries]
     if outdated := [job for job in pending if job.summary_file.exists() and job.searched() is None]:
         note(
             f"{len(outdated)} slides were searched with other options, another model or before: they are searched again"
         )
-    run = partial(run_job, bar=not workers and engine == "local")
+    run = partial(run_job, bar=not workers and is_local)
     device = jobs[0].search.model.device
     gpus = 1.0 if device.startswith("cuda") else 0.0
-    if engine == "local" and (shared := describe_sharing(device, min(workers or 0, len(pending)))):
+    if is_local and (shared := describe_sharing(device, min(workers or 0, len(pending)))):
         note(shared)
     done: list[JobResult[SlideJob, SlideResult]] = []
     if pending:
-        done = run_cohort(run, pending, workers, "searching slides", engine=engine, address=address, num_gpus=gpus)
+        done = run_cohort(run, pending, workers, "searching slides", num_gpus=gpus, **where)
     made = {
         job: SearchOutcome(job, outcome.value.summary if outcome.value else None, outcome.error)
         for job, outcome in zip(pending, done, strict=True)
@@ -124,7 +131,7 @@ def _summaries(outcomes: Sequence[SearchOutcome]) -> list[dict[str, Any]]:
 def check_writable(folder: Path) -> None:
     """Raise UserError where ``folder`` cannot be made or written to: better now than after the first slide."""
     place = folder.absolute()
-    while not place.exists() and place != place.parent:
+    while not os.path.lexists(place) and place != place.parent:
         place = place.parent
     if not place.is_dir():
         raise UserError("is not a folder", path=place, remedy="give another --output-dir")
@@ -148,9 +155,11 @@ def _check_reserved(jobs: Sequence[SlideJob]) -> None:
 def _without_path(file: SlideFile, error: str) -> str:
     """``error`` as an output may state it: without folders, and without the slide's own name if that is secret."""
     path = file.path.absolute()
-    secrets = [path, path.resolve(), file.path, path.parent, path.parent.resolve()]
+    places = (path, os.path.realpath(path), file.path, path.parent, os.path.realpath(path.parent))
+    secrets = [str(place) for place in places]
     if file.alias is not None:
-        secrets += [Path(path.name), Path(path.stem)]
+        secrets += [path.name, path.stem]
     for secret in secrets:
-        error = re.sub(rf"(?<![\w.]){re.escape(str(secret))}(?!\w)", file.file_name, error)
+        for form in (printable(secret), printable(" ".join(secret.split()))):  # as UserError states paths and reasons
+            error = re.sub(rf"(?<![\w.]){re.escape(form)}(?!\w)", lambda _: file.file_name, error)
     return error

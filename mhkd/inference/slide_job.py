@@ -26,7 +26,7 @@ from mhkd.provenance import software
 from preprocess.annotations.origin import Origin
 from preprocess.base.errors import UserError
 from preprocess.base.files import sha256_of
-from preprocess.slides.files import fingerprint, neutral_name
+from preprocess.slides.files import check_file, fingerprint, neutral_name
 from preprocess.slides.search import SlideFile
 
 # One more whenever the same slide, model and options give other detections, or the files other fields.
@@ -247,8 +247,9 @@ def check_names(files: Sequence[SlideFile]) -> None:
 
 def _fingerprint(file: SlideFile) -> str | None:
     try:
+        check_file(file.path)
         return fingerprint(file.path)
-    except OSError:
+    except (OSError, UserError):
         return None
 
 
