@@ -30,6 +30,7 @@ from preprocess.base.errors import UserError
 from preprocess.base.geometry import Region, Size
 from preprocess.slides.slide import Slide
 from preprocess.synthetic.svs import write_plain_tiff, write_svs
+from tests.fuzzing_folders import check_folder
 from tests.preprocess.annotations import (
     test_asap,
     test_coco,
@@ -389,4 +390,5 @@ _JSON_WAYS = (_tree, _tree, _tree, _tree, _number, _nest, _encode, _repeat, _spe
 def all_seeds(folder: Path) -> Mapping[str, tuple[bytes, Check]]:
     """Every seed by the name of its format, and how its damaged forms are read."""
     slides = {f"slide-{name}": (data, check_slide) for name, data in slide_seeds(folder).items()}
-    return {name: (data, check_annotations) for name, data in annotation_seeds().items()} | slides
+    annotations = {name: (data, check_annotations) for name, data in annotation_seeds().items()}
+    return {**annotations, **slides, "folder": (bytes(range(0, 40, 2)), check_folder)}

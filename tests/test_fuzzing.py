@@ -45,7 +45,7 @@ def seeds(tmp_path_factory):
 
 
 def test_sound_files_are_read_and_damage_is_the_same_every_time(seeds, tmp_path):
-    assert len(seeds) == 26
+    assert len(seeds) == 27
     for name, (data, check) in seeds.items():
         path = tmp_path / f"slide.{name.rpartition('-')[2]}"
         path.write_bytes(data)

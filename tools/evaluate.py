@@ -20,7 +20,7 @@ from mhkd.inference.predictor import SlidePredictor
 from mhkd.provenance import software
 from preprocess.base.arguments import count, positive, share
 from preprocess.base.console import HelpFormatter, run_main
-from preprocess.base.files import sha256_of
+from preprocess.base.files import exclusive_use, sha256_of
 from preprocess.slides.table import SPLITS
 from preprocess.tiles.manifest import Manifest
 from preprocess.tiles.placement import MAX_MISPLACED
@@ -30,12 +30,9 @@ EXAMPLES = """examples:
   python tools/evaluate.py --tiles data/tiles --slides data/slides.csv --output-dir output/evaluation \\
       --model teacher=output/demo/teacher/detector.pth --model student=output/demo/distill/step3/detector.pth
 
-  # whole slides alone, F1 at a score of 0.5
+  # whole slides alone, F1 at a score of 0.5, with sheets of the 20 worst failures of each kind, source and stain
   python tools/evaluate.py --slides data/slides.csv --output-dir output/evaluation --model detector.pth \\
-      --score-thresh 0.5 --class-map classes.yaml
-
-  # and look at the 20 worst failures of each kind, source and stain
-  python tools/evaluate.py --slides data/slides.csv --output-dir output/evaluation --model detector.pth --gallery 20
+      --score-thresh 0.5 --class-map classes.yaml --gallery 20
 """
 
 
@@ -50,9 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--store-thresholds", action="store_true", help="write the models with what is best on val")
     parser.add_argument("--class-map", metavar="YAML", help="annotated classes to the model's (default: as the tiles)")
     parser.add_argument("--max-misplaced", type=share, default=MAX_MISPLACED, help="share of outlines off the tissue")
-    parser.add_argument(
-        "--gallery", type=count, nargs="?", const=COUNT, metavar="N", help="sheets of the N worst failures"
-    )
+    parser.add_argument("--gallery", type=count, nargs="?", const=COUNT, metavar="N", help="sheets of N worst failures")
     parser.add_argument("--gallery-by", nargs="*", metavar="COLUMN", help="a sheet for each (default: source, stain)")
     parser.add_argument("--draws", type=count, default=DRAWS, help="of the bootstrap by patient; 0 for no intervals")
     parser.add_argument("--tile-px", type=positive, help="side of tiles on slides (default: 4 x the training's)")
@@ -64,6 +59,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
+    with exclusive_use(args.output_dir):
+        return _evaluate(args)
+
+
+def _evaluate(args: argparse.Namespace) -> int:
     checkpoints = name_models(args.model)
     manifest = Manifest.read(args.tiles) if args.tiles else None
     slides, classes = evaluated_cohort(args.slides, manifest, args.class_map, args.gallery_by or ())

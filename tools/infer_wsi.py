@@ -17,7 +17,7 @@ from mhkd.inference.slide_job import ModelFile, OutputSpec, SearchOptions, Searc
 from preprocess.annotations.origin import ORIGINS
 from preprocess.base.arguments import count, mpp, share
 from preprocess.base.console import HelpFormatter, run_main
-from preprocess.jobs.run import ENGINES
+from preprocess.jobs.run import ENGINES, add_limit_option
 from preprocess.slides.naming import name_slides
 from preprocess.slides.search import find_slides
 from preprocess.tiles.placement import MAX_MISPLACED
@@ -75,6 +75,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--workers", type=count, help="slides at a time, each with its model; 0: in this process (default)"
     )
+    add_limit_option(parser)
     parser.add_argument("--engine", choices=ENGINES, default="local", help="ray: on a Ray cluster (pip install ray)")
     parser.add_argument("--address", metavar="HOST:PORT", help="the Ray cluster, or auto (one is started here)")
     return parser
@@ -84,7 +85,7 @@ def main(argv: list[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     options = SearchOptions(**{one.name: getattr(args, one.name) for one in fields(SearchOptions)})
     check_writable(args.output_dir)
-    found = find_slides(args.slides, leave_out=args.output_dir)
+    found = find_slides(args.slides)
     files, classes = annotated_as(found, args.evaluate, args.class_map, args.output_dir)
     files = name_slides(files, args.output_dir, anonymize=args.anonymize, key=args.key)
     workers = args.workers if args.engine == "ray" else args.workers or 0
@@ -95,13 +96,13 @@ def main(argv: list[str] | None = None) -> int:
     search = SearchSpec(model, options)
     outputs = OutputSpec(args.output_dir.absolute(), in_order(args.formats), args.origin)
     jobs = [SlideJob.of(file, search, outputs, mpp=args.mpp) for file in files]
-    outcomes, num_skipped = search_slides(jobs, workers, engine=args.engine, address=args.address)
-    code = report_search(outcomes, num_skipped, args.output_dir, display_name(args.model, path))
-    if args.evaluate:
-        code = max(
-            code, evaluate_search(outcomes, args.output_dir, classes=classes, max_misplaced=args.max_misplaced).report()
-        )
-    return code
+    outcomes, num_skipped = search_slides(jobs, workers, engine=args.engine, address=args.address, limit_s=args.limit_s)
+    scoring = {"classes": classes, "max_misplaced": args.max_misplaced}
+    try:  # first the files, whoever listens to what is printed
+        evaluation = evaluate_search(outcomes, args.output_dir, **scoring) if args.evaluate else None
+    finally:
+        code = report_search(outcomes, num_skipped, args.output_dir, display_name(args.model, path))
+    return code if evaluation is None else max(code, evaluation.report())
 
 
 if __name__ == "__main__":

@@ -9,8 +9,9 @@ from typing import Any
 
 from preprocess.base.arguments import count
 from preprocess.base.console import HelpFormatter, report, run_main
+from preprocess.base.files import exclusive_use
 from preprocess.jobs.job_result import failures
-from preprocess.jobs.run import ENGINES, run_cohort
+from preprocess.jobs.run import ENGINES, add_limit_option, run_cohort
 from preprocess.slides.readers.tiff import READER_VARIABLE, READERS
 from preprocess.slides.table import read_slides_csv
 from preprocess.tiles.dry_run import dry_run_lines, dry_run_slide
@@ -45,6 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--output-dir", type=Path, required=True, help="folder for the tiles and the manifest")
     add_tile_options(parser)
     parser.add_argument("--workers", type=count, help="slides cut at the same time (all CPUs); 0: in this process")
+    add_limit_option(parser)
     parser.add_argument("--reader", choices=READERS, help="how to get pixels (default: $MHKD_READER, else auto)")
     parser.add_argument("--engine", choices=ENGINES, default="local", help="ray: on a Ray cluster (pip install ray)")
     parser.add_argument("--address", metavar="HOST:PORT", help="the Ray cluster, or auto (one is started here)")
@@ -78,24 +80,27 @@ def main(argv: list[str] | None = None) -> int:
     )
     workers = args.workers if args.workers is not None or args.engine == "ray" else os.cpu_count()
     where: dict[str, Any] = {"workers": workers, "engine": args.engine, "address": args.address}
+    where["limit_s"] = args.limit_s
     part, parts = parse_shard(args.shard)
     mine = jobs[part - 1 :: parts]
     if args.dry_run:
         dry_runs = run_cohort(dry_run_slide, mine, description="looking at slides", **where)
         return report(dry_run_lines(dry_runs), failures(dry_runs), len(dry_runs))
-    report_removed_slides(jobs, root, prune=args.prune)
-    results, num_skipped = tile_slides(mine, **where)
-    failed = failures(results)
-    try:  # first the files, whoever listens to what is printed
-        if parts == 1:
-            write_summary(results, root)
-            if len(failed) < len(results):
-                write_manifest(results, root)
-    finally:
-        print(f"{len(results) - len(failed) - num_skipped} slides done, {num_skipped} skipped, {len(failed)} failed")
-        code = report(summary_lines(results), failed, len(results))
-        if parts > 1:
-            print(f"part {part} of {parts}: when all are done, the same command without --shard writes the manifest")
+    with exclusive_use(root, part=f"part-{part}-of-{parts}" if parts > 1 else None, below=["tiles"]):
+        report_removed_slides(jobs, root, prune=args.prune)
+        results, num_skipped = tile_slides(mine, **where)
+        failed = failures(results)
+        num_done = len(results) - len(failed) - num_skipped
+        try:  # first the files, whoever listens to what is printed
+            if parts == 1:
+                write_summary(results, root)
+                if len(failed) < len(results):
+                    write_manifest(results, root)
+        finally:
+            print(f"{num_done} slides done, {num_skipped} skipped, {len(failed)} failed")
+            code = report(summary_lines(results), failed, len(results))
+    if parts > 1:
+        print(f"part {part} of {parts}: when all are done, the same command without --shard writes the manifest")
     return code
 
 

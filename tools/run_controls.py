@@ -12,6 +12,7 @@ from mhkd.deploy.detector_file import resolve_device
 from preprocess.base.arguments import positive
 from preprocess.base.console import HelpFormatter, report, run_main
 from preprocess.base.errors import UserError
+from preprocess.base.files import exclusive_use
 from preprocess.jobs.job_result import failures
 from preprocess.slides.table import SPLITS
 
@@ -77,21 +78,22 @@ def main(argv: list[str] | None = None) -> int:
         teacher_overrides=tuple(args.teacher_opts.split()),
         device=resolve_device(args.device),
     )
-    outcomes = run_controls(
-        args.controls.split(","),
-        _seeds(args.seeds),
-        recipe,
-        args.slides,
-        args.output_dir,
-        split=args.split,
-        jobs=args.jobs,
-        teachers=args.teachers,
-    )
-    results = [outcome.value for outcome in outcomes if outcome.value is not None]
-    lines = []
-    if results:
-        table, figures, plot = write_report(results, args.output_dir)
-        lines = [*figures.read_text(encoding="utf-8").splitlines(), str(table), str(figures), str(plot)]
+    with exclusive_use(args.output_dir):
+        outcomes = run_controls(
+            args.controls.split(","),
+            _seeds(args.seeds),
+            recipe,
+            args.slides,
+            args.output_dir,
+            split=args.split,
+            jobs=args.jobs,
+            teachers=args.teachers,
+        )
+        results = [outcome.value for outcome in outcomes if outcome.value is not None]
+        lines = []
+        if results:
+            table, figures, plot = write_report(results, args.output_dir)
+            lines = [*figures.read_text(encoding="utf-8").splitlines(), str(table), str(figures), str(plot)]
     return report(lines, failures(outcomes), len(outcomes))
 
 

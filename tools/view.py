@@ -43,7 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
-    views = find_views(args.output_dir, find_slides(args.slides, leave_out=args.output_dir))
+    views = find_views(args.output_dir, find_slides(args.slides))
     missing = sum(view.path is None for view in views)
     if missing:
         note(f"the slides of {missing} of {len(views)} results are not given: name them, or their folder")

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from mhkd.ablation.table import CONTROLS, TEACHER
 from preprocess.base.files import atomic_path, write_csv, write_text
+from preprocess.base.images import RESULT_MARK
 
 SCORES = ("AP", "AP50", "AP75", "F1", "centre_F1")
 STRICT, INDEPENDENT = "strict", "independent"
@@ -122,7 +123,7 @@ def _plot(frame: pd.DataFrame, found: pd.DataFrame, path: Path) -> None:
     axes.set_xlabel("AP (IoU 0.5:0.95), percent, on whole slides; dots are seeds")
     axes.legend(fontsize="small")
     with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=150, metadata={"Software": None})
+        figure.savefig(temporary, format="png", dpi=150, metadata={"Software": RESULT_MARK})
 
 
 def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, text_columns: int = 1) -> str:

@@ -17,6 +17,7 @@ from mhkd.ablation.report import SCORES
 from mhkd.ablation.resolution import UNTRAINED, Resolution, label
 from mhkd.ablation.table import TEACHER
 from preprocess.base.files import atomic_path
+from preprocess.base.images import RESULT_MARK
 
 TITLES = {"AP": "AP (IoU 0.5:0.95)", "F1": "F1 at IoU 0.5", "centre_F1": "centre-hit F1"}
 # Okabe and Ito's colours; a marker and a line of its own for each curve, for those who print in grey.
@@ -37,7 +38,7 @@ _STYLE: dict[Any, Any] = {
 _METADATA: dict[str, dict[str, Any]] = {
     "pdf": {"Creator": None, "Producer": None, "CreationDate": None},
     "svg": {"Creator": None, "Date": None},
-    "png": {"Software": None},
+    "png": {"Software": RESULT_MARK},
 }
 
 

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from mhkd.evaluation.matching import PER_MM2, PER_SLIDE, froc_curve
 from mhkd.evaluation.metrics import SlideMetrics
 from preprocess.base.files import atomic_path
+from preprocess.base.images import RESULT_MARK
 
 PLOTS = ("froc.png", "precision_recall.png", "bland_altman.png")
 
@@ -28,7 +29,7 @@ def write_plots(folder: str | Path, metrics: Mapping[str, SlideMetrics]) -> list
     paths = [Path(folder) / name for name in PLOTS]
     for path, drawing in zip(paths, drawings, strict=True):
         with atomic_path(path) as temporary:
-            drawing.savefig(temporary, dpi=120, metadata={"Software": None})
+            drawing.savefig(temporary, dpi=120, metadata={"Software": RESULT_MARK})
     return paths
 
 

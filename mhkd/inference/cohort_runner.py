@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from mhkd.inference.slide_job import SlideJob, check_names
 from mhkd.inference.slide_runner import SlideResult, describe, run_job
 from preprocess.base.console import note, report
 from preprocess.base.errors import UserError
-from preprocess.base.files import remove_temporaries, write_csv
+from preprocess.base.files import exclusive_use, write_csv
 from preprocess.jobs.job_result import JobResult, failures
 from preprocess.jobs.run import EngineName, run_cohort
 from preprocess.slides.naming import without_names
@@ -35,6 +35,7 @@ def search_slides(
     *,
     engine: EngineName = "local",
     address: str | None = None,
+    limit_s: float | None = None,
 ) -> tuple[list[SearchOutcome], int]:
     """Search all slides that are not finished yet.
 
@@ -43,21 +44,26 @@ def search_slides(
 
     Args:
         jobs: all with the same output folder.
-        workers, engine, address: as in :func:`preprocess.jobs.run.run_cohort`.
+        workers, engine, address, limit_s: as in :func:`preprocess.jobs.run.run_cohort`.
 
     Returns:
         The summary or the error of each slide, and how many were skipped because they were finished.
 
     Raises:
-        UserError: the output folder cannot be written to, or a slide's outputs would be named like those of all, of
-            another one, or of another one that was searched before.
+        UserError: the output folder cannot be written to, another process is at work in it, or a slide's outputs would
+            be named like those of all, of another one, or of another one that was searched before.
         OSError: the disk is full.
     """
-    folder = jobs[0].outputs.folder
-    check_writable(folder)
     check_names([job.file for job in jobs])
     _check_reserved(jobs)
-    remove_temporaries(folder)
+    with exclusive_use(jobs[0].outputs.folder):
+        return _search_pending(jobs, workers, {"engine": engine, "address": address, "limit_s": limit_s})
+
+
+def _search_pending(
+    jobs: Sequence[SlideJob], workers: int | None, where: Mapping[str, Any]
+) -> tuple[list[SearchOutcome], int]:
+    folder, is_local = jobs[0].outputs.folder, where["engine"] == "local"
     summaries = {job: summary for job in jobs if (summary := job.finished()) is not None}
     pending = [job for job in jobs if job not in summaries]
     for job in pending:
@@ -66,14 +72,14 @@ def search_slides(
         note(
             f"{len(outdated)} slides were searched with other options, another model or before: they are searched again"
         )
-    run = partial(run_job, bar=not workers and engine == "local")
+    run = partial(run_job, bar=not workers and is_local)
     device = jobs[0].search.model.device
     gpus = 1.0 if device.startswith("cuda") else 0.0
-    if engine == "local" and (shared := describe_sharing(device, min(workers or 0, len(pending)))):
+    if is_local and (shared := describe_sharing(device, min(workers or 0, len(pending)))):
         note(shared)
     done: list[JobResult[SlideJob, SlideResult]] = []
     if pending:
-        done = run_cohort(run, pending, workers, "searching slides", engine=engine, address=address, num_gpus=gpus)
+        done = run_cohort(run, pending, workers, "searching slides", num_gpus=gpus, **where)
     made = {
         job: SearchOutcome(job, outcome.value.summary if outcome.value else None, outcome.error)
         for job, outcome in zip(pending, done, strict=True)
@@ -128,7 +134,7 @@ def _summaries(outcomes: Sequence[SearchOutcome]) -> list[dict[str, Any]]:
 def check_writable(folder: Path) -> None:
     """Raise UserError where ``folder`` cannot be made or written to: better now than after the first slide."""
     place = folder.absolute()
-    while not place.exists() and place != place.parent:
+    while not os.path.lexists(place) and place != place.parent:
         place = place.parent
     if not place.is_dir():
         raise UserError("is not a folder", path=place, remedy="give another --output-dir")

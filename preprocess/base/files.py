@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
 import re
+import shutil
 import unicodedata
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from pandas import DataFrame
 
 from preprocess.base.errors import UserError
@@ -22,6 +24,7 @@ from preprocess.base.text_table import nfc
 _SAFE_SIGNS = " ._-()"
 _MAX_NAME_BYTES = 120  # file systems take 255, and outputs add their suffixes
 DISK_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
+_ELSEWHERE = "check the path and its permissions, or give another folder"
 
 
 @contextmanager
@@ -33,7 +36,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    temporary = temporary_path(path.parent, path.suffix)
     try:
         yield temporary
         with temporary.open("rb+") as stream:
@@ -47,31 +50,91 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-@contextmanager
-def exclusive_use(folder: str | Path) -> Iterator[None]:
-    """Keep other processes out of ``folder`` that ask for it too; a lock of a process that died is none.
+def temporary_path(folder: Path, suffix: str = "") -> Path:
+    """A hidden name in ``folder`` that no other process has, on whatever host; for a file or a folder."""
+    return folder / f".{uuid.uuid4().hex}.part{suffix}"
 
-    Where the file system knows no locks nobody is kept out. Raises UserError if the folder is in use.
+
+@contextmanager
+def exclusive_use(folder: str | Path, *, part: str | None = None, below: Sequence[str] = ()) -> Iterator[bool]:
+    """Keep other processes, on whatever host, out of ``folder`` that ask for it too; it is made if it is missing.
+
+    The lock of a process that died is none. Whoever has the folder alone also removes what processes that were killed
+    left there half-written. Where the file system knows no locks nobody is kept out, nothing is removed, and the block
+    gets False.
+
+    Args:
+        part: keep out only those who ask for this part too, or for the whole folder.
+        below: folders in it that are cleared of what is half-written as well.
+
+    Raises:
+        UserError: the folder is in use, or cannot be written to.
     """
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    lock = FileLock(Path(folder) / ".lock", timeout=0)
+    folder = Path(folder)
+    with ExitStack() as locks:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            is_held = locks.enter_context(_lock(folder / ".lock", fcntl.LOCK_SH if part else fcntl.LOCK_EX))
+            if part:
+                locks.enter_context(_lock(folder / f".{part}.lock", fcntl.LOCK_EX))
+        except FileExistsError as error:
+            raise UserError("is not a folder", path=error.filename, remedy=_ELSEWHERE) from None
+        except OSError as error:
+            if error.errno in DISK_FULL:
+                raise
+            reason = f"cannot be written to: {(error.strerror or '').lower()}"
+            raise UserError(reason, path=folder, remedy=_ELSEWHERE) from error
+        places = [folder, *(folder / name for name in below)] if is_held and not part else []
+        for place in places:
+            remove_temporaries(place)
+        try:
+            yield is_held
+        finally:
+            for place in places:
+                remove_temporaries(place)
+
+
+@contextmanager
+def _lock(path: Path, kind: int) -> Iterator[bool]:
+    """Hold a lock of this ``kind`` of :mod:`fcntl` on ``path``; False where the file system knows none."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+            is_held = True
+        except BlockingIOError:
+            os.close(descriptor)
+            raise UserError(
+                "another process is at work here", path=path.parent, remedy="wait for it, or end it"
+            ) from None
+        except OSError:
+            is_held = False
+        if not is_held or _is_same(descriptor, path):
+            break
+        os.close(descriptor)  # whoever had it has just removed it
     try:
-        lock.acquire()
-    except Timeout:
-        raise UserError("another process is at work here", path=folder, remedy="wait for it, or end it") from None
-    except NotImplementedError:
-        pass
-    try:
-        yield
+        yield is_held
     finally:
-        lock.release()
+        if is_held and kind == fcntl.LOCK_EX:
+            path.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _is_same(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def remove_temporaries(folder: str | Path) -> None:
-    """Remove what :func:`atomic_path` left in ``folder`` (not below it) when its process was killed."""
+    """Remove what is half-written in ``folder`` (not below it), which nobody must be at work in."""
     for path in Path(folder).glob(".*.part*"):
-        if re.fullmatch(r"\..+\.\d+\.part(\.\w+)?", path.name) and path.is_file():
-            path.unlink(missing_ok=True)
+        if re.fullmatch(r"\.[0-9a-f]{32}\.part(\..*)?", path.name):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:
@@ -88,9 +151,9 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write ``text`` to ``path`` in UTF-8, atomically."""
+    """Write ``text`` to ``path`` in UTF-8, atomically; what cannot be in UTF-8 becomes an escape."""
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
 
 
 def write_json(path: str | Path, value: Any) -> None:
@@ -160,4 +223,4 @@ def relative_path(path: str | Path, folder: str | Path) -> str:
 def write_csv(path: Path, table: DataFrame) -> None:
     """Write ``table`` as CSV, atomically; the same table gives the same bytes on every system."""
     with atomic_path(path) as temporary:
-        table.to_csv(temporary, index=False, lineterminator="\n", encoding="utf-8")
+        table.to_csv(temporary, index=False, lineterminator="\n", encoding="utf-8", errors="backslashreplace")

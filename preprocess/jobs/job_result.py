@@ -67,6 +67,13 @@ def job_died(item: Any, cause: str) -> JobResult[Any, Any]:
     )
 
 
+def job_stalled(item: Any, limit_s: float) -> JobResult[Any, Any]:
+    """The result of an item that was ended after ``limit_s`` seconds."""
+    return JobResult(
+        item, error=f"not finished after {limit_s / 60:.3g} minutes, and ended (--minutes-per-slide gives it more)"
+    )
+
+
 def failures(results: Iterable[JobResult[Any, Any]]) -> list[str]:
     """One line for each item that failed: its name and why."""
     return [f"{result.item.name}: {result.error}" for result in results if result.error is not None]

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, wait
@@ -14,15 +15,19 @@ from typing import Any
 
 import cv2
 
-from preprocess.jobs.job_result import MAX_ATTEMPTS, Finished, attempt, job_died, raise_if_fatal
+from preprocess.base.console import standard_streams
+from preprocess.jobs.job_result import MAX_ATTEMPTS, Finished, attempt, job_died, job_stalled, raise_if_fatal
 
-_STOP_SECONDS = 20.0
+_STOP_SECONDS, _STALLED_SECONDS = 20.0, 2.0
 
 
-def run_in_processes(function: Callable[[Any], Any], items: Sequence[Any], workers: int) -> Finished:
+def run_in_processes(
+    function: Callable[[Any], Any], items: Sequence[Any], workers: int, limit_s: float | None = None
+) -> Finished:
     """Yield (index, result) as they come; every worker has one item at a time, so a death is that item's.
 
-    An item whose process dies is tried once more, after all others.
+    An item whose process dies is tried once more, after all others. One that takes longer than ``limit_s`` seconds
+    loses its process, and is not tried again.
     """
     pending, attempts = deque(range(len(items))), Counter[int]()
     running: dict[Connection, _Worker] = {}
@@ -32,7 +37,9 @@ def run_in_processes(function: Callable[[Any], Any], items: Sequence[Any], worke
                 worker = _Worker(function, threads=max(1, (os.cpu_count() or 1) // workers))
                 running[worker.connection] = worker
                 worker.submit(pending.popleft(), items)
-            for connection in wait(list(running)):
+            started = min(worker.started for worker in running.values())
+            remaining = None if limit_s is None else max(0.0, started + limit_s - time.monotonic())
+            for connection in wait(list(running), remaining):
                 worker = running[connection]  # type: ignore[index]
                 try:
                     attempted = worker.connection.recv()
@@ -51,12 +58,16 @@ def run_in_processes(function: Callable[[Any], Any], items: Sequence[Any], worke
                     worker.connection.close()
                     del running[worker.connection]
                     worker.process.join(_STOP_SECONDS)
+            if limit_s is not None:
+                for worker in [one for one in running.values() if time.monotonic() - one.started >= limit_s]:
+                    del running[worker.connection]
+                    worker.stop(_STALLED_SECONDS)
+                    yield worker.index, job_stalled(items[worker.index], limit_s)
     finally:
         for worker in running.values():
-            worker.process.terminate()
+            worker.process.terminate()  # all of them first
         for worker in running.values():
-            worker.process.join(_STOP_SECONDS)
-            worker.process.kill()
+            worker.stop(_STOP_SECONDS)
 
 
 class _Worker:
@@ -69,15 +80,22 @@ class _Worker:
         self.process = context.Process(target=_serve, args=(theirs, function, threads), daemon=True)
         self.process.start()
         theirs.close()
-        self.index = -1
+        self.index, self.started = -1, 0.0
 
     def submit(self, index: int, items: Sequence[Any]) -> None:
         """Send an item; that the process is gone shows when its result is asked for."""
-        self.index = index
+        self.index, self.started = index, time.monotonic()
         try:
             self.connection.send(items[index])
         except OSError:
             self.process.join(_STOP_SECONDS)
+
+    def stop(self, patience_s: float) -> None:
+        """End the process, if it does not clean up and leave within ``patience_s`` by force."""
+        self.process.terminate()
+        self.process.join(patience_s)
+        self.process.kill()
+        self.process.join(patience_s)
 
     def exit_code(self) -> int | None:
         self.process.join(_STOP_SECONDS)
@@ -90,12 +108,13 @@ def _serve(connection: Connection, function: Callable[[Any], Any], threads: int)
     signal.signal(signal.SIGTERM, _leave)
     threading.Thread(target=_die_with_the_parent, daemon=True).start()
     cv2.setNumThreads(threads)
-    while True:
-        try:
-            item = connection.recv()
-        except EOFError:
-            return
-        connection.send(attempt(function, item))
+    with standard_streams(end=False):
+        while True:
+            try:
+                item = connection.recv()
+            except EOFError:
+                return
+            connection.send(attempt(function, item))
 
 
 def _die_with_the_parent() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
@@ -16,13 +17,19 @@ from preprocess.jobs.job_result import MAX_ATTEMPTS, Attempt, Finished, attempt,
 
 
 def run_on_ray(
-    function: Callable[[Any], Any], items: Sequence[Any], workers: int | None, address: str | None, num_gpus: float = 0
+    function: Callable[[Any], Any],
+    items: Sequence[Any],
+    workers: int | None,
+    address: str | None,
+    num_gpus: float = 0,
+    limit_s: float | None = None,
 ) -> Finished:
     """Yield (index, result) as they come, from the cluster at ``address`` (None: one is started on this machine).
 
     At most ``workers`` items run at a time (None: one for each CPU of the cluster, as it grows and shrinks); without
-    ``num_gpus`` Ray hides its GPUs from them. An item whose worker or node dies is tried once more. Every node needs
-    the same installation and sees the same paths. Raises UserError without Ray or a cluster at ``address``.
+    ``num_gpus`` Ray hides its GPUs from them. An item whose worker or node dies is tried once more; one that takes
+    longer than ``limit_s`` seconds loses its worker each time. Every node needs the same installation and sees the same
+    paths. Raises UserError without Ray or a cluster at ``address``.
     """
     ray = _connect(workers, address)
     # Ray's own retries would hide what became of an item.
@@ -34,7 +41,7 @@ def run_on_ray(
             width = workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
             while pending and len(running) < width:
                 index = pending.popleft()
-                running[remote.remote(function, items[index])] = index
+                running[remote.remote(function, items[index], limit_s)] = index
             (reference,), _ = ray.wait(list(running))
             index = running.pop(reference)
             try:
@@ -86,6 +93,10 @@ def _stop(ray: Any, references: Sequence[Any]) -> None:
     ray.shutdown()
 
 
-def _attempt_alone(function: Callable[[Any], Any], item: Any) -> Attempt:
+def _attempt_alone(function: Callable[[Any], Any], item: Any, limit_s: float | None) -> Attempt:
     cv2.setNumThreads(1)
-    return attempt(function, item)
+    signal.setitimer(signal.ITIMER_REAL, limit_s or 0)  # SIGALRM ends a process that does not expect it
+    try:
+        return attempt(function, item)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)

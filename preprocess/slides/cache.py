@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import shutil
-import socket
-import tempfile
+import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from preprocess.base.console import note
 from preprocess.base.errors import UserError
-from preprocess.base.files import DISK_FULL
+from preprocess.base.files import DISK_FULL, exclusive_use
 from preprocess.slides.files import slide_files
+
+_PREFIX, _YOUNG_SECONDS = "mhkd-", 60.0
 
 
 @contextmanager
@@ -23,7 +24,7 @@ def local_copy(slide: Path, cache_dir: Path | None) -> Iterator[Path]:
     """The path to read ``slide`` from: a copy in ``cache_dir``, removed afterwards, or the slide where that is None.
 
     A slide of several files is copied whole. Without room for the copy it is read where it is, with a note. Copies that
-    a killed process left on this machine are removed. Raises UserError, as reading does, with the path of the slide
+    a killed process left are removed. Raises UserError, as reading does, with the path of the slide
     itself; also where the copy is not as long as the slide.
     """
     if cache_dir is None or not slide.is_file():
@@ -31,15 +32,17 @@ def local_copy(slide: Path, cache_dir: Path | None) -> Iterator[Path]:
         return
     cache_dir.mkdir(parents=True, exist_ok=True)
     _remove_orphans(cache_dir)
-    folder = Path(tempfile.mkdtemp(prefix=f"mhkd-{_host()}-{os.getpid()}-", dir=cache_dir))
+    folder = cache_dir / f"{_PREFIX}{uuid.uuid4().hex}"
     try:
-        path = _copy(slide, folder)
-        try:
-            yield path or slide
-        except UserError as error:
-            if path is None or error.path is None or Path(error.path) != path:
-                raise
-            raise UserError(error.reason, path=slide, remedy=error.remedy) from error
+        with exclusive_use(folder):
+            (folder / "copy").mkdir()
+            path = _copy(slide, folder / "copy")
+            try:
+                yield path or slide
+            except UserError as error:
+                if path is None or error.path is None or Path(error.path) != path:
+                    raise
+                raise UserError(error.reason, path=slide, remedy=error.remedy) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -61,29 +64,21 @@ def _copy(slide: Path, folder: Path) -> Path | None:
     except OSError as error:
         if error.errno not in DISK_FULL:
             raise
-        note(f"{slide.name}: read in place, no room for it in the cache {folder.parent}")
+        note(f"{slide.name}: read in place, no room for it in the cache {folder.parents[1]}")
         shutil.rmtree(folder, ignore_errors=True)
         return None
     return folder / slide.name
 
 
 def _remove_orphans(cache_dir: Path) -> None:
-    """Remove copies whose process is gone. Other machines' are theirs to remove."""
-    for folder in cache_dir.glob(f"mhkd-{_host()}-*"):
-        match = re.fullmatch(rf"mhkd-{re.escape(_host())}-(\d+)-\w+", folder.name)
-        if match and not _is_alive(int(match[1])):
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
-
-
-def _host() -> str:
-    return re.sub(r"[^A-Za-z0-9.]", "_", socket.gethostname())
+    """Remove copies whose process is gone, of whatever host: nobody holds their lock."""
+    for folder in cache_dir.glob(f"{_PREFIX}*"):
+        try:
+            # One that is being made has no lock yet.
+            if time.time() - folder.stat().st_mtime < _YOUNG_SECONDS:
+                continue
+            with exclusive_use(folder) as is_held:
+                if is_held:
+                    shutil.rmtree(folder, ignore_errors=True)
+        except (UserError, OSError):  # it is in use, or was removed meanwhile
+            continue

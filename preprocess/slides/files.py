@@ -10,8 +10,15 @@ from pathlib import Path
 
 import openslide
 
+from preprocess.base.errors import UserError
 from preprocess.base.files import sha256_of
 from preprocess.slides.readers.ome_xml import ome_files
+
+UNREAD_SUFFIXES = {
+    *(".czi", ".zvi", ".vsi", ".oir", ".lif", ".lof", ".nd2", ".ims", ".isyntax", ".i2syntax", ".kfb", ".kfbf"),
+    *(".sdpc", ".dyqx", ".tmap", ".mds", ".mdsx", ".afi"),
+}
+"""Of slides in formats that OpenSlide has no reader for, or that list other slides."""
 
 # Formats whose slide is a list of the names of others beside it: lines such as ImageFile=a.jpg.
 _LISTS = {".vms", ".vmu"}
@@ -20,6 +27,24 @@ _TIFF_SUFFIXES = {".tif", ".tiff", ".btf", ".tf2", ".tf8"}
 _DICOM_SUFFIXES = {".dcm", ""}
 _DICOM_HEADER_BYTES = 1 << 16  # the series is named in the first kilobyte or two
 _END_BYTES, _SAMPLE_BYTES, _NUM_SAMPLES = 1 << 16, 1 << 12, 30
+
+
+def check_file(path: str | Path) -> None:
+    """Raise UserError where ``path`` is no file with content, such as a pipe, which would be waited for."""
+    path, remedy = Path(path), "copy it again"
+    if path.is_dir():
+        reason = "a folder" if os.access(path, os.R_OK | os.X_OK) else "a folder that cannot be read"
+    elif path.is_symlink() and not path.exists():
+        reason = "a link to nothing"
+    elif not path.exists():
+        reason, remedy = "no such slide", "check the path"
+    elif not path.is_file():
+        reason = "no regular file"
+    elif not path.stat().st_size:
+        reason = "an empty file"
+    else:
+        return
+    raise UserError(reason, path=path, remedy=remedy)
 
 
 def slide_files(path: str | Path) -> list[Path]:
@@ -67,6 +92,8 @@ def series_of(path: Path) -> str:
 
 def _dicom_header(path: Path) -> bytes:
     """The beginning of a DICOM file; empty where it is none."""
+    if not path.is_file():  # a pipe would be waited for
+        return b""
     try:
         with path.open("rb") as stream:
             header = stream.read(_DICOM_HEADER_BYTES)

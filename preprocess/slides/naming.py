@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from preprocess.base.errors import UserError
+from preprocess.base.errors import UserError, printable
 from preprocess.base.files import distinct_names, safe_name, write_csv
-from preprocess.slides.files import fingerprint, neutral_name
+from preprocess.slides.files import check_file, fingerprint, neutral_name
 from preprocess.slides.search import SlideFile
 
 
@@ -60,8 +60,9 @@ def anonymized(files: Sequence[SlideFile]) -> list[SlideFile]:
 def content_of(path: Path) -> str | None:
     """The fingerprint of the slide ``path``; None where it cannot be read."""
     try:
+        check_file(path)
         return fingerprint(path)
-    except OSError:
+    except (OSError, UserError):
         return None
 
 
@@ -93,10 +94,11 @@ def without_names(text: str, paths: Iterable[Path], shown: str, *, names: bool =
     """``text``, such as an error, with ``shown`` in place of ``paths``, their folders and their ``names``."""
     secrets: set[str] = set()
     for path in paths:
-        for place in (path, path.absolute(), path.resolve()):
+        for place in (path, path.absolute(), Path(os.path.realpath(path))):
             secrets |= {str(place), str(place.parent)}
             if names:
                 secrets |= {place.name, place.stem, safe_name(place)}
     for secret in sorted(secrets - {".", "/"}, key=len, reverse=True):
-        text = re.sub(rf"(?<![\w.]){re.escape(secret)}(?!\w)", lambda _: shown, text)
+        for form in (printable(secret), printable(" ".join(secret.split()))):  # as UserError states paths and reasons
+            text = re.sub(rf"(?<![\w.]){re.escape(form)}(?!\w)", lambda _: shown, text)
     return text

@@ -16,6 +16,7 @@ from preprocess.base.errors import UserError
 from preprocess.base.files import safe_name
 from preprocess.base.geometry import Region, Size, px_to_l0
 from preprocess.slides.calibration import Calibration, calibrate
+from preprocess.slides.files import UNREAD_SUFFIXES, check_file
 from preprocess.slides.readers.image import ImageReader
 from preprocess.slides.readers.ome_tiff import PlainTiffReader
 from preprocess.slides.readers.openslide import OpenSlideReader
@@ -60,8 +61,7 @@ class Slide:
         unreadable, or if its mpp is unknown or implausible.
         """
         path = Path(path)
-        if not path.is_file():
-            raise UserError("no such slide", path=path, remedy="check the path")
+        check_file(path)
         reader = open_reader(path)
         try:
             calibration = calibrate(path, reader.properties, mpp, fallback_mpp)
@@ -152,6 +152,8 @@ def open_reader(path: Path) -> Reader:
     known = OpenSlideReader.recognises(path)
     if PlainTiffReader.recognises(path, only_ome=known):
         return PlainTiffReader(path)
+    if not known and path.suffix.lower() in UNREAD_SUFFIXES:
+        raise UserError("a format that is not read", path=path, remedy="convert it: docs/slides.md lists what is read")
     if not known:
         return ImageReader(path)
     reader = open_wsi(path)

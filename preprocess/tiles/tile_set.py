@@ -16,7 +16,7 @@ from preprocess.annotations.class_map import AS_ANNOTATED, ClassMap, spread_igno
 from preprocess.annotations.origin import check_origin
 from preprocess.base.console import note
 from preprocess.base.errors import UserError
-from preprocess.base.files import remove_temporaries, write_csv
+from preprocess.base.files import write_csv
 from preprocess.base.provenance import software
 from preprocess.jobs.job_result import JobResult
 from preprocess.jobs.run import EngineName, run_cohort
@@ -31,7 +31,7 @@ from preprocess.tiles.manifest import BOXES_COLUMNS, TILES_COLUMNS, Manifest, re
 from preprocess.tiles.pairs import PairSpec
 from preprocess.tiles.splits import Fractions, assign_splits, balance_splits
 from preprocess.tiles.summary import TilingResult
-from preprocess.tiles.writer import SlideJob, finished_record, remove_leftovers, write_slide
+from preprocess.tiles.writer import SlideJob, finished_record, write_slide
 
 _INPUT_KEYS = ("slide_sha256", "annotation_sha256", "mpp", "mpp_xy", "mpp_source", "annotation_origin", "student_scan")
 
@@ -106,15 +106,18 @@ def plan_jobs(
 
 
 def tile_slides(
-    jobs: Sequence[SlideJob], workers: int | None, *, engine: EngineName = "local", address: str | None = None
+    jobs: Sequence[SlideJob],
+    workers: int | None,
+    *,
+    engine: EngineName = "local",
+    address: str | None = None,
+    limit_s: float | None = None,
 ) -> tuple[list[TilingResult], int]:
     """Cut all slides that are not finished yet; the results in the order of ``jobs``, and how many were skipped.
 
-    ``workers``, ``engine`` and ``address`` as in :func:`preprocess.jobs.run.run_cohort`. Slides that were cut
-    with other options or from other files are cut again; until all are, there is no manifest.
+    ``workers``, ``engine``, ``address`` and ``limit_s`` as in :func:`preprocess.jobs.run.run_cohort`. Slides that were
+    cut with other options or from other files are cut again; until all are, there is no manifest.
     """
-    for root in {job.root for job in jobs}:
-        remove_temporaries(root)
     records = {job: record for job in jobs if (record := finished_record(job)) is not None}
     pending = [job for job in jobs if job not in records]
     for job in pending:
@@ -126,10 +129,8 @@ def tile_slides(
     # Fewer slides than workers: the others help on the slides there are. On a cluster a slide has one CPU.
     spare = (workers or 1) // max(1, len(pending)) if engine == "local" else 1
     cut = partial(write_slide, threads=max(1, spare))
-    results = run_cohort(cut, pending, workers, "cutting slides", engine=engine, address=address)
+    results = run_cohort(cut, pending, workers, "cutting slides", engine=engine, address=address, limit_s=limit_s)
     made = {result.item: result for result in results}
-    for job in (result.item for result in results if result.error):
-        remove_leftovers(job)
     return [made.get(job) or JobResult(job, value=records[job]) for job in jobs], len(records)
 
 
@@ -152,7 +153,7 @@ def report_removed_slides(jobs: Sequence[SlideJob], root: Path, *, prune: bool) 
     """
     known = {job.name for job in jobs}
     found = {path.stem for path in (root / "slides").glob("*.json")}
-    found |= {path.name.removeprefix(".").removesuffix(".part") for path in (root / "tiles").glob("*")}
+    found |= {path.name for path in (root / "tiles").glob("*")}
     names = sorted(name for name in found - known if not name.startswith("."))
     if any(job.anonymized for job in jobs) and not prune and not all(map(is_neutral, names)):
         raise UserError(
@@ -166,8 +167,7 @@ def report_removed_slides(jobs: Sequence[SlideJob], root: Path, *, prune: bool) 
     for name in names if prune else []:
         (root / "slides" / f"{name}.json").unlink(missing_ok=True)
         (root / "masks" / f"{name}.jpg").unlink(missing_ok=True)
-        for folder in (name, f".{name}.part"):
-            shutil.rmtree(root / "tiles" / folder, ignore_errors=True)
+        shutil.rmtree(root / "tiles" / name, ignore_errors=True)
     return names
 
 

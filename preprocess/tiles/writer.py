@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import shutil
-import uuid
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from typing import Any
 from preprocess.annotations import Annotation, read_annotations
 from preprocess.annotations.class_map import ALL, AS_ANNOTATED, ClassMap
 from preprocess.base.errors import UserError, named
-from preprocess.base.files import relative_path, safe_name, sha256_of, sync_folder, write_json
+from preprocess.base.files import relative_path, safe_name, sha256_of, sync_folder, temporary_path, write_json
 from preprocess.base.images import encode_image, encode_preview
 from preprocess.base.parallel import map_in_order
 from preprocess.base.provenance import codecs
@@ -115,11 +114,6 @@ class SlideJob:
         """The picture of the slide's tissue and tiles."""
         return self.root / "masks" / f"{self.name}.jpg"
 
-    @property
-    def part_folder(self) -> Path:
-        """Where all that is made of the slide stays until it is complete."""
-        return self.tiles_folder.with_name(f".{self.name}.part")
-
 
 def finished_record(job: SlideJob) -> dict[str, Any] | None:
     """The record of a slide that was cut before from the same files in the same way, with all its files; or None."""
@@ -146,16 +140,14 @@ def write_slide(job: SlideJob, threads: int = 1) -> dict[str, Any]:
     All is made in a hidden folder, and moved when it is complete on disk, the record last. Raises UserError for a bad
     slide or annotation, or where one of their files changes meanwhile, OSError for a full disk.
     """
-    remove_leftovers(job)
     key = _key(job)
+    part = temporary_path(job.tiles_folder.parent)
     try:
         with open_job(job) as (slide, scan):
             annotations, plan, notes = plan_job(job, slide, scan)
             job.record_file.unlink(missing_ok=True)
             if job.tiles_folder.exists():
                 shutil.rmtree(job.tiles_folder)
-            # Of its own name: should two processes ever cut the same slide, they do not write into one folder.
-            part = job.part_folder / uuid.uuid4().hex
             tiles, boxes = _write_tiles(slide, scan, plan, job, part / "tiles", threads)
             _write_bytes(part / "mask.jpg", encode_preview(mask_picture(slide, plan)))
             record = {
@@ -186,13 +178,8 @@ def write_slide(job: SlideJob, threads: int = 1) -> dict[str, Any]:
         _move(part / "mask.jpg", job.mask_file)
         _move(part / "record.json", job.record_file)
     finally:
-        remove_leftovers(job)
+        shutil.rmtree(part, ignore_errors=True)
     return record
-
-
-def remove_leftovers(job: SlideJob) -> None:
-    """Remove what a process that was killed while it cut ``job``'s slide left behind."""
-    shutil.rmtree(job.part_folder, ignore_errors=True)
 
 
 @contextmanager

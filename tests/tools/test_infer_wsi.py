@@ -6,6 +6,8 @@ import os
 import shutil
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -14,6 +16,8 @@ from mhkd.inference.formats import Format
 from mhkd.inference.report.cohort import INDEX, TABLE
 from mhkd.inference.slide_job import open_predictor
 from preprocess.base.console import run_main
+from preprocess.base.files import exclusive_use
+from preprocess.slides.slide import Slide
 from tests.blobs import DISCS, BlobDetector, write_annotations, write_blob_slide
 from tests.jobs import load_blobs
 from tools import infer_wsi
@@ -178,7 +182,40 @@ def test_ctrl_c_leaves_nothing_half_written(capsys, slide, tmp_path, monkeypatch
     status, _, err = run(capsys, slide, "--output-dir", tmp_path / "out")
     assert status == 130
     assert "interrupted" in err
-    assert not (tmp_path / "out").exists()
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_second_search_in_the_same_folder_is_refused(capsys, slide, tmp_path):
+    with exclusive_use(tmp_path / "out"):
+        status, _, err = run(capsys, slide, "--output-dir", tmp_path / "out")
+    assert status == 1
+    assert err.splitlines()[-1].startswith(f"error: {tmp_path / 'out'}: another process is at work here")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_what_is_no_picture_costs_its_own_row_and_results_are_not_searched_again(capsys, slide, tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    with Slide.open(slide) as opened:
+        cv2.imwrite(str(folder / "discs.png"), opened.thumbnail(1000)[..., ::-1])
+    cv2.imwrite(str(folder / "line.jpg"), np.full((3, 5000, 3), 200, np.uint8))
+    cv2.imwrite(str(folder / "dot.png"), np.full((1, 1, 3), 200, np.uint8))
+    shutil.copy(folder / "dot.png", os.fsencode(folder) + b"/new\nl\xe4ne.png")
+    (folder / "empty.jpg").touch()
+    (folder / "gone.jpg").symlink_to("/nowhere/gone.jpg")
+    os.mkfifo(folder / "pipe.jpg")
+    for _ in range(2):
+        status, out, err = run(capsys, folder, "--mpp", 1, "--output-dir", folder)
+        assert status == 3
+        assert f"discs: found {len(DISCS)} glomeruli" in out
+        failed = [line for line in err.splitlines() if line.startswith("failed: ")]
+        reasons = ["empty.jpg: an empty file", "gone.jpg: a link to nothing", "pipe.jpg: no regular file"]
+        assert [reason in line for reason, line in zip(reasons, failed, strict=True)] == [True] * 3
+        table = pd.read_csv(folder / TABLE)
+        assert table["slide"].tolist() == [
+            *("discs.png", "dot.png", "line.jpg", r"new\nl\udce4ne.png", "empty.jpg", "gone.jpg", "pipe.jpg")
+        ]
+    assert "4 results of this program are not searched: discs.overlay.jpg" in err
 
 
 def test_what_cannot_work_is_refused_before_any_work(capsys, slide, tmp_path, monkeypatch):

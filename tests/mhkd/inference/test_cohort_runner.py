@@ -119,7 +119,7 @@ def test_a_slide_may_not_be_called_as_a_table_of_all_slides(slides, tmp_path):
 
 def test_leftovers_of_a_killed_process_are_removed(slides, tmp_path):
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / ".a.overlay.12345.part.jpg").write_bytes(b"half")
+    (tmp_path / "out" / f".{'0' * 32}.part.jpg").write_bytes(b"half")
     search_slides(jobs_of(slides[:1], tmp_path / "out"))
     assert not [path for path in (tmp_path / "out").iterdir() if path.name.startswith(".")]
 

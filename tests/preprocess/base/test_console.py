@@ -1,8 +1,63 @@
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+
 import pytest
 
 from preprocess.base.console import note, progress, report
+
+PROGRAM = """
+import os, sys, time
+from pathlib import Path
+from preprocess.base.console import note, run_main
+
+def lines():
+    for number in range(100000):
+        print(number)
+
+def notes():
+    for number in range(100000):
+        note(str(number))
+
+def names():
+    print("sch\\udce4del")
+    note("new\\nline")
+
+def descriptors():
+    note("a note")
+    print("a line")
+    with open("file", "w") as stream:
+        os.write(2, b"of a library")
+        print(stream.fileno() > 2, file=stream)
+
+def writes():
+    from preprocess.base.files import atomic_path
+
+    with atomic_path("result") as temporary:
+        temporary.write_text("half")
+        print("writing", flush=True)
+        time.sleep(60)
+
+def asks():
+    import argparse
+    argparse.ArgumentParser(description="word " * 50000).parse_args(["--help"])
+
+run_main(globals()[sys.argv[1]])
+"""
+
+
+@pytest.fixture
+def program(tmp_path):
+    """The start of a shell's command that runs a function of ``PROGRAM`` in ``tmp_path``."""
+    (tmp_path / "program.py").write_text(PROGRAM)
+    return f"set -o pipefail; cd {tmp_path}; PYTHONPATH={os.pathsep.join(sys.path)} {sys.executable} program.py"
+
+
+def shell(command):
+    return subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
 
 
 def test_plain_lines_where_there_is_no_terminal(capfd):
@@ -51,3 +106,48 @@ def test_the_exit_code_says_whether_all_went_well(failures, total, code, capfd):
 def test_lines_before_and_after_the_results_are_not_indented(capfd):
     report(["done"], [], 1, head="1 item", tail="all in all")
     assert capfd.readouterr().out == "1 item\n  done\nall in all\n"
+
+
+@pytest.mark.parametrize("command", ["lines | head -1", "notes 2>&1 | head -1", "asks | true"])
+def test_a_reader_that_goes_away_ends_the_program_without_a_word(program, command):
+    done = shell(f"{program} {command}")
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
+
+
+@pytest.mark.parametrize("closed", ["2>&-", ">&-", "<&-", "<&- >&- 2>&-"])
+def test_what_is_printed_to_a_closed_stream_goes_nowhere(program, closed, tmp_path):
+    done = shell(f"{program} descriptors {closed}")
+    assert done.returncode == 0
+    assert "a line" not in done.stderr
+    assert "Traceback" not in done.stderr
+    assert (tmp_path / "file").read_text() == "True\n"
+
+
+def test_a_full_disk_behind_standard_output_is_one_line(program):
+    done = shell(f"{program} lines > /dev/full")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "no space left on the device" in done.stderr
+
+
+def test_names_that_cannot_be_printed_are_printed_as_escapes(program):
+    done = shell(f"LC_ALL=C.UTF-8 {program} names")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "sch\\udce4del\n", "note: new\\nline\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_ends_the_program_with_nothing_half_written(program, number, tmp_path):
+    command = f"{program} writes".replace(f" {sys.executable}", f" exec {sys.executable}")
+    process = subprocess.Popen(
+        ["bash", "-c", command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A test run in the background of a shell inherits "ignore Ctrl-C".
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert process.stdout.readline() == "writing\n"
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 128 + number
+    assert "Traceback" not in errors
+    assert [path.name for path in tmp_path.iterdir()] == ["program.py"]

@@ -3,9 +3,10 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+from PIL import Image as PilImage
 
 from preprocess.base.errors import UserError
-from preprocess.base.images import encode_image, write_image
+from preprocess.base.images import RESULT_MARK, encode_image, encode_thumbnail, is_result, write_image
 
 
 def test_png_keeps_every_pixel_and_the_order_of_colours(tmp_path):
@@ -36,3 +37,21 @@ def test_jpeg_by_request_with_less_colour_and_fewer_bytes():
 def test_unknown_suffixes_are_refused(tmp_path, name):
     with pytest.raises(UserError, match="cannot write images as"):
         write_image(tmp_path / name, np.zeros((2, 2, 3), np.uint8))
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png"])
+def test_what_is_written_is_known_as_a_result_wherever_it_is_copied(tmp_path, name):
+    rgb = np.full((8, 8, 3), 200, np.uint8)
+    write_image(tmp_path / name, rgb)
+    assert is_result(tmp_path / name)
+    with PilImage.open(tmp_path / name) as image:  # a strict reader takes it too
+        image.load()
+        assert RESULT_MARK in (image.info.get("Software") or image.info["comment"].decode())
+    cv2.imwrite(str(tmp_path / name), rgb)
+    assert not is_result(tmp_path / name)
+
+
+@pytest.mark.parametrize("shape", [(3, 5000, 3), (5000, 3, 3), (1, 1, 3)])
+def test_a_preview_of_a_narrow_picture(shape):
+    data = np.frombuffer(encode_thumbnail(np.zeros(shape, np.uint8), 200), np.uint8)
+    assert min(cv2.imdecode(data, cv2.IMREAD_COLOR).shape[:2]) == 1

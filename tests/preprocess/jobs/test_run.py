@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 
 from preprocess.base.errors import UserError
 from preprocess.jobs.job_result import JobResult
-from preprocess.jobs.run import run_cohort
+from preprocess.jobs.run import parse_limit, run_cohort
 
 # Workers import what they run by name, so it stands in a module of its own, which the tests write.
 JOBS = """
@@ -30,6 +31,9 @@ def work(item):
     if isinstance(item, str) and item.startswith("once:") and not Path(item[5:]).exists():
         Path(item[5:]).touch()
         os.kill(os.getpid(), signal.SIGKILL)
+    if item == "stalls":
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])  # as in a library that never returns
+        time.sleep(600)
     if item == "full":
         raise OSError(errno.ENOSPC, "No space left on device", "tile.jpg")
     if item == "gone":
@@ -72,6 +76,30 @@ def test_a_killed_worker_is_the_failure_of_its_item_alone(jobs, tmp_path, capfd)
     assert [result.value for result in results] == [None, 2, 2 * once, 6]
     assert results[0].error.startswith("its process died 2 times, with exit code -9 (")
     assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_stalled_worker_is_ended_and_the_others_go_on(jobs):
+    results = run_cohort(jobs.work, ["stalls", *range(5)], 2, limit_s=15)
+    assert [result.value for result in results] == [None, 0, 2, 4, 6, 8]
+    assert results[0].error.startswith("not finished after 0.25 minutes, and ended (--minutes-per-slide")
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize("items", [[], [1]])
+def test_fewer_than_no_workers_are_refused(jobs, items):
+    with pytest.raises(UserError, match="-1 workers are not possible"):
+        run_cohort(jobs.work, items, -1)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("0", None), ("0.5", 30.0), ("120", 7200.0)])
+def test_minutes(text, seconds):
+    assert parse_limit(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["-1", "nan", "inf", "an hour"])
+def test_what_are_no_minutes(text):
+    with pytest.raises(UserError, match="are no minutes"):
+        parse_limit(text)
 
 
 def test_without_ray_the_error_says_how_to_install_it(monkeypatch):

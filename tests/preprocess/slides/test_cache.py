@@ -10,7 +10,7 @@ from collections import namedtuple
 import pytest
 
 from preprocess.base.errors import UserError
-from preprocess.base.files import sha256_of
+from preprocess.base.files import exclusive_use, sha256_of
 from preprocess.slides import cache as slide_cache
 from preprocess.slides.cache import local_copy
 from preprocess.slides.slide import Slide
@@ -70,7 +70,7 @@ def test_a_dicom_slide_comes_with_its_series(tmp_path, monkeypatch):
         (tmp_path / name).write_bytes(bytes(128) + b"DICM" + series.encode())
     monkeypatch.setattr("preprocess.slides.files.series_of", lambda path: "1.2.3")
     with local_copy(tmp_path / "a.dcm", tmp_path / "cache") as path:
-        assert path.parent.parent == tmp_path / "cache"
+        assert path.is_relative_to(tmp_path / "cache")
         assert sorted(os.listdir(path.parent)) == ["a.dcm", "b.dcm"]
 
 
@@ -101,8 +101,13 @@ def test_copies_of_killed_processes_are_removed(svs_slide, tmp_path):
         "with local_copy(Path(sys.argv[1]), Path(sys.argv[2])): os.kill(os.getpid(), signal.SIGKILL)"
     )
     subprocess.run([sys.executable, "-c", script, str(svs_slide), str(cache)], check=False)
-    assert len(os.listdir(cache)) == 1
-    shutil.copytree(cache / os.listdir(cache)[0], cache / "mhkd-another_host-1-abc")
-    with local_copy(svs_slide, cache):
-        pass
-    assert os.listdir(cache) == ["mhkd-another_host-1-abc"]
+    (left,) = cache.iterdir()
+    in_use = cache / "mhkd-in-use"
+    shutil.copytree(left, in_use)
+    shutil.copytree(left, cache / "mhkd-young")
+    with exclusive_use(in_use):
+        for folder in (left, in_use):
+            os.utime(folder, (0, 0))
+        with local_copy(svs_slide, cache):
+            pass
+    assert sorted(os.listdir(cache)) == ["mhkd-in-use", "mhkd-young"]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 import tifffile
 
 from preprocess.base.errors import UserError
+from preprocess.base.images import write_image
 from preprocess.slides import search as slide_search
 from preprocess.slides.search import SlideFile, find_slides
 
@@ -27,14 +30,90 @@ def folder(svs_slide, tmp_path):
     return root
 
 
+@pytest.fixture
+def picture(tmp_path_factory):
+    path = tmp_path_factory.mktemp("picture") / "picture.jpg"
+    cv2.imwrite(str(path), np.zeros((8, 8, 3), np.uint8))
+    return path
+
+
 def names(slides, root):
     return [str(slide.path.relative_to(root)) for slide in slides]
 
 
 def test_a_folder_gives_all_slides_below_it_and_a_damaged_one_is_not_left_out(folder, capsys):
-    found = find_slides([folder], leave_out=folder / "results")
-    assert names(found, folder) == ["b.svs", "broken.svs", "no_suffix", "plain.ome.tif", "deep/er/a.svs"]
-    assert "1 plain images are not searched, such as label.png" in capsys.readouterr().err
+    found = find_slides([folder])
+    expected = ["b.svs", "broken.svs", "no_suffix", "plain.ome.tif", "deep/er/a.svs", "results/old.svs"]
+    assert names(found, folder) == expected
+    printed = capsys.readouterr().err
+    assert "1 plain images are not searched: label.png (name them to do so)" in printed
+    assert "1 hidden files are not searched: .hidden.svs" in printed
+
+
+def test_what_is_named_like_a_picture_is_found_whatever_it_is(picture, tmp_path):
+    shutil.copy(picture, tmp_path / "good.jpg")
+    (tmp_path / "empty.jpg").touch()
+    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "gone.jpg").symlink_to("/nowhere/x.jpg")
+    (tmp_path / "loop.jpg").symlink_to("loop.jpg")
+    os.mkfifo(tmp_path / "pipe.jpg")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "README.txt").symlink_to("/nowhere/README.txt")
+    for name in ("Thumbs.db", "._good.jpg", "notes.txt"):
+        (tmp_path / name).write_bytes(b"BM")
+    expected = ["empty.jpg", "gone.jpg", "good.jpg", "loop.jpg", "pipe.jpg", "text.png"]
+    assert names(find_slides([tmp_path]), tmp_path) == expected
+
+
+@pytest.mark.parametrize("name", ["lost.svs", "other.vsi", "other.lif", "other.dcm", "other.isyntax"])
+def test_what_is_only_named_like_a_slide_is_found_and_keeps_no_picture_out(picture, name, tmp_path):
+    shutil.copy(picture, tmp_path / "a.jpg")
+    (tmp_path / name).write_bytes(b"no slide")
+    assert names(find_slides([tmp_path]), tmp_path) == [name, "a.jpg"]
+
+
+def test_links_lead_to_folders_each_of_which_is_searched_once(svs_slide, tmp_path):
+    (tmp_path / "archive" / "deep").mkdir(parents=True)
+    shutil.copy(svs_slide, tmp_path / "archive" / "a.svs")
+    shutil.copy(svs_slide, tmp_path / "archive" / "deep" / "b.svs")
+    (tmp_path / "archive" / "deep" / "up").symlink_to(tmp_path / "archive")
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "linked").symlink_to(tmp_path / "archive")
+    found = find_slides([tmp_path / "study"])
+    assert names(found, tmp_path / "study") == ["linked/a.svs", "linked/deep/b.svs"]
+
+
+def test_a_folder_that_cannot_be_read_is_found_too(svs_slide, tmp_path, monkeypatch):
+    (tmp_path / "locked").mkdir()
+    shutil.copy(svs_slide, tmp_path / "a.svs")
+    scan = os.scandir
+
+    def refuse(place):
+        if Path(place).name == "locked":
+            raise PermissionError(errno.EACCES, "Permission denied", str(place))
+        return scan(place)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert names(find_slides([tmp_path]), tmp_path) == ["a.svs", "locked"]
+    with pytest.raises(UserError, match="not readable"):
+        find_slides([tmp_path / "locked"])
+
+
+def test_results_are_not_searched_wherever_they_lie(picture, tmp_path, capsys):
+    shutil.copy(picture, tmp_path / "a.jpg")
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    write_image(tmp_path / "copied.jpg", pixels)
+    write_image(tmp_path / "deep" / "copied.png", pixels)
+    shutil.copy(picture, tmp_path / "old.overlay.jpg")  # of a version that did not mark what it wrote
+    (tmp_path / "old.json").write_text("{}")
+    assert names(find_slides([tmp_path]), tmp_path) == ["a.jpg"]
+    assert (
+        "3 results of this program are not searched: copied.jpg, old.overlay.jpg, copied.png" in capsys.readouterr().err
+    )
+    assert names(find_slides([tmp_path / "*.jpg"]), tmp_path) == ["a.jpg"]
+    with pytest.raises(UserError, match="no slide in this folder"):
+        find_slides([tmp_path / "deep"])
+    assert find_slides([tmp_path / "copied.jpg"]) == [SlideFile(tmp_path / "copied.jpg")]  # if you say so
 
 
 def test_a_folder_of_images_alone_gives_them(tmp_path, capsys):
@@ -98,5 +177,6 @@ def test_of_a_dicom_series_one_file_is_taken(tmp_path, monkeypatch):
 def test_a_slide_has_its_own_names_or_neutral_ones():
     own = SlideFile(Path("case 7 (Smith).SVS"))
     assert (own.name, own.file_name) == ("case 7 (Smith)", "case 7 (Smith).SVS")
+    assert SlideFile(Path("new\nline\udce4.jpg")).file_name == r"new\nline\udce4.jpg"
     neutral = SlideFile(own.path, alias="slide-1")
     assert (neutral.name, neutral.file_name) == ("slide-1", "slide-1.svs")

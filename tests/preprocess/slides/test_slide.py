@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+
 import cv2
 import numpy as np
 import pytest
@@ -65,8 +67,19 @@ def test_missing_and_unreadable_files_are_one_clear_line(tmp_path, svs_slide):
     with pytest.raises(UserError, match=r"text\.svs: neither a slide"):
         Slide.open(tmp_path / "text.svs", 0.5)
     (tmp_path / "empty.svs").touch()
-    with pytest.raises(UserError, match=r"empty\.svs: neither a slide"):
-        Slide.open(tmp_path / "empty.svs", 0.5)
+    (tmp_path / "link.svs").symlink_to(tmp_path / "gone.svs")
+    os.mkfifo(tmp_path / "pipe.svs")
+    (tmp_path / "scan.vsi").write_bytes(b"of a microscope")
+    reasons = {
+        "empty.svs": "an empty file",
+        "link.svs": "a link to nothing",
+        "pipe.svs": "no regular file",
+        "scan.vsi": "a format that is not read",
+        "": "a folder",
+    }
+    for name, reason in reasons.items():
+        with pytest.raises(UserError, match=f"{tmp_path / name}: {reason}"):
+            Slide.open(tmp_path / name, 0.5)
     data = svs_slide.read_bytes()
     (tmp_path / "cut.svs").write_bytes(data[: len(data) // 2])
     with pytest.raises(UserError, match=r"cut\.svs: .*damaged or not complete"):
