@@ -9,7 +9,7 @@ from mhkd.ablation.report import write_report
 from mhkd.ablation.runner import run_controls
 from mhkd.ablation.table import CONTROLS, Recipe
 from mhkd.deploy.detector_file import resolve_device
-from preprocess.base.arguments import positive
+from preprocess.base.arguments import count, positive
 from preprocess.base.console import HelpFormatter, report, run_main
 from preprocess.base.errors import UserError
 from preprocess.base.files import exclusive_use
@@ -59,7 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--teachers", type=Path, help="take the teachers, of the same making, from this output folder")
     parser.add_argument("--split", choices=SPLITS, default="test", help="what to score")
     parser.add_argument(
-        "--jobs", type=positive, default=1, help="runs at once, 1 to 2 GB each; OMP_NUM_THREADS is for each"
+        "--jobs", type=count, default=1, help="runs at once, 1 to 2 GB each; OMP_NUM_THREADS is for each"
     )
     parser.add_argument("--device", default="auto", help="cpu, cuda, or auto: cuda where there is one")
     parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="overrides for independent and students")

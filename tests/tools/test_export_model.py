@@ -48,7 +48,7 @@ def test_a_file_that_says_something_else_is_an_error(capsys, checkpoint, tmp_pat
 
 def test_what_cannot_work_is_refused(capsys, checkpoint, tmp_path):
     assert "name it with" in run(capsys, checkpoint, tmp_path / "d.pt")[2]
-    assert "give 0 to 1" in run(capsys, checkpoint, tmp_path / "d.onnx", "--score-thresh", "2")[2]
+    assert "no number from 0 to 1" in run(capsys, checkpoint, tmp_path / "d.onnx", "--score-thresh", "2")[2]
     assert "no such model" in run(capsys, tmp_path / "none.pth", tmp_path / "d.onnx")[2]
     path = tmp_path / "d.torchscript"
     assert run(capsys, checkpoint, path)[0] == 0
