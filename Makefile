@@ -94,7 +94,7 @@ endif
 
 $(READY): $(VENV_DIR)/.detectron2 setup.cfg pyproject.toml
 	$(INSTALL) --no-deps --no-build-isolation --editable .
-	$(PY) tools/verify_install.py
+	$(PY) tools/doctor.py
 	@touch $(call quoted,$@)
 
 lock: $(VENV_DIR)/.locked ## Resolve the newest versions that setup.cfg allows into requirements/*.lock

@@ -24,10 +24,10 @@ def add_mhkd_config(cfg: CfgNode) -> None:
     """Add mhkd's keys to a Detectron2 configuration, in place."""
     # mhkd reads tiles in this order of channels alone.
     cfg.INPUT.FORMAT = "RGB"
-    # Folder written by make_tiles.py.
+    # Folder written by mhkd tiles.
     cfg.DATASETS.TILES = ""
-    # Folder written by pseudo_labels.py: what a detector found on the slides that nobody annotated. Empty: these slides
-    # are left out, as from the training of a teacher.
+    # Folder written by mhkd pseudo-labels: what a detector found on the slides that nobody annotated. Empty: these
+    # slides are left out, as from the training of a teacher.
     cfg.DATASETS.PSEUDO_LABELS = ""
     # A placebo for controls: every such slide gets the pseudo-labels of another one.
     cfg.DATASETS.SHUFFLE_PSEUDO_LABELS = False

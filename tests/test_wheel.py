@@ -14,19 +14,22 @@ from pathlib import Path
 
 import pytest
 
+from mhkd.cli import COMMANDS
 from tests.blobs import write_annotations, write_blob_slide, write_cohort
 
 REPOSITORY = Path(__file__).parents[1]
 NO_NETWORK = ("--no-deps", "--no-index", "--disable-pip-version-check", "--quiet")
-# Each installed command as the shell would run it, but all in one process: most of the time goes into importing torch.
+# Each subcommand as the shell would run it, but all in one process: most of the time goes into importing torch.
 ALL_HELP = """
 import contextlib, io, runpy, sys
-for script in sys.argv[1:]:
+from mhkd.cli import COMMANDS
+script = sys.argv[1]
+for name in COMMANDS:
     shown = io.StringIO()
-    sys.argv = [script, "--help"]
+    sys.argv = [script, name, "--help"]
     with contextlib.redirect_stdout(shown), contextlib.suppress(SystemExit):
         runpy.run_path(script, run_name="__main__")
-    print(script.rpartition("/")[2], shown.getvalue().startswith("usage: "))
+    print(name, shown.getvalue().startswith(f"usage: mhkd {name} "))
 """
 
 
@@ -89,17 +92,35 @@ def test_it_holds_every_file_of_the_product_and_nothing_else(wheel):
 
 
 def test_code_comes_from_the_wheel(commands, tmp_path):
-    names = ("mhkd.launch", "mhkd.tools.train", "preprocess.base.errors")
+    names = ("mhkd.cli", "mhkd.tools.train", "preprocess.base.errors")
     script = "import importlib.util, sys; print(*(importlib.util.find_spec(name).origin for name in sys.argv[1:]))"
     places = run(tmp_path, commands / "python", "-c", script, *names).split()
     assert [Path(place).is_relative_to(commands.parent) for place in places] == [True] * 3
 
 
 def test_every_command_explains_itself(commands, tmp_path):
-    scripts = sorted(commands.glob("mhkd-*"))
-    shown = run(tmp_path, commands / "python", "-c", ALL_HELP, *scripts)
-    assert shown.splitlines() == [f"{script.name} True" for script in scripts]
-    assert len(scripts) == len([path for path in (REPOSITORY / "tools").glob("*.py") if path.stem != "__init__"])
+    shown = run(tmp_path, commands / "python", "-c", ALL_HELP, commands / "mhkd")
+    assert shown.splitlines() == [f"{name} True" for name in COMMANDS]
+    assert [path.name for path in commands.glob("mhkd*")] == ["mhkd"]
+
+
+def test_the_list_of_commands_imports_no_tool(commands, tmp_path):
+    shown = "import runpy, sys; sys.argv = ['mhkd']; runpy.run_module('mhkd', run_name='__main__')"
+    script = f"import sys\ntry:\n    {shown}\nfinally:\n    print(*sys.modules)"
+    *listed, modules = run(tmp_path, commands / "python", "-c", script).splitlines()
+    assert "    infer " in "\n".join(listed)
+    assert not {"torch", "detectron2", "numpy", "cv2"} & set(modules.split())
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="there is no bash")
+def test_the_shell_completes_commands_and_options(commands, tmp_path):
+    script = tmp_path / "completion"
+    script.write_text(run(tmp_path, commands / "mhkd", "--print-completion", "bash"))
+    typed = {"mhkd ev": {"evaluate", "evidence"}, "mhkd infer --back": {"--backend"}, "mhkd infer comp": {"completion"}}
+    for line, offered in typed.items():
+        words = f"COMP_WORDS=({line}); COMP_CWORD={len(line.split()) - 1}"
+        ask = f'. {script}; {words}; _shtab_mhkd; echo "${{COMPREPLY[@]}}"'
+        assert offered <= set(run(tmp_path, "bash", "-c", ask).split())
 
 
 def test_the_training_configurations_are_found_without_the_repository(commands, tmp_path):
@@ -115,13 +136,13 @@ def test_tiles_are_cut_in_an_empty_folder(commands, tmp_path):
     row = {"slide": "a.svs", "annotation": "a.geojson", "patient": "P1", "split": "train"}
     table = write_cohort(tmp_path, [row])
     sizes = ("--teacher-mpp", "1", "--student-mpp", "4", "--tile-px", "384", "--workers", "0")
-    run(tmp_path, commands / "mhkd-tiles", table.name, "--output-dir", "tiles", *sizes)
+    run(tmp_path, commands / "mhkd", "tiles", table.name, "--output-dir", "tiles", *sizes)
     assert list((tmp_path / "tiles").rglob("*.png"))
 
 
 def test_a_slide_is_searched_with_the_bundled_model_in_an_empty_folder(commands, tmp_path):
     write_blob_slide(tmp_path / "a.svs")
-    printed = run(tmp_path, commands / "mhkd-infer", "a.svs", "--output-dir", "results", "--device", "cpu")
+    printed = run(tmp_path, commands / "mhkd", "infer", "a.svs", "--output-dir", "results", "--device", "cpu")
     assert "glomeruli-8um" in printed
     assert json.loads((tmp_path / "results" / "a.json").read_text())["model"]["name"] == "glomeruli-8um"
     assert "glomeruli-8um" in (tmp_path / "results" / "a.report.html").read_text()

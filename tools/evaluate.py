@@ -19,7 +19,7 @@ from mhkd.evaluation.tile_level import evaluate_tiles
 from mhkd.inference.predictor import SlidePredictor
 from mhkd.provenance import software
 from preprocess.base.arguments import count, positive, share
-from preprocess.base.console import HelpFormatter, run_main
+from preprocess.base.console import command_parser, run_main
 from preprocess.base.files import exclusive_use, sha256_of
 from preprocess.slides.table import SPLITS
 from preprocess.tiles.manifest import Manifest
@@ -27,33 +27,37 @@ from preprocess.tiles.placement import MAX_MISPLACED
 
 EXAMPLES = """examples:
   # teacher and student on the test split; F1 where it is best on the validation split
-  python tools/evaluate.py --tiles data/tiles --slides data/slides.csv --output-dir output/evaluation \\
+  mhkd evaluate --tiles data/tiles --slides data/slides.csv --output-dir output/evaluation \\
       --model teacher=output/demo/teacher/detector.pth --model student=output/demo/distill/step3/detector.pth
 
   # whole slides alone, F1 at a score of 0.5, with sheets of the 20 worst failures of each kind, source and stain
-  python tools/evaluate.py --slides data/slides.csv --output-dir output/evaluation --model detector.pth \\
+  mhkd evaluate --slides data/slides.csv --output-dir output/evaluation --model detector.pth \\
       --score-thresh 0.5 --class-map classes.yaml --gallery 20
 """
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=HelpFormatter)
-    parser.add_argument("--slides", required=True, help="the cohort table, with annotations")
-    parser.add_argument("--tiles", help="folder of tiles made from it; without it tiles are not scored")
-    parser.add_argument("--split", choices=SPLITS, default="test", help="what to score")
-    parser.add_argument("--model", action="append", required=True, metavar="[NAME=]CHECKPOINT", help="may be repeated")
-    parser.add_argument("--output-dir", required=True, help="folder for evaluation.md, evaluation.json and plots")
-    parser.add_argument("--score-thresh", type=share, help="where F1 is taken (default: best on val, or the model's)")
-    parser.add_argument("--store-thresholds", action="store_true", help="write the models with what is best on val")
-    parser.add_argument("--class-map", metavar="YAML", help="annotated classes to the model's (default: as the tiles)")
-    parser.add_argument("--max-misplaced", type=share, default=MAX_MISPLACED, help="share of outlines off the tissue")
-    parser.add_argument("--gallery", type=count, nargs="?", const=COUNT, metavar="N", help="sheets of N worst failures")
-    parser.add_argument("--gallery-by", nargs="*", metavar="COLUMN", help="a sheet for each (default: source, stain)")
-    parser.add_argument("--draws", type=count, default=DRAWS, help="of the bootstrap by patient; 0 for no intervals")
-    parser.add_argument("--tile-px", type=positive, help="side of tiles on slides (default: 4 x the training's)")
-    parser.add_argument("--overlap", type=share, help="of tiles, as a share (default: 256 um, at most 0.25)")
-    parser.add_argument("--batch-size", type=positive, default=1, help="tiles per step of the model")
-    parser.add_argument("--device", default="auto", help="cpu, cuda, or auto: cuda where there is one")
+    parser = command_parser(__doc__, EXAMPLES)
+    source = parser.add_argument_group("input")
+    source.add_argument("--slides", required=True, help="the cohort table, with annotations")
+    source.add_argument("--tiles", help="folder of tiles made from it; without it tiles are not scored")
+    source.add_argument("--split", choices=SPLITS, default="test", help="what to score")
+    source.add_argument("--model", action="append", required=True, metavar="[NAME=]CHECKPOINT", help="may be repeated")
+    source.add_argument("--class-map", metavar="YAML", help="annotated classes to the model's (default: as the tiles)")
+    source.add_argument("--max-misplaced", type=share, default=MAX_MISPLACED, help="share of outlines off the tissue")
+    output = parser.add_argument_group("output")
+    output.add_argument("--output-dir", required=True, help="folder for evaluation.md, evaluation.json and plots")
+    output.add_argument("--store-thresholds", action="store_true", help="write the models with what is best on val")
+    output.add_argument("--gallery", type=count, nargs="?", const=COUNT, metavar="N", help="sheets of N worst failures")
+    output.add_argument("--gallery-by", nargs="*", metavar="COLUMN", help="a sheet for each (default: source, stain)")
+    output.add_argument("--draws", type=count, default=DRAWS, help="of the bootstrap by patient; 0 for no intervals")
+    detection = parser.add_argument_group("detection")
+    detection.add_argument("--score-thresh", type=share, help="of F1 (default: best on val, or the model's)")
+    detection.add_argument("--tile-px", type=positive, help="side of tiles on slides (default: 4 x the training's)")
+    detection.add_argument("--overlap", type=share, help="of tiles, as a share (default: 256 um, at most 0.25)")
+    speed = parser.add_argument_group("speed")
+    speed.add_argument("--batch-size", type=positive, default=1, help="tiles per step of the model")
+    speed.add_argument("--device", default="auto", help="cpu, cuda, or auto: cuda where there is one")
     return parser
 
 

@@ -12,7 +12,7 @@ from mhkd.evaluation.slide_level import evaluate_groups
 from mhkd.inference.predictor import SlidePredictor
 from preprocess.annotations.class_map import ClassMap
 from preprocess.base.arguments import share
-from preprocess.base.console import HelpFormatter, run_main
+from preprocess.base.console import command_parser, run_main
 from preprocess.base.errors import UserError
 from preprocess.base.files import write_csv, write_json
 from preprocess.slides.table import read_slides_csv
@@ -24,16 +24,16 @@ its split; --only picks rows. The threshold is the model's own, so that nothing 
 
 Examples:
   # how does the bundled model do on my stains?
-  python tools/evaluate_groups.py slides.csv --by stain --output-dir output/stains
+  mhkd evaluate-groups slides.csv --by stain --output-dir output/stains
 
   # two sources of a larger table
-  python tools/evaluate_groups.py slides.csv --by source stain --only source=neptune source=hubmap16 \\
+  mhkd evaluate-groups slides.csv --by source stain --only source=neptune source=hubmap16 \\
       --output-dir output/real
 """
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter, epilog=EXAMPLES)
+    parser = command_parser(__doc__, EXAMPLES)
     parser.add_argument("slides", type=Path, help="the cohort table, with annotations")
     parser.add_argument("--by", nargs="+", required=True, metavar="COLUMN", help="columns whose values make the groups")
     parser.add_argument(
@@ -67,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
         slides = slides[slides[column].isin(values)]
     detector = load_model(args.model, device=args.device)
     if len(detector.class_names) != 1:
-        raise UserError("the model knows several classes", path=args.model, remedy="use tools/evaluate.py")
+        raise UserError("the model knows several classes", path=args.model, remedy="use mhkd evaluate")
     chosen = detector.provenance.get("score_thresh_origin")
     thresh, origin = choose_threshold(args.score_thresh, detector.score_thresh, chosen)
     classes = ClassMap.choose(None, detector.class_names[0])

@@ -6,21 +6,21 @@ import argparse
 from pathlib import Path
 
 from mhkd.ablation.evidence import add_evidence, evidence_markdown, evidence_rows, read_evidence
-from preprocess.base.console import EXIT_OK, HelpFormatter, run_main
+from preprocess.base.console import EXIT_OK, command_parser, run_main
 
 EXAMPLES = """
 Examples:
-  python tools/evidence.py add output/controls --csv evidence.csv
-  python tools/evidence.py show --csv evidence.csv
+  mhkd evidence add output/controls --csv evidence.csv
+  mhkd evidence show --csv evidence.csv
 
 A row of the same control, seed, iterations, slides and um/px is replaced.
 """
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=HelpFormatter)
+    parser = command_parser(__doc__, EXAMPLES)
     parser.add_argument("action", choices=("add", "show"), help="add runs to the table, or only show it")
-    parser.add_argument("folders", type=Path, nargs="*", help="output folders of tools/run_controls.py")
+    parser.add_argument("folders", type=Path, nargs="*", help="output folders of mhkd ablate")
     parser.add_argument("--csv", type=Path, required=True, help="the table")
     return parser
 

@@ -14,17 +14,17 @@ from mhkd.deploy.parity import BOX_PX, SCORE
 from mhkd.inference.predictor import SlidePredictor
 from mhkd.inference.tile_parity import tile_parity
 from preprocess.base.arguments import mpp, positive, share
-from preprocess.base.console import EXIT_ERROR, EXIT_OK, HelpFormatter, run_main
+from preprocess.base.console import EXIT_ERROR, EXIT_OK, command_parser, run_main
 from preprocess.base.errors import UserError
 from preprocess.slides.slide import Slide
 
 EXAMPLES = f"""examples:
   # TorchScript, and ONNX for ONNX Runtime or OpenVINO (pip install 'mhkd[onnx]' or 'mhkd[openvino]')
-  python tools/export_model.py output/demo/distill/step3/detector.pth student.torchscript
-  python tools/export_model.py output/demo/distill/step3/detector.pth student.onnx
+  mhkd export output/demo/distill/step3/detector.pth student.torchscript
+  mhkd export output/demo/distill/step3/detector.pth student.onnx
 
   # the same, and compare both on tiles of a slide: exit status 1 where they differ
-  python tools/export_model.py detector.pth student.onnx --check slide.svs --tiles 20
+  mhkd export detector.pth student.onnx --check slide.svs --tiles 20
 
 The file takes one RGB image, uint8 (3, h, w) of any size, at the um/px that its metadata states, and gives boxes (N, 4)
 xyxy in pixels, scores and classes. With --check, tiles of three sizes must give the same detections as the checkpoint
@@ -33,7 +33,7 @@ in float32: boxes within {BOX_PX} px and scores within {SCORE}.
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=HelpFormatter)
+    parser = command_parser(__doc__, EXAMPLES)
     parser.add_argument("model", help="a checkpoint that training exported (.pth), or a registered name")
     parser.add_argument("output", type=Path, help=f"the file to write: {' or '.join(SUFFIXES)}")
     parser.add_argument("--score-thresh", type=share, help="score that counts as found, stored in the file")

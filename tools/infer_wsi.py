@@ -16,8 +16,8 @@ from mhkd.inference.formats import DEFAULT_FORMATS, FORMATS, in_order
 from mhkd.inference.slide_job import ModelFile, OutputSpec, SearchOptions, SearchSpec, SlideJob
 from preprocess.annotations.origin import ORIGINS
 from preprocess.base.arguments import count, mpp, share
-from preprocess.base.console import HelpFormatter, run_main
-from preprocess.jobs.run import ENGINES, add_limit_option
+from preprocess.base.console import command_parser, run_main
+from preprocess.jobs.run import add_run_options
 from preprocess.slides.naming import name_slides
 from preprocess.slides.search import find_slides
 from preprocess.tiles.placement import MAX_MISPLACED
@@ -28,56 +28,56 @@ are written without a search. Files and their columns: docs/inference.md.
 
 Examples:
   # with the model that comes with mhkd: what it can and cannot do is in docs/model_card.md
-  python tools/infer_wsi.py slide.svs
+  mhkd infer slide.svs
 
   # a file that does not state its pixel size, with a model of your own
-  python tools/infer_wsi.py scan.tif --mpp 0.5 --model detector.pth --output-dir results
+  mhkd infer scan.tif --mpp 0.5 --model detector.pth --output-dir results
 
   # all slides below a folder, for ImageScope and COCO tools, under neutral names
-  python tools/infer_wsi.py slides/ --output-dir results --formats imagescope coco --anonymize --key key.csv
+  mhkd infer slides/ --output-dir results --formats imagescope coco --anonymize --key key.csv
 
   # detections scored against QuPath annotations named like the slides
-  python tools/infer_wsi.py slides/ --output-dir results --evaluate annotations/
+  mhkd infer slides/ --output-dir results --evaluate annotations/
 
   # a table with the columns slide, mpp, patient; four slides at a time, or on a Ray cluster
-  python tools/infer_wsi.py slides.csv --output-dir results --workers 4
-  python tools/infer_wsi.py slides.csv --output-dir results --engine ray --address head:6379 --device cuda
+  mhkd infer slides.csv --output-dir results --workers 4
+  mhkd infer slides.csv --output-dir results --engine ray --address head:6379 --device cuda
 
 Exit code: 0 all slides done, 1 error, 3 some failed (slides: failed.csv), 130 interrupted.
 """
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=HelpFormatter)
-    parser.add_argument("slides", nargs="+", metavar="SLIDE", help="slides, images, folders, 'patterns*', slides.csv")
-    parser.add_argument("--model", "--checkpoint", default=BUNDLED, help="a detector: its file or its name")
-    parser.add_argument("--backend", choices=BACKENDS, default="auto", help="what runs the model (docs/speed.md)")
-    parser.add_argument("--output-dir", type=Path, default=Path("output/inference"), help="folder for the results")
-    parser.add_argument(
-        "--formats", nargs="+", choices=FORMATS, default=DEFAULT_FORMATS, metavar="FORMAT", help=", ".join(FORMATS)
-    )
-    parser.add_argument(
-        "--origin", choices=ORIGINS, default="bounds", help="where GeoJSON counts from (bounds: QuPath)"
-    )
-    parser.add_argument(
-        "--anonymize", action="store_true", help="neutral names for slides and patients, in all outputs"
-    )
-    parser.add_argument("--key", type=Path, metavar="CSV", help="with --anonymize: write which name is whose there")
-    parser.add_argument("--evaluate", type=Path, metavar="ANNOTATIONS", help="score by these: file, folder, slides.csv")
-    parser.add_argument("--class-map", type=Path, metavar="YAML", help="with --evaluate: annotated classes to model's")
-    parser.add_argument(
+    parser = command_parser(__doc__, EXAMPLES)
+    source = parser.add_argument_group("input")
+    source.add_argument("slides", nargs="+", metavar="SLIDE", help="slides, images, folders, 'patterns*', slides.csv")
+    source.add_argument("--mpp", type=mpp, help="um per level-0 pixel, whatever the slide says; a table goes first")
+    source.add_argument("--evaluate", type=Path, metavar="ANNOTATIONS", help="score by these: file, folder, slides.csv")
+    source.add_argument("--class-map", type=Path, metavar="YAML", help="with --evaluate: annotated classes to model's")
+    source.add_argument(
         "--max-misplaced", type=share, default=MAX_MISPLACED, help="with --evaluate: share of outlines off the tissue"
     )
-    parser.add_argument("--mpp", type=mpp, help="um per level-0 pixel, whatever the slide says; a table goes first")
-    for one in fields(SearchOptions):
-        parser.add_argument(f"--{one.name.replace('_', '-')}", default=one.default, **one.metadata)
-    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, or auto: cuda where there is one")
-    parser.add_argument(
-        "--workers", type=count, help="slides at a time, each with its model; 0: in this process (default)"
+    output = parser.add_argument_group("output")
+    output.add_argument("--output-dir", type=Path, default=Path("output/inference"), help="folder for the results")
+    output.add_argument(
+        "--formats", nargs="+", choices=FORMATS, default=DEFAULT_FORMATS, metavar="FORMAT", help=", ".join(FORMATS)
     )
-    add_limit_option(parser)
-    parser.add_argument("--engine", choices=ENGINES, default="local", help="ray: on a Ray cluster (pip install ray)")
-    parser.add_argument("--address", metavar="HOST:PORT", help="the Ray cluster, or auto (one is started here)")
+    output.add_argument(
+        "--origin", choices=ORIGINS, default="bounds", help="where GeoJSON counts from (bounds: QuPath)"
+    )
+    output.add_argument("--anonymize", action="store_true", help="neutral names for slides and patients, in all files")
+    output.add_argument("--key", type=Path, metavar="CSV", help="with --anonymize: write which name is whose there")
+    detection = parser.add_argument_group("detection")
+    detection.add_argument("--model", "--checkpoint", default=BUNDLED, help="a detector: its file or its name")
+    for one in fields(SearchOptions):
+        detection.add_argument(f"--{one.name.replace('_', '-')}", default=one.default, **one.metadata)
+    speed = parser.add_argument_group("speed")
+    speed.add_argument("--backend", choices=BACKENDS, default="auto", help="what runs the model (docs/speed.md)")
+    speed.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, or auto: cuda where there is one")
+    speed.add_argument(
+        "--workers", type=count, help="slides at a time, each with its model (default: 0, in this process)"
+    )
+    add_run_options(speed)
     return parser
 
 

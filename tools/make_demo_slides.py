@@ -6,15 +6,15 @@ import argparse
 from pathlib import Path
 
 from preprocess.base.arguments import count, number, seed
-from preprocess.base.console import HelpFormatter, run_main
+from preprocess.base.console import command_parser, run_main
 from preprocess.base.errors import UserError
 from preprocess.synthetic.cohort import demo_cohort, make_cohort, summary, varied
 
 EXAMPLES = """
 Examples:
-  python tools/make_demo_slides.py --output-dir demo
-  python tools/make_demo_slides.py --output-dir demo --train 2 --val 1 --test 1 --slide-mm 2.0 1.5
-  python tools/make_demo_slides.py --output-dir evidence --train 8 --unlabelled 40 --val 6 --test 12
+  mhkd demo-slides --output-dir demo
+  mhkd demo-slides --output-dir demo --train 2 --val 1 --test 1 --slide-mm 2.0 1.5
+  mhkd demo-slides --output-dir evidence --train 8 --unlabelled 40 --val 6 --test 12
 
 Writes slides/, annotations/, slides.csv and, for trying a trained model on a slide that no split holds,
 unseen.csv; with --unlabelled also oracle.csv, which is slides.csv with the annotations of those slides. The
@@ -23,7 +23,7 @@ same seed gives the same bytes; finished slides are kept when the command runs a
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter, epilog=EXAMPLES)
+    parser = command_parser(__doc__, EXAMPLES)
     parser.add_argument("--output-dir", type=Path, required=True, help="folder to write to; made if absent")
     parser.add_argument("--seed", type=seed, default=7, help="decides every byte of every slide")
     parser.add_argument("--workers", type=count, default=2, help="processes; each needs about 1 GB of memory")

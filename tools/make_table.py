@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from preprocess.base.arguments import mpp
-from preprocess.base.console import HelpFormatter, note, run_main
+from preprocess.base.console import command_parser, note, run_main
 from preprocess.cohorts import BUILDERS
 from preprocess.tiles.splits import parse_fractions
 
@@ -20,15 +20,15 @@ cohorts:
   kpis-patches  KPIs 2024: patches of 2048 px; the challenge's own split
 
 Examples:
-  python tools/make_table.py hubmap downloads/hubmap-kidney-segmentation --output data/hubmap/slides.csv
-  python tools/make_table.py kpis downloads/kpis --mpp UM --output data/kpis/slides.csv
+  mhkd table hubmap downloads/hubmap-kidney-segmentation --output data/hubmap/slides.csv
+  mhkd table kpis downloads/kpis --mpp UM --output data/kpis/slides.csv
   make train-step3 SLIDES=data/hubmap/slides.csv CONFIGS=configs/resnet50 OUT=output/hubmap \\
       TILE_OPTS="--merge-labels Glomerulus"
 """
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=HelpFormatter)
+    parser = command_parser(__doc__, EXAMPLES)
     parser.add_argument("cohort", choices=list(BUILDERS), help="which one, see below")
     parser.add_argument("folder", type=Path, help="the unpacked download")
     parser.add_argument("--output", type=Path, default=Path("slides.csv"), help="the table")

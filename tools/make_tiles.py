@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from preprocess.base.arguments import count
-from preprocess.base.console import HelpFormatter, report, run_main
+from preprocess.base.console import command_parser, report, run_main
 from preprocess.base.files import exclusive_use
 from preprocess.jobs.job_result import failures
-from preprocess.jobs.run import ENGINES, add_limit_option, run_cohort
+from preprocess.jobs.run import add_run_options, run_cohort
 from preprocess.slides.readers.tiff import READER_VARIABLE, READERS
 from preprocess.slides.table import read_slides_csv
 from preprocess.tiles.dry_run import dry_run_lines, dry_run_slide
@@ -32,32 +32,31 @@ Finished slides are skipped. Beside the manifest: splits.csv, masks/, summary.cs
 docs/scale.md.
 
 Examples:
-  python tools/make_tiles.py slides.csv --output-dir tiles --split 0.8/0.2/0 --workers 8 --dry-run
-  python tools/make_tiles.py slides.csv --output-dir tiles --options-file configs/demo/tiles.yaml
-  python tools/make_tiles.py slides.csv --output-dir tiles --teacher-mpp 0.5 --student-mpp 4 --merge-labels Glomerulus
+  mhkd tiles slides.csv --output-dir tiles --split 0.8/0.2/0 --workers 8 --dry-run
+  mhkd tiles slides.csv --output-dir tiles --options-file configs/demo/tiles.yaml
+  mhkd tiles slides.csv --output-dir tiles --teacher-mpp 0.5 --student-mpp 4 --merge-labels Glomerulus
 
 Exit code: 0 all slides done, 1 error, 3 some slides failed, 130 interrupted.
 """
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=HelpFormatter)
-    parser.add_argument("slides_csv", type=Path, help="table of slides and annotations")
-    parser.add_argument("--output-dir", type=Path, required=True, help="folder for the tiles and the manifest")
+    parser = command_parser(__doc__, EXAMPLES)
+    source = parser.add_argument_group("input")
+    source.add_argument("slides_csv", type=Path, help="table of slides and annotations")
+    source.add_argument("--reader", choices=READERS, help="how to get pixels (default: $MHKD_READER, else auto)")
+    output = parser.add_argument_group("output")
+    output.add_argument("--output-dir", type=Path, required=True, help="folder for the tiles and the manifest")
+    output.add_argument("--anonymize", action="store_true", help="neutral names for slides and patients, in all files")
+    output.add_argument("--key", type=Path, metavar="CSV", help="with --anonymize: write which name is whose there")
+    output.add_argument("--dry-run", action="store_true", help="say what would be cut, and write nothing")
+    output.add_argument("--prune", action="store_true", help="remove tiles of slides that left the table")
     add_tile_options(parser)
-    parser.add_argument("--workers", type=count, help="slides cut at the same time (all CPUs); 0: in this process")
-    add_limit_option(parser)
-    parser.add_argument("--reader", choices=READERS, help="how to get pixels (default: $MHKD_READER, else auto)")
-    parser.add_argument("--engine", choices=ENGINES, default="local", help="ray: on a Ray cluster (pip install ray)")
-    parser.add_argument("--address", metavar="HOST:PORT", help="the Ray cluster, or auto (one is started here)")
-    parser.add_argument("--shard", default="1/1", metavar="I/N", help="cut only the I-th of N parts of the table")
-    parser.add_argument("--cache-dir", type=Path, help="local folder: copy each slide there while it is read")
-    parser.add_argument(
-        "--anonymize", action="store_true", help="neutral names for slides and patients, in all that is written"
-    )
-    parser.add_argument("--key", type=Path, metavar="CSV", help="with --anonymize: write which name is whose there")
-    parser.add_argument("--dry-run", action="store_true", help="say what would be cut, and write nothing")
-    parser.add_argument("--prune", action="store_true", help="remove tiles of slides that left the table")
+    speed = parser.add_argument_group("speed")
+    speed.add_argument("--workers", type=count, help="slides at a time; 0: in this process (default: all CPUs)")
+    add_run_options(speed)
+    speed.add_argument("--shard", default="1/1", metavar="I/N", help="cut only the I-th of N parts of the table")
+    speed.add_argument("--cache-dir", type=Path, help="local folder: copy each slide there while it is read")
     return parser
 
 

@@ -11,7 +11,7 @@ from mhkd.deploy.registry import find_model
 from mhkd.evaluation.pseudo_labels import make_pseudo_labels
 from mhkd.inference.slide_job import ModelFile
 from preprocess.base.arguments import count, share
-from preprocess.base.console import EXIT_OK, HelpFormatter, run_main
+from preprocess.base.console import EXIT_OK, command_parser, run_main
 from preprocess.tiles.manifest import Manifest
 
 EXAMPLES = """
@@ -21,17 +21,17 @@ By default both are chosen on the validation slides. Slides that were searched b
 another model all are.
 
 Examples:
-  python tools/pseudo_labels.py --tiles data/tiles --slides data/slides.csv --model output/teacher/detector.pth \\
+  mhkd pseudo-labels --tiles data/tiles --slides data/slides.csv --model output/teacher/detector.pth \\
       --output-dir output/pseudo_labels
-  python tools/train.py --config-file configs/demo/distill.yaml --tiles data/tiles --output-dir output/distill \\
+  mhkd train --config-file configs/demo/distill.yaml --tiles data/tiles --output-dir output/distill \\
       --teacher output/teacher/detector.pth --pseudo-labels output/pseudo_labels
-  python tools/visualize_tile_pairs.py data/tiles --pseudo-labels output/pseudo_labels --output sheet.png
+  mhkd visualize-tiles data/tiles --pseudo-labels output/pseudo_labels --output sheet.png
 """
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=HelpFormatter)
-    parser.add_argument("--tiles", type=Path, required=True, help="folder written by make_tiles.py")
+    parser = command_parser(__doc__, EXAMPLES)
+    parser.add_argument("--tiles", type=Path, required=True, help="folder written by mhkd tiles")
     parser.add_argument("--slides", type=Path, required=True, help="the table that the tiles were made from")
     parser.add_argument("--model", required=True, help="the detector that labels: the teacher's detector.pth")
     parser.add_argument("--output-dir", type=Path, required=True, help="folder for the labels and the searches")

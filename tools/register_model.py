@@ -7,21 +7,21 @@ from pathlib import Path
 
 from mhkd.deploy.register import read_card, register_model
 from preprocess.base.arguments import share
-from preprocess.base.console import HelpFormatter, run_main
+from preprocess.base.console import command_parser, run_main
 
 EXAMPLES = """
 The folder is what MHKD_MODELS names: every command then takes the name where it takes a model. The card is a JSON
 object of your own words (data, metrics, limits, licence); reports show it. The original file stays as it is.
 
 Examples:
-  python tools/register_model.py output/mine/distill/step3/detector.pth --name our-lab --card card.json \\
+  mhkd register output/mine/distill/step3/detector.pth --name our-lab --card card.json \\
       --folder ~/models
-  MHKD_MODELS=~/models python tools/infer_wsi.py slide.svs --model our-lab
+  MHKD_MODELS=~/models mhkd infer slide.svs --model our-lab
 """
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter, epilog=EXAMPLES)
+    parser = command_parser(__doc__, EXAMPLES)
     parser.add_argument("model", type=Path, help="a detector.pth that training exported")
     parser.add_argument("--name", required=True, help="the name, and that of the file")
     parser.add_argument("--card", type=Path, required=True, help="JSON: what it was trained on and what it is for")

@@ -10,7 +10,7 @@ from mhkd.ablation.runner import run_controls
 from mhkd.ablation.table import CONTROLS, Recipe
 from mhkd.deploy.detector_file import resolve_device
 from preprocess.base.arguments import count, positive
-from preprocess.base.console import HelpFormatter, report, run_main
+from preprocess.base.console import command_parser, report, run_main
 from preprocess.base.errors import UserError
 from preprocess.base.files import exclusive_use
 from preprocess.jobs.job_result import failures
@@ -27,22 +27,22 @@ controls:
 
 examples:
   # the whole table, three seeds, two runs at once
-  python tools/run_controls.py --tiles output/demo/tiles --slides data/demo/slides.csv --output-dir output/controls \\
+  mhkd ablate --tiles output/demo/tiles --slides data/demo/slides.csv --output-dir output/controls \\
       --jobs 2
 
   # does another learning rate help? scored on the validation slides, with the teachers of the table above
-  python tools/run_controls.py --tiles output/demo/tiles --slides data/demo/slides.csv --output-dir output/faster \\
+  mhkd ablate --tiles output/demo/tiles --slides data/demo/slides.csv --output-dir output/faster \\
       --controls strict,phases12 --split val --teachers output/controls SOLVER.BASE_LR 0.001
 
   # weights of the losses stand in the steps: name a folder of your own, a copy of configs/demo with other numbers
-  python tools/run_controls.py --configs mine ...
+  mhkd ablate --configs mine ...
 """
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=HelpFormatter)
+    parser = command_parser(__doc__, EXAMPLES)
     parser.add_argument("--configs", type=Path, default=Path("configs/demo"), help="teacher, baselines and steps")
-    parser.add_argument("--tiles", type=Path, required=True, help="folder written by make_tiles.py")
+    parser.add_argument("--tiles", type=Path, required=True, help="folder written by mhkd tiles")
     parser.add_argument("--slides", type=Path, required=True, help="the cohort table, with annotations")
     parser.add_argument("--output-dir", type=Path, required=True, help="folder for runs, tables and plot")
     parser.add_argument(

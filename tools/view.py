@@ -9,7 +9,7 @@ from pathlib import Path
 from mhkd.inference.viewer.results import find_views
 from mhkd.inference.viewer.server import LOCAL, is_local, make_viewer, serve
 from preprocess.base.arguments import whole_number
-from preprocess.base.console import EXIT_OK, HelpFormatter, note, run_main
+from preprocess.base.console import EXIT_OK, command_parser, note, run_main
 from preprocess.slides.search import find_slides
 
 EXAMPLES = """
@@ -17,19 +17,19 @@ Results whose slide is not given are listed, but cannot be looked at. Slides und
 known by their content.
 
 Examples:
-  # the results of infer_wsi.py, and the folder with the slides
-  python tools/view.py output/inference slides/
+  # the results of mhkd infer, and the folder with the slides
+  mhkd view output/inference slides/
 
   # on a server without a screen: ssh -L 8000:localhost:8000 SERVER, then open the printed address at home
-  python tools/view.py results slides.csv --no-browser --port 8000
+  mhkd view results slides.csv --no-browser --port 8000
 
 Ctrl-C ends it.
 """
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=HelpFormatter)
-    parser.add_argument("output_dir", type=Path, metavar="OUTPUT_DIR", help="the folder that infer_wsi.py wrote to")
+    parser = command_parser(__doc__, EXAMPLES)
+    parser.add_argument("output_dir", type=Path, metavar="OUTPUT_DIR", help="the folder that mhkd infer wrote to")
     parser.add_argument("slides", nargs="*", metavar="SLIDE", help="slides, folders, 'patterns*', slides.csv")
     parser.add_argument(
         "--port", type=whole_number(0, 65535), default=8000, help="where the browser asks; 0: any that is free"

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from preprocess.base.arguments import positive, seed
-from preprocess.base.console import EXIT_OK, HelpFormatter, run_main
+from preprocess.base.console import EXIT_OK, command_parser, run_main
 from preprocess.base.images import write_image
 from preprocess.slides.table import SPLITS
 from preprocess.tiles.contact_sheet import contact_sheet
@@ -20,20 +20,20 @@ With --checkerboard a third picture takes its fields from teacher and student in
 is aligned, outlines run on from field to field.
 
 Examples:
-  python tools/visualize_tile_pairs.py tiles --output sheet.png
-  python tools/visualize_tile_pairs.py tiles --output val.png --split val --count 24 --seed 1
-  python tools/visualize_tile_pairs.py tiles --output labels.png --pseudo-labels output/pseudo_labels
-  python tools/visualize_tile_pairs.py tiles --output a.png --slide case_17 --checkerboard
+  mhkd visualize-tiles tiles --output sheet.png
+  mhkd visualize-tiles tiles --output val.png --split val --count 24 --seed 1
+  mhkd visualize-tiles tiles --output labels.png --pseudo-labels output/pseudo_labels
+  mhkd visualize-tiles tiles --output a.png --slide case_17 --checkerboard
 """
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=HelpFormatter)
-    parser.add_argument("tiles_dir", type=Path, help="folder with a manifest, as tools/make_tiles.py writes it")
+    parser = command_parser(__doc__, EXAMPLES)
+    parser.add_argument("tiles_dir", type=Path, help="folder with a manifest, as mhkd tiles writes it")
     parser.add_argument("--output", type=Path, required=True, help="picture to write, .png or .jpg")
     parser.add_argument("--split", choices=SPLITS, help="split to draw from (default: train, or all with --slide)")
     parser.add_argument("--slide", metavar="NAME", help="draw from this slide only (its name in the manifest)")
-    parser.add_argument("--pseudo-labels", metavar="FOLDER", help="written by pseudo_labels.py: draw these boxes too")
+    parser.add_argument("--pseudo-labels", metavar="FOLDER", help="written by mhkd pseudo-labels: draw these boxes too")
     parser.add_argument("--checkerboard", action="store_true", help="add a picture that shows both in turn")
     parser.add_argument("--count", type=positive, default=12, help="number of pairs")
     parser.add_argument("--seed", type=seed, default=0, help="for the choice of pairs")

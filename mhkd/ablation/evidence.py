@@ -28,7 +28,7 @@ COLUMNS = (
 
 
 def evidence_rows(folders: Sequence[Path]) -> pd.DataFrame:
-    """A row for each finished run below ``folders``, output folders of ``tools/run_controls.py``, with ``COLUMNS``.
+    """A row for each finished run below ``folders``, output folders of ``mhkd ablate``, with ``COLUMNS``.
 
     Scores are in percent; seconds of training are the median of an iteration times their number.
 
@@ -37,7 +37,7 @@ def evidence_rows(folders: Sequence[Path]) -> pd.DataFrame:
     """
     files = sorted(file for folder in folders for file in folder.glob(f"*/seed*/{RESULT_FILE}"))
     if not files:
-        raise UserError("no finished run", path=folders[0], remedy="name output folders of tools/run_controls.py")
+        raise UserError("no finished run", path=folders[0], remedy="name output folders of mhkd ablate")
     return pd.DataFrame([_row(file) for file in files], columns=list(COLUMNS))
 
 
@@ -61,7 +61,7 @@ def read_evidence(path: Path) -> pd.DataFrame:
     except (OSError, ValueError) as error:
         raise UserError(f"no readable table: {error}", path=path) from error
     if list(table.columns) != list(COLUMNS):
-        raise UserError("not a table of evidence", path=path, remedy="make it with tools/evidence.py add")
+        raise UserError("not a table of evidence", path=path, remedy="make it with mhkd evidence add")
     return table
 
 

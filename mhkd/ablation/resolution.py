@@ -91,13 +91,13 @@ def label(control: str) -> str:
 def _read(path: Path) -> pd.DataFrame:
     file = path / CSV if path.is_dir() else path
     if not file.is_file():
-        raise UserError("no table of controls", path=file, remedy="tools/run_controls.py writes it")
+        raise UserError("no table of controls", path=file, remedy="mhkd ablate writes it")
     frame = pd.read_csv(file)
     if absent := [column for column in COLUMNS if column not in frame]:
         raise UserError(
             f"the table lacks {absent[0]}",
             path=file,
-            remedy="give tools/run_controls.py the same command again: it writes the table anew and trains nothing",
+            remedy="give mhkd ablate the same command again: it writes the table anew and trains nothing",
         )
     return frame
 

@@ -67,7 +67,7 @@ def load_exported(path: Path, device: str = "cpu", backend: str = "auto") -> Det
     except Exception as error:  # what a runtime raises over a damaged file is its own affair
         reason = str(error).split("\n")[0][:160] or type(error).__name__
         raise UserError(
-            f"not a detector that mhkd exported: {reason}", path=path, remedy="export it again: tools/export_model.py"
+            f"not a detector that mhkd exported: {reason}", path=path, remedy="export it again: mhkd export"
         ) from None
     values = {field: card[field] for field in ("input_mpp", "tile_px", "score_thresh")}
     values |= {"class_names": tuple(card["class_names"]), "provenance": card["provenance"] | {"source": card["source"]}}

@@ -45,7 +45,7 @@ def load_model(
     makes MIN_SIDE_PX after up-sampling.
 
     Args:
-        model: a checkpoint that training exported (.pth), a graph of ``tools/export_model.py`` (.torchscript, .onnx),
+        model: a checkpoint that training exported (.pth), a graph of ``mhkd export`` (.torchscript, .onnx),
             or a name of the registry.
         device: "cpu", "cuda", "cuda:1" and so on, or "auto".
         backend: "auto" is the fastest that is sure to be there: for checkpoints "torch", which is frozen graphs on
@@ -65,9 +65,7 @@ def load_model(
     if path.suffix in SUFFIXES:
         return load_exported(path, device, backend)
     if backend not in ("auto", "torch", "eager"):
-        raise UserError(
-            f"the backend {backend} does not run checkpoints", path=path, remedy="export it: tools/export_model.py"
-        )
+        raise UserError(f"the backend {backend} does not run checkpoints", path=path, remedy="export it: mhkd export")
     detector = load_detector(path, device)
     network: Any = detector.model
     if precision is not None:

@@ -36,7 +36,7 @@ def read_training_tiles(cfg: CfgNode) -> Manifest:
         raise UserError(
             f"made by another detector than the teacher {teacher}",
             path=labels.root,
-            remedy="make them again: tools/pseudo_labels.py, or make pseudo-labels",
+            remedy="make them again: mhkd pseudo-labels, or make pseudo-labels",
         )
     return add_pseudo_labels(manifest, labels, shuffled=cfg.DATASETS.SHUFFLE_PSEUDO_LABELS)
 

@@ -41,7 +41,7 @@ def store_thresholds(
 ) -> list[Path]:
     """Write each model again, to ``<folder>/<name>.pth``, with the threshold that its evaluation found best on val.
 
-    models: by name, what ``tools/evaluate.py`` writes. Raises UserError where no threshold was chosen on validation
+    models: by name, what ``mhkd evaluate`` writes. Raises UserError where no threshold was chosen on validation
     slides, before anything is written.
     """
     for name in checkpoints:

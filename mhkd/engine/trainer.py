@@ -184,7 +184,7 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def test(cls, cfg: CfgNode, model: nn.Module, evaluators: Any = None) -> dict[str, Any]:
-        raise NotImplementedError("evaluation is tools/evaluate.py")
+        raise NotImplementedError("evaluation is mhkd evaluate")
 
 
 def loop_of(cfg: CfgNode) -> type[SimpleTrainer]:

@@ -34,13 +34,13 @@ _RECIPE = 10
 
 
 def _option(default: Any, help: str, **more: Any) -> Any:
-    """A field with what tools/infer_wsi.py gives to argparse for it."""
+    """A field with what mhkd infer gives to argparse for it."""
     return field(default=default, metadata={"help": help, **more})
 
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """How slides are searched; each field is an option of tools/infer_wsi.py.
+    """How slides are searched; each field is an option of mhkd infer.
 
     ``batch_size`` changes how long it takes and the detections by roundings alone; all else changes them.
 

@@ -89,7 +89,7 @@ def read_in_slide_frame(
         raise UserError(
             f"what was scanned of {slide.name} starts at ({x:g}, {y:g}), and it is not stated where its annotations "
             "count from",
-            remedy="say so in the column origin (make_tiles.py: --annotation-origin): bounds (QuPath) or slide",
+            remedy="say so in the column origin (mhkd tiles: --annotation-origin): bounds (QuPath) or slide",
         )
     if not (frame.x or frame.y):
         return found

@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TextIO
 
 from tqdm import tqdm
@@ -21,11 +22,25 @@ _KILLED = 128
 """What a shell adds to the number of the signal that ended a program."""
 
 
-class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Help that shows defaults, where there are any, and keeps the line breaks of the examples."""
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Help that shows defaults, where there are any and the text does not say them, and keeps the examples' lines."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        return action.help if action.default in (None, False) else super()._get_help_string(action)
+        text, default = action.help, action.default
+        if text is None or "(default" in text or default is False or default in (None, "", [], argparse.SUPPRESS):
+            return text
+        shown = " ".join(map(str, default)) if isinstance(default, (list, tuple)) else str(default)
+        return f"{text} (default: {shown.replace('%', '%%')})"
+
+
+def command_parser(description: str | None, examples: str) -> argparse.ArgumentParser:
+    """A parser whose help begins with ``description`` and ends with ``examples``.
+
+    Its program is called as it was started: ``mhkd infer``, or the tool's file with its folder.
+    """
+    started = Path(sys.argv[0])
+    program = "/".join(started.parts[-2:]) if started.suffix == ".py" else started.name
+    return argparse.ArgumentParser(program, description=description, epilog=examples, formatter_class=HelpFormatter)
 
 
 def progress(items: Iterable[Any], *, total: int | None = None, description: str, unit: str = "it") -> tqdm:

@@ -17,9 +17,9 @@ EngineName = Literal["local", "ray"]
 ENGINES: tuple[EngineName, ...] = get_args(EngineName)
 
 
-def add_limit_option(parser: argparse.ArgumentParser) -> None:
-    """Add ``--minutes-per-slide``, which is ``limit_s`` of :func:`run_cohort`."""
-    parser.add_argument(
+def add_run_options(group: argparse._ArgumentGroup) -> None:
+    """Add the options that are ``limit_s``, ``engine`` and ``address`` of :func:`run_cohort`."""
+    group.add_argument(
         "--minutes-per-slide",
         type=parse_limit,
         default="120",
@@ -27,6 +27,8 @@ def add_limit_option(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="end a worker that takes longer over a slide, and report it; 0: never",
     )
+    group.add_argument("--engine", choices=ENGINES, default="local", help="ray: on a Ray cluster (pip install ray)")
+    group.add_argument("--address", metavar="HOST:PORT", help="the Ray cluster, or auto (one is started here)")
 
 
 def parse_limit(text: str) -> float | None:

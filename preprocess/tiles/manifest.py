@@ -172,7 +172,7 @@ def _to_csv(table: pd.DataFrame, columns: Mapping[str, str]) -> str:
 def _read_header(path: Path) -> tuple[dict[str, Any], dict[str, tuple[int, str]]]:
     """The fields of a manifest beside its tables, and the number of rows and the hash of each table."""
     if not path.is_file():
-        raise UserError("no manifest", path=path, remedy="make the tiles first: tools/make_tiles.py")
+        raise UserError("no manifest", path=path, remedy="make the tiles first: mhkd tiles")
     try:
         header = json.loads(path.read_text(encoding="utf-8"))
         version = header["schema_version"]

@@ -23,7 +23,7 @@ from preprocess.tiles.writer import box_rows
 
 HEADER = "labels.json"
 SCHEMA_VERSION = 1
-_AGAIN = "make them again: tools/pseudo_labels.py, or make pseudo-labels"
+_AGAIN = "make them again: mhkd pseudo-labels, or make pseudo-labels"
 
 FoundBox = tuple[str, tuple[float, float, float, float], float]
 """Class, box (xyxy, level-0 pixels) and score of a detection."""

@@ -22,7 +22,7 @@ from mhkd.deploy.detector_file import resolve_device
 from mhkd.engine.run_config import fit_to_data
 from mhkd.engine.trainer import Trainer
 from preprocess.base.arguments import positive
-from preprocess.base.console import EXIT_OK, HelpFormatter, run_main
+from preprocess.base.console import EXIT_OK, command_parser, run_main
 from preprocess.base.errors import UserError
 from preprocess.base.files import write_csv
 from preprocess.tiles.manifest import Manifest
@@ -41,7 +41,7 @@ examples:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=HelpFormatter)
+    parser = command_parser(__doc__, EXAMPLES)
     parser.add_argument("--configs", type=Path, default=Path("configs/demo"), help="teacher, baselines and steps")
     parser.add_argument("--tiles", type=Path, required=True, help="folder written by make_tiles.py")
     parser.add_argument("--teacher", type=Path, required=True, help="detector.pth of the teacher")

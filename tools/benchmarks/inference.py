@@ -11,7 +11,7 @@ import torch
 from mhkd.deploy.load import BACKENDS
 from mhkd.inference.predictor import SlidePredictor
 from preprocess.base.arguments import positive, share
-from preprocess.base.console import EXIT_OK, HelpFormatter, run_main
+from preprocess.base.console import EXIT_OK, command_parser, run_main
 from preprocess.base.files import write_json
 from tools.benchmarks.contestants import whole_slide
 
@@ -29,7 +29,7 @@ Examples:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=HelpFormatter)
+    parser = command_parser(__doc__, EXAMPLES)
     parser.add_argument("slide", type=Path, help="a slide that states its pixel size")
     parser.add_argument("--model", action="append", required=True, metavar="[NAME=]MODEL", help="may be repeated")
     parser.add_argument("--backend", choices=BACKENDS, default="auto", help="what runs the models")

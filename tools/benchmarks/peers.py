@@ -10,7 +10,7 @@ from mhkd.ablation.table import TEACHER, Recipe
 from mhkd.deploy.detector_file import resolve_device
 from mhkd.engine.student_export import DETECTOR_FILE
 from preprocess.base.arguments import amount, positive
-from preprocess.base.console import HelpFormatter, describe_error, report, run_main
+from preprocess.base.console import command_parser, describe_error, report, run_main
 from preprocess.base.errors import UserError
 from preprocess.base.files import write_csv, write_text
 from preprocess.slides.table import SPLITS
@@ -32,7 +32,7 @@ examples:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=HelpFormatter)
+    parser = command_parser(__doc__, EXAMPLES)
     parser.add_argument("--tiles", type=Path, required=True, help="folder written by make_tiles.py")
     parser.add_argument("--slides", type=Path, required=True, help="the cohort table, with annotations")
     parser.add_argument("--teachers", type=Path, required=True, help="output folder of controls that had the teachers")

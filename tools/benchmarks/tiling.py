@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from preprocess.base.arguments import count, mpp, positive, share, whole_number
-from preprocess.base.console import EXIT_OK, HelpFormatter, run_main
+from preprocess.base.console import EXIT_OK, command_parser, run_main
 from preprocess.base.files import write_json
 from preprocess.base.geometry import px_to_l0
 from preprocess.slides.slide import Slide
@@ -31,7 +31,7 @@ Examples:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=HelpFormatter)
+    parser = command_parser(__doc__, EXAMPLES)
     parser.add_argument("slide", type=Path, help="a slide with JPEG tiles, 0.25 um/px for whole factors")
     parser.add_argument("--workers", type=count, default=2, help="processes or threads of each contestant")
     parser.add_argument("--repeats", type=positive, default=3, help="how often each contestant has its turn")

@@ -17,7 +17,7 @@ from mhkd.engine.run_config import fit_to_data
 from mhkd.engine.trainer import Trainer
 from mhkd.weights import write_checkpoint
 from preprocess.base.arguments import count, positive
-from preprocess.base.console import EXIT_OK, HelpFormatter, progress, run_main
+from preprocess.base.console import EXIT_OK, command_parser, progress, run_main
 from preprocess.base.files import write_json, write_text
 from preprocess.tiles.manifest import Manifest
 from tools.benchmarks.random_pairs import write_random_pairs
@@ -49,7 +49,7 @@ PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=HelpFormatter)
+    parser = command_parser(__doc__, EXAMPLES)
     parser.add_argument("--config-file", default="configs/demo/distill.yaml", help="of a distillation")
     parser.add_argument("--teacher-config", help="(default: teacher.yaml beside the config file)")
     parser.add_argument("--teacher", help="detector.pth of a teacher; student and teacher start from it")

@@ -8,11 +8,11 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from preprocess.base.console import EXIT_ERROR, EXIT_OK, HelpFormatter, run_main
+from preprocess.base.console import EXIT_ERROR, EXIT_OK, command_parser, run_main
 
 ROOMS = ("mhkd", "preprocess", "configs", "tools", "tests", "docs", "requirements", ".ci")
 TEXT = {".py", ".md", ".cfg", ".toml", ".in", ".lock", ".yaml", ".yml", ""}
-MAX_LINES, MAX_TOOL_LINES, MAX_BASE_DEPTH = 400, 110, 3
+MAX_LINES, MAX_TOOL_LINES, MAX_BASE_DEPTH = 400, 120, 3
 WINDOW, MAX_REPEATED = 6, 0.02
 MACHINE_PATH = re.compile(r"(?<![\w.:/>}])/(?:work|home|root|tmp|Users|mnt|srv|scratch)/\w")
 REGISTRY_HOST = re.compile(r"(?:pypi|pythonhosted|npmjs|anaconda|debian)\.org|--(?:extra-)?index-url|--find-link[s]")
@@ -135,9 +135,7 @@ CHECKS = (check_sizes, check_machine, check_names, check_mirror, check_configs, 
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog="Examples:\n  python -m tools.dev.check_house", formatter_class=HelpFormatter
-    )
+    parser = command_parser(__doc__, "Examples:\n  python -m tools.dev.check_house")
     parser.add_argument("--root", type=Path, default=Path(), help="the repository's root folder")
     return parser
 

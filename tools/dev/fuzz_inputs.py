@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 
 from preprocess.base.arguments import amount, positive, seed
-from preprocess.base.console import EXIT_ERROR, EXIT_OK, HelpFormatter, progress, run_main
+from preprocess.base.console import EXIT_ERROR, EXIT_OK, command_parser, progress, run_main
 from tests.fuzzing import OUTCOMES, all_seeds, mutate, read_apart
 
 EXAMPLES = """
@@ -28,7 +28,7 @@ Exit code: 0 all cases were right, 1 some were not.
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=HelpFormatter)
+    parser = command_parser(__doc__, EXAMPLES)
     parser.add_argument("--cases", type=positive, default=100, help="damaged files per format")
     parser.add_argument("--seed", type=seed, default=0, help="another seed gives other cases")
     parser.add_argument("--formats", nargs="+", metavar="NAME", help="only these (default: all)")

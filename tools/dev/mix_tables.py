@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from preprocess.base.arguments import count, seed
-from preprocess.base.console import HelpFormatter, run_main
+from preprocess.base.console import command_parser, run_main
 from preprocess.base.errors import UserError
 from preprocess.synthetic.mixture import mix, read_real
 from preprocess.tiles.splits import parse_fractions
@@ -25,7 +25,7 @@ Examples:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter, epilog=EXAMPLES)
+    parser = command_parser(__doc__, EXAMPLES)
     parser.add_argument("procedural", type=Path, help="table of the procedural slides, with the column split")
     parser.add_argument("real", type=Path, help="table of the real images")
     parser.add_argument("--source", help="take only the rows with this in the column source of the real table")

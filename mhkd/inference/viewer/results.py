@@ -126,7 +126,7 @@ def find_views(output_dir: str | Path, files: Sequence[SlideFile]) -> list[Slide
         raise UserError(
             "no results of a search" if folder.is_dir() else "no such folder",
             path=folder,
-            remedy="give the folder that infer_wsi.py wrote to with --output-dir",
+            remedy="give the folder that mhkd infer wrote to with --output-dir",
         )
     content = cache(content_of)  # of each slide once
     views = [SlideView(folder, summary, _slide_of(summary, files, content)) for summary in summaries]

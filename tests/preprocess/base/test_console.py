@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from preprocess.base.console import note, progress, report
+from preprocess.base.console import command_parser, note, progress, report
 
 PROGRAM = """
 import os, sys, time
@@ -151,3 +151,33 @@ def test_a_signal_ends_the_program_with_nothing_half_written(program, number, tm
     assert process.returncode == 128 + number
     assert "Traceback" not in errors
     assert [path.name for path in tmp_path.iterdir()] == ["program.py"]
+
+
+@pytest.mark.parametrize(
+    ("options", "shown"),
+    [
+        ({"default": 0}, "(default: 0)"),
+        ({"default": ("csv", "geojson")}, "(default: csv geojson)"),
+        ({"default": "50%"}, "(default: 50%)"),
+        ({"default": None}, ""),
+        ({"default": []}, ""),
+        ({"default": ""}, ""),
+        ({"action": "store_true"}, ""),
+        ({"default": 1, "help": "text (default: all)"}, "(default: all)"),
+    ],
+)
+def test_help_shows_each_default_once(options, shown):
+    parser = command_parser("Description.", "Examples:\n  mhkd infer")
+    parser.add_argument("--option", **{"help": "text", **options})
+    help_ = " ".join(parser.format_help().split())
+    assert f"text {shown} Examples: mhkd infer".replace("  ", " ") in help_
+    assert help_.count("(default") == bool(shown)
+
+
+@pytest.mark.parametrize(
+    ("started", "program"),
+    [("mhkd infer", "mhkd infer"), ("tools/infer_wsi.py", "tools/infer_wsi.py"), ("/a/b/tools/x.py", "tools/x.py")],
+)
+def test_a_command_is_called_as_it_was_started(started, program, monkeypatch):
+    monkeypatch.setattr("sys.argv", [started])
+    assert command_parser("", "").prog == program
