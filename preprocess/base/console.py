@@ -20,6 +20,8 @@ from preprocess.base.errors import UserError, printable
 EXIT_OK, EXIT_ERROR, EXIT_PARTIAL, EXIT_INTERRUPTED = 0, 1, 3, 130
 _KILLED = 128
 """What a shell adds to the number of the signal that ended a program."""
+_SIGPIPE = 13
+"""The number of the signal that ends other programs where a reader goes away; Windows knows none."""
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
@@ -101,7 +103,7 @@ def run_main(main: Callable[[], int | None]) -> None:
     traceback, for developers. SIGTERM and SIGHUP end it as Ctrl-C does, through all that cleans up; so does a pipe
     whose reader went away, without a word.
     """
-    with standard_streams(), _ended_by(signal.SIGTERM, signal.SIGHUP):
+    with standard_streams(), _ended_by("SIGTERM", "SIGHUP"):
         try:
             try:
                 code = main() or EXIT_OK
@@ -183,17 +185,18 @@ class _Stream:
             if not isinstance(error, BrokenPipeError):
                 raise
         if self._end:
-            sys.exit(_KILLED + signal.SIGPIPE)
+            sys.exit(_KILLED + _SIGPIPE)
 
 
 @contextmanager
-def _ended_by(*signals: signal.Signals) -> Iterator[None]:
-    """Let these signals raise SystemExit, but for those that are ignored, as with ``nohup``."""
+def _ended_by(*names: str) -> Iterator[None]:
+    """Let these signals raise SystemExit, but for those that are ignored, as with ``nohup``, or unknown here."""
 
     def leave(number: int, _: Any) -> None:
         sys.exit(_KILLED + number)
 
-    ours = [one for one in signals if signal.getsignal(one) == signal.SIG_DFL]
+    known = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    ours = [one for one in known if signal.getsignal(one) == signal.SIG_DFL]
     for one in ours:
         signal.signal(one, leave)
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -20,6 +19,11 @@ from pandas import DataFrame
 
 from preprocess.base.errors import UserError
 from preprocess.base.text_table import nfc
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 _SAFE_SIGNS = " ._-()"
 _MAX_NAME_BYTES = 120  # file systems take 255, and outputs add their suffixes
@@ -60,8 +64,8 @@ def exclusive_use(folder: str | Path, *, part: str | None = None, below: Sequenc
     """Keep other processes, on whatever host, out of ``folder`` that ask for it too; it is made if it is missing.
 
     The lock of a process that died is none. Whoever has the folder alone also removes what processes that were killed
-    left there half-written. Where the file system knows no locks nobody is kept out, nothing is removed, and the block
-    gets False.
+    left there half-written. Where the file system (or Windows) knows no such locks nobody is kept out, nothing is
+    removed, and the block gets False.
 
     Args:
         part: keep out only those who ask for this part too, or for the whole folder.
@@ -74,9 +78,9 @@ def exclusive_use(folder: str | Path, *, part: str | None = None, below: Sequenc
     with ExitStack() as locks:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            is_held = locks.enter_context(_lock(folder / ".lock", fcntl.LOCK_SH if part else fcntl.LOCK_EX))
+            is_held = locks.enter_context(_lock(folder / ".lock", shared=bool(part)))
             if part:
-                locks.enter_context(_lock(folder / f".{part}.lock", fcntl.LOCK_EX))
+                locks.enter_context(_lock(folder / f".{part}.lock"))
         except FileExistsError as error:
             raise UserError("is not a folder", path=error.filename, remedy=_ELSEWHERE) from None
         except OSError as error:
@@ -95,29 +99,39 @@ def exclusive_use(folder: str | Path, *, part: str | None = None, below: Sequenc
 
 
 @contextmanager
-def _lock(path: Path, kind: int) -> Iterator[bool]:
-    """Hold a lock of this ``kind`` of :mod:`fcntl` on ``path``; False where the file system knows none."""
+def _lock(path: Path, *, shared: bool = False) -> Iterator[bool]:
+    """Hold a lock on ``path``, which others may share; False where the file system knows none."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-            is_held = True
+            is_held = _flock(descriptor, shared)
         except BlockingIOError:
             os.close(descriptor)
             raise UserError(
                 "another process is at work here", path=path.parent, remedy="wait for it, or end it"
             ) from None
-        except OSError:
-            is_held = False
         if not is_held or _is_same(descriptor, path):
             break
         os.close(descriptor)  # whoever had it has just removed it
     try:
         yield is_held
     finally:
-        if is_held and kind == fcntl.LOCK_EX:
+        if is_held and not shared:
             path.unlink(missing_ok=True)
         os.close(descriptor)
+
+
+def _flock(descriptor: int, shared: bool) -> bool:
+    """Whether the file is locked now; BlockingIOError where another process has locked it."""
+    if fcntl is None:
+        return False
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:
+        return False
+    return True
 
 
 def _is_same(descriptor: int, path: Path) -> bool:
@@ -143,7 +157,10 @@ def sync_folder(folder: Path) -> None:
     Much faster than waiting for each file when it is written: the disk has done most of the work by now.
     """
     for path in (*folder.rglob("*"), folder):
-        descriptor = os.open(path, os.O_RDONLY)
+        is_folder = path.is_dir()
+        if is_folder and not hasattr(os, "O_DIRECTORY"):  # Windows opens none
+            continue
+        descriptor = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR)  # Windows syncs what it may write
         try:
             os.fsync(descriptor)
         finally:

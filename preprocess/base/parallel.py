@@ -1,7 +1,8 @@
-"""Threads that work ahead, with the results in order."""
+"""Threads that work ahead, with the results in order, and how many processors there are for them."""
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,6 +10,11 @@ from typing import TypeVar
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
+
+
+def num_processors() -> int:
+    """How many processors this process may use; all of the machine where the system does not tell."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def map_in_order(function: Callable[[Item], Value], items: Iterable[Item], threads: int = 1) -> Iterator[Value]:
