@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from preprocess.base.errors import UserError
+from preprocess.base.parallel import num_processors
 
 AGAIN = "install again with: rm -rf .venv && make setup"
 LEAST_FREE_GB = 5
@@ -193,8 +194,7 @@ def check_space() -> str:
 
 
 def check_processors() -> str:
-    usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
-    return f"{len(usable)} of {os.cpu_count()} can be used"
+    return f"{num_processors()} of {os.cpu_count()} can be used"
 
 
 _WORK = "searching and training"

@@ -31,6 +31,7 @@ from mhkd.inference.slide_job import ModelFile
 from mhkd.provenance import software
 from preprocess.base.errors import UserError
 from preprocess.base.files import sha256_of, write_json
+from preprocess.base.parallel import num_processors
 from preprocess.jobs.job_result import JobResult
 from preprocess.jobs.run import run_cohort
 from preprocess.tiles.manifest import Manifest
@@ -117,7 +118,7 @@ def threads_of_a_run(jobs: int) -> int:
     wanted = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
     if wanted.isdecimal() and int(wanted):
         return int(wanted)
-    return max(1, len(os.sched_getaffinity(0)) // max(1, jobs))
+    return max(1, num_processors() // max(1, jobs))
 
 
 def run_folder(output_dir: Path, control: str, seed: int) -> Path:

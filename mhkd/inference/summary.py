@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import resource
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +17,11 @@ from mhkd.inference.tile_plan import TilePlan
 from mhkd.structures import SlideDetections
 from preprocess.base.geometry import Size, area_um2
 from preprocess.slides.slide import Slide
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:  # whoever reads summaries needs no torch
     from mhkd.inference.predictor import SlidePredictor
@@ -93,12 +97,17 @@ def read_summary(path: str | Path) -> dict[str, Any] | None:
     return content if isinstance(content, dict) and content.get("schema") == SCHEMA else None
 
 
-def peak_memory_mb() -> int:
-    """The most memory that this process ever held, in megabytes: with libraries, model and all its slides so far."""
+def peak_memory_mb() -> int | None:
+    """The most memory that this process ever held, in megabytes: with libraries, model and all its slides so far.
+
+    None where the system does not tell, as on Windows.
+    """
     try:  # a process that another one started inherits the peak of that one in ru_maxrss, but not here
         status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
         return math.ceil(int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e6)
     except (OSError, LookupError):
+        if resource is None:
+            return None
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return math.ceil(peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6)
 

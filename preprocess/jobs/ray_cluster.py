@@ -95,8 +95,11 @@ def _stop(ray: Any, references: Sequence[Any]) -> None:
 
 def _attempt_alone(function: Callable[[Any], Any], item: Any, limit_s: float | None) -> Attempt:
     cv2.setNumThreads(1)
-    signal.setitimer(signal.ITIMER_REAL, limit_s or 0)  # SIGALRM ends a process that does not expect it
+    has_timer = hasattr(signal, "setitimer")  # Windows has none, and a slide no limit there
+    if has_timer:
+        signal.setitimer(signal.ITIMER_REAL, limit_s or 0)  # SIGALRM ends a process that does not expect it
     try:
         return attempt(function, item)
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        if has_timer:
+            signal.setitimer(signal.ITIMER_REAL, 0)

@@ -22,7 +22,10 @@ def prepare_heap() -> None:
     former is done.
     """
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # read when torch allocates for the first time
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    try:
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    except TypeError:  # Windows has no library without a name
+        return
     if mallopt is not None:
         for name, value in ((_M_ARENA_MAX, 1), (_M_MMAP_THRESHOLD, 64 * _MIB), (_M_TRIM_THRESHOLD, 128 * _MIB)):
             mallopt(name, value)

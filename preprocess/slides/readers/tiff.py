@@ -70,7 +70,8 @@ class JpegTiffReader:
         self.tiles = tuple(level.tile for level in levels)
         self._reference = reference
         self._levels = levels
-        self._file = os.open(reference.path, os.O_RDONLY)
+        self._file = os.open(reference.path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        self._seek_lock = threading.Lock()
         self._cache = _TileCache(_CACHE_BYTES)
 
     def read(self, level: int, x: int, y: int, size: Size) -> Image:
@@ -105,9 +106,16 @@ class JpegTiffReader:
         if tile is None:
             grid = self._levels[level]
             with named(self._reference.path):
-                tile = grid.decode(os.pread(self._file, int(grid.byte_counts[index]), int(grid.offsets[index])))
+                tile = grid.decode(self._read_bytes(int(grid.offsets[index]), int(grid.byte_counts[index])))
             self._cache.put((level, index), tile)
         return tile
+
+    def _read_bytes(self, offset: int, num_bytes: int) -> bytes:
+        if hasattr(os, "pread"):
+            return os.pread(self._file, num_bytes, offset)
+        with self._seek_lock:  # Windows: the place in the file is one for all threads
+            os.lseek(self._file, offset, os.SEEK_SET)
+            return os.read(self._file, num_bytes)
 
 
 class _TileCache:
