@@ -161,8 +161,11 @@ def check_bfloat16() -> str:
     return f"native on {device}"
 
 
+def check_onnx() -> str:
+    return _import("onnx").__version__
+
+
 def check_onnxruntime() -> str:
-    _import("onnx")
     runtime = _import("onnxruntime")
     return f"{runtime.__version__}, {', '.join(runtime.get_available_providers())}"
 
@@ -208,7 +211,8 @@ PARTS = (
     Part("bundled model", check_model, "searching without a model of your own"),
     Part("GPU", check_gpu, "speed", "the processor is used"),
     Part("bfloat16", check_bfloat16, "speed", "float32 is used"),
-    Part("ONNX Runtime", check_onnxruntime, "models in .onnx files", "pip install 'mhkd[onnx]'"),
+    Part("ONNX", check_onnx, "exporting to .onnx", "pip install 'mhkd[onnx]'"),
+    Part("ONNX Runtime", check_onnxruntime, "searching with .onnx files", "pip install 'mhkd[onnx]'"),
     Part("OpenVINO", check_openvino, "--backend openvino", "pip install 'mhkd[openvino]'"),
     Part("Ray", check_ray, "--engine ray", "pip install 'mhkd[ray]'"),
     Part("browser", check_browser, "mhkd view", "open the address that it prints elsewhere"),
