@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
 
 from tqdm import tqdm
 
@@ -42,7 +42,13 @@ def command_parser(description: str | None, examples: str) -> argparse.ArgumentP
     """
     started = Path(sys.argv[0])
     program = "/".join(started.parts[-2:]) if started.suffix == ".py" else started.name
-    return argparse.ArgumentParser(program, description=description, epilog=examples, formatter_class=HelpFormatter)
+    return _Parser(program, description=description, epilog=examples, formatter_class=HelpFormatter)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """A wrong option is one line, as other errors are, and not below thirty of usage."""
+        self.exit(2, f"error: {message} (see {self.prog} --help)\n")
 
 
 def progress(items: Iterable[Any], *, total: int | None = None, description: str, unit: str = "it") -> tqdm:

@@ -43,7 +43,7 @@ def test_the_tool_gets_the_arguments_and_is_called_as_it_was_started(start, caps
         parser.print_help()
 
     assert start("infer", "a.svs", "--version", main=main) == 2
-    assert "mhkd infer: error: unrecognized arguments: --version" in capsys.readouterr().err
+    assert capsys.readouterr().err == "error: unrecognized arguments: --version (see mhkd infer --help)\n"
     assert start("infer", "a.svs", "--", "-b.svs", main=main) == 0
     shown = capsys.readouterr().out
     assert shown.startswith("usage: mhkd infer ")
