@@ -129,7 +129,7 @@ def read_ground_truth(
         placement = Placement.of(annotations, tissue)
         with named(Path(annotation)):
             placement.check(max_misplaced)
-        if placement.num_off_slide or placement.num_on_glass or is_odd_size(placement.median_um):
+        if placement.num_misplaced or is_odd_size(placement.median_um):
             note(f"{annotation}: {placement}")
     found = BoxIndex(annotations, BOX_RULE).boxes(slide.region)
     boxes = [(box, label) for box in found for label in spread_ignored(box.label, class_names)]

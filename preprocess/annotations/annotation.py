@@ -30,10 +30,12 @@ _MAX_SCRIBBLE = 1e5
 _MIN_AREA = 1e-6
 # Far beyond any slide; with larger numbers areas and intersections lose their precision.
 _MAX_COORDINATE = 1e8
-_WITHOUT_AREA, _CRUMB = "without area", "crumb"
+_WITHOUT_AREA, _CRUMB, _HOLE_OUTSIDE = "without area", "crumb", "hole outside of its outline"
 _MAX_REASON = 60
 _ELLIPSE_VERTICES = 64
 _MAX_REDUCTION = 64
+_OVALS = {"ellipse", "circle", "oval"}
+_YES, _NO = {"1", "true", "yes"}, {"", "0", "false", "no", "none"}
 
 
 class WrongSizeError(UserError):
@@ -116,7 +118,7 @@ class Drawing:
     """One item of a file as it was drawn: ``geometry`` may be invalid, and is empty where it is no area.
 
     ``unused`` says why it is no object, where the reader knows; then its geometry is empty. With ``whole`` the parts
-    of a multi-polygon are one object.
+    of a multi-polygon are one object, and so are all drawings of one label and ``group``, unless that is "".
     """
 
     geometry: BaseGeometry
@@ -124,6 +126,7 @@ class Drawing:
     ignore: bool = False
     unused: str = ""
     whole: bool = False
+    group: str = ""
 
 
 def unused(reason: str) -> Drawing:
@@ -141,8 +144,12 @@ def collect(drawings: Iterable[Drawing]) -> Annotations:
     objects: list[Annotation] = []
     num_repaired = 0
     reasons: Counter[str] = Counter()
-    for drawing in drawings:
-        drawn = drawing.geometry.geoms if isinstance(drawing.geometry, MultiPolygon) else [drawing.geometry]
+    for drawing in _grouped(drawings):
+        drawn = []
+        for outline in _outlines(drawing):
+            cut, num_outside = _without_holes_outside(outline)
+            drawn.append(cut)
+            reasons[_HOLE_OUTSIDE] += num_outside
         parts = [max(areas, key=_area, default=None) for areas in map(repaired, drawn)]
         smallest = _MIN_PART * max((_area(part) for part in parts if part is not None), default=0.0)
         kept = [part for part in parts if part is not None and _area(part) >= smallest]
@@ -154,6 +161,20 @@ def collect(drawings: Iterable[Drawing]) -> Annotations:
         reasons[_CRUMB] += sum(part is not None for part in parts) - len(kept)
         reasons[drawing.unused or _WITHOUT_AREA] += max(1 - len(parts), 0) + parts.count(None)
     return Annotations(tuple(objects), num_repaired, dict(sorted((+reasons).items())))
+
+
+def _grouped(drawings: Iterable[Drawing]) -> Iterator[Drawing]:
+    """``drawings``, where those of one label and group are one whole, in the place of the first."""
+    together: dict[Any, list[Drawing]] = {}
+    for place, drawing in enumerate(drawings):
+        together.setdefault((drawing.label, drawing.group) if drawing.group else place, []).append(drawing)
+    for first, *others in together.values():
+        parts = [part for drawing in (first, *others) for part in _outlines(drawing) if not part.is_empty]
+        yield replace(first, geometry=MultiPolygon(parts), whole=True) if others else first
+
+
+def _outlines(drawing: Drawing) -> list[BaseGeometry]:
+    return list(drawing.geometry.geoms) if isinstance(drawing.geometry, MultiPolygon) else [drawing.geometry]
 
 
 def iter_polygons(geometry: BaseGeometry) -> Iterator[Polygon]:
@@ -180,6 +201,14 @@ def number(value: Any) -> float:
     return float(value.replace(",", ".") if isinstance(value, str) else value)
 
 
+def is_set(value: Any, name: str) -> bool:
+    """Whether the flag ``name`` is set: a truth value, 0 or 1, or text in any case. ValueError for anything else."""
+    text = str(value).strip().lower().removesuffix(".0")
+    if text not in _YES | _NO:
+        raise ValueError(f"{name} is {value!r}, neither 0 nor 1")
+    return text in _YES
+
+
 def check_coordinates(values: Iterable[float]) -> None:
     """ValueError for a number that is not finite or beyond any slide."""
     for value in values:
@@ -204,6 +233,18 @@ def ellipse_of(x: float, y: float, radius_x: float, radius_y: float) -> Polygon:
 def ellipse_within(x0: float, y0: float, x1: float, y1: float) -> Polygon:
     """The upright ellipse in the box between any two opposite corners."""
     return ellipse_of((x0 + x1) / 2, (y0 + y1) / 2, abs(x1 - x0) / 2, abs(y1 - y0) / 2)
+
+
+def area_drawn_as(kind: str, points: Sequence[tuple[float, float]]) -> Polygon:
+    """The polygon of ``points``; of a rectangle by two corners, or an ellipse by what its box is known from, that.
+
+    ``kind`` is what the program calls the shape, in lower case. An ellipse has two opposite corners, all four, or its
+    four extremes; of more points it is a polygon.
+    """
+    if len(points) < 2 or not ((kind == "rectangle" and len(points) == 2) or (kind in _OVALS and len(points) <= 4)):
+        return polygon_of(points)
+    xs, ys = zip(*points, strict=True)
+    return (ellipse_within if kind in _OVALS else box_of)(min(xs), min(ys), max(xs), max(ys))
 
 
 def rotated(polygon: Polygon, radians: float, x: float, y: float) -> Polygon:
@@ -300,6 +341,16 @@ def repaired(geometry: BaseGeometry) -> list[Polygon]:
         # The other method takes minutes for a few hundred crossings, and makes areas of holes that stick out.
         geometry = shapely.make_valid(geometry, method="structure", keep_collapsed=False)
     return [part for part in iter_polygons(geometry) if part.area >= _MIN_AREA]
+
+
+def _without_holes_outside(drawn: BaseGeometry) -> tuple[BaseGeometry, int]:
+    """``drawn`` without holes that lie off what they should be cut from, and their number; they are no holes of it."""
+    if not isinstance(drawn, Polygon) or not len(drawn.interiors) or drawn.is_valid:
+        return drawn, 0
+    outline = Polygon(drawn.exterior).convex_hull
+    inside = [hole for hole in drawn.interiors if outline.intersects(hole)]
+    num_outside = len(drawn.interiors) - len(inside)
+    return (Polygon(drawn.exterior, inside), num_outside) if num_outside else (drawn, 0)
 
 
 def _area(polygon: Polygon) -> float:

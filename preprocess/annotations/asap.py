@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from xml.etree.ElementTree import Element
 
-from preprocess.annotations.annotation import UNCLASSIFIED, Drawing, SlideFrame, number, polygon_of, unused
+from preprocess.annotations.annotation import UNCLASSIFIED, Drawing, SlideFrame, area_drawn_as, number, unused
 from preprocess.annotations.leftovers import unknown_elements
 
 NAME = "ASAP XML"
@@ -21,7 +21,7 @@ def recognises(root: Element) -> bool:
 
 
 def parse(root: Element, slide: SlideFrame | None) -> Iterator[Drawing]:
-    """Polygons, splines (through their control points) and rectangles; the label is the group's name."""
+    """Polygons, splines (through their control points), rectangles and ellipses; the label is the group's name."""
     for annotation in root.iter("annotation"):
         kind = annotation.get("type", "").strip().lower()
         if kind in _WITHOUT_AREA:
@@ -30,5 +30,6 @@ def parse(root: Element, slide: SlideFrame | None) -> Iterator[Drawing]:
         group = annotation.get("partofgroup", "").strip()
         label = group if group not in ("", "None") else UNCLASSIFIED
         points = sorted(annotation.iter("coordinate"), key=lambda point: number(point.attrib["order"]))
-        yield Drawing(polygon_of([(point.attrib["x"], point.attrib["y"]) for point in points]), label)
+        xy = [(number(point.attrib["x"]), number(point.attrib["y"])) for point in points]
+        yield Drawing(area_drawn_as(kind, xy), label)
     yield from unknown_elements(root, _ELEMENTS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,9 +17,11 @@ from preprocess.annotations.annotation import (
     SlideFrame,
     box_of,
     image_named_like,
+    is_set,
     number,
     polygon_of,
     repaired,
+    rotated,
     scale_to,
     stated_size,
     unused,
@@ -28,6 +31,7 @@ from preprocess.annotations.runs import area_of_column_runs
 from preprocess.base.geometry import Size
 
 NAME = "COCO JSON"
+_SAME_AREA, _MIN_BOXES = 0.05, 3
 
 
 def recognises(content: Any) -> bool:
@@ -48,6 +52,7 @@ def parse(content: dict[str, Any], slide: SlideFrame | None) -> Iterator[Drawing
     image = image_named_like(slide, content["images"], "file_name", remedy)
     size = stated_size(image.get("width"), image.get("height"))
     scale = scale_to(slide, size) if size else 1.0
+    boxes: list[dict[str, Any]] = []
     images = [_id(other["id"]) for other in content["images"]]
     if images.count(_id(image["id"])) > 1:
         raise ValueError(f"several of its images have the id {image['id']!r}")
@@ -57,9 +62,15 @@ def parse(content: dict[str, Any], slide: SlideFrame | None) -> Iterator[Drawing
         if found not in images:
             yield unused("annotation of no image of the file")
         elif found == _id(image["id"]):
-            area = shapely.transform(_area(annotation, size), lambda xy: xy * scale)
-            label = _label(annotation.get("category_id"), names)
-            yield Drawing(area, label, ignore=bool(number(annotation.get("iscrowd") or 0)), whole=True)
+            drawn = _drawn(annotation, size)
+            if drawn.is_empty and (annotation.get("bbox") or not annotation.get("segmentation")):
+                boxes.append(annotation)
+                drawn = _box(annotation, size)
+            area = shapely.transform(drawn, lambda xy: xy * scale)
+            ignore = any(is_set(annotation.get(name), name) for name in ("iscrowd", "ignore"))
+            yield Drawing(area, _label(annotation.get("category_id"), names), ignore, whole=True)
+    if _are_corners(boxes):
+        raise ValueError("its bboxes seem to be two corners; COCO's is x, y, width, height, with their product as area")
     yield from other_items(content, {"images", "annotations", "categories", "licenses", "info"})
 
 
@@ -72,7 +83,7 @@ def _names(categories: list[dict[str, Any]]) -> dict[str, str]:
     """The categories' names by their ids; ValueError where two share one."""
     names: dict[str, str] = {}
     for category in categories:
-        name = str(category["name"]).strip()
+        name = str(category["name"] or "").strip()
         if names.setdefault(_id(category["id"]), name) != name:
             raise ValueError(f"several of its categories have the id {category['id']!r}")
     return names
@@ -86,16 +97,47 @@ def _label(category: Any, names: dict[str, str]) -> str:
     return names[_id(category)] or UNCLASSIFIED
 
 
-def _area(annotation: dict[str, Any], size: Size | None) -> BaseGeometry:
-    """What is outlined; where that has no area, as some programs leave it beside a box, the box."""
-    drawn = annotation.get("segmentation")
+def _drawn(annotation: dict[str, Any], size: Size | None) -> BaseGeometry:
+    """What is outlined, which may be empty: some programs leave it so beside a box. ValueError if off that box."""
+    drawn, bbox = annotation.get("segmentation"), annotation.get("bbox")
     area = _union(list(_segments(drawn, size))) if drawn else Polygon()
-    if not area.is_empty or (drawn and not annotation.get("bbox")):
-        return area
+    if not area.is_empty and isinstance(bbox, list) and len(bbox) == 4:
+        x, y, width, height = map(number, bbox)
+        box = box_of(x, y, x + width, y + height)
+        corners = box_of(x, y, width, height) if width > x and height > y else box
+        if not box.is_empty and not area.intersects(box) and not area.intersects(corners):
+            raise ValueError("its segmentation lies off its bbox")
+    return area
+
+
+def _are_corners(annotations: list[dict[str, Any]]) -> bool:
+    """Whether boxes are x0, y0, x1, y1: their areas say so, or, without areas, each of three or more could be.
+
+    A box whose width is more than its x, and height more than its y, is at the upper left: at most a few can be.
+    """
+    corners, areas = [], []
+    for annotation in annotations:
+        x, y, width, height = map(number, annotation["bbox"])
+        corners.append((x, y, width, height))
+        area = number(annotation.get("area") or 0)
+        if area > 0 and width > x and height > y and x + y > 0:
+            is_box, is_corners = (
+                abs(area / found - 1) < _SAME_AREA for found in (width * height, (width - x) * (height - y))
+            )
+            areas.append(is_corners - is_box)
+    if any(areas):
+        return sum(areas) > 0
+    return len(set(corners)) >= _MIN_BOXES and all(width > x and height > y for x, y, width, height in corners)
+
+
+def _box(annotation: dict[str, Any], size: Size | None) -> Polygon:
+    """The box of an object, which CVAT's exports may turn, by degrees, clockwise, around its middle."""
     x, y, width, height = (number(value) for value in annotation["bbox"])
     if size and _leaves(x + width, y + height, size) and x < width <= size.width and y < height <= size.height:
         raise ValueError("its bbox leaves the image, but fits as two corners; COCO's is x, y, width, height")
-    return box_of(x, y, x + width, y + height)
+    degrees = number((annotation.get("attributes") or {}).get("rotation") or 0)
+    box = box_of(x, y, x + width, y + height)
+    return rotated(box, math.radians(degrees), x + width / 2, y + height / 2) if degrees else box
 
 
 def _leaves(x: float, y: float, size: Size) -> bool:

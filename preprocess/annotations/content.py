@@ -5,8 +5,10 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import re
 import zipfile
 import zlib
+from contextlib import suppress
 from pathlib import PurePosixPath
 from typing import Any
 from xml.etree.ElementTree import Element, ParseError
@@ -21,6 +23,7 @@ EXPORT_AGAIN = "export the annotations again"
 _GZIP, _ZIP, _EMPTY_ZIP = b"\x1f\x8b", b"PK\x03\x04", b"PK\x05\x06"
 _MAX_WRAPPERS = 3
 _MAX_NAMES = 3
+_DECLARED = re.compile(rb"""<\?xml[^>]*encoding=["']([\w.-]+)""")
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -110,13 +113,17 @@ def _limited(data: bytes) -> bytes:
 
 def _parsed(data: bytes) -> Element:
     """``data`` as it declares its encoding, or else, since .NET declares UTF-16 for any text, as what it is."""
+    data = data.lstrip(b"\r\n\t ")
     try:
         return ElementTree.fromstring(data)
     except (ParseError, ValueError, LookupError):
-        try:
+        text = None
+        with suppress(UserError):
             text = decode(data)
-        except UserError:
-            text = None
+        if text is None and (declared := _DECLARED.match(data)):
+            # Python knows more encodings than its XML parser, such as those of Chinese and Japanese.
+            with suppress(LookupError, UnicodeDecodeError):
+                text = data.decode(declared[1].decode("ascii"))
         if text is None:
             raise
         return ElementTree.fromstring(text)

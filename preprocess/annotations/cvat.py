@@ -54,7 +54,9 @@ def parse(root: Element, slide: SlideFrame | None) -> Iterator[Drawing]:
     for shape in image:
         if shape.tag in _AREAS:
             area = shapely.transform(_AREAS[shape.tag](shape), lambda xy: xy * scale)
-            yield Drawing(area, shape.get("label", "").strip() or UNCLASSIFIED, whole=True)
+            group = shape.get("group_id", "").strip()
+            label = shape.get("label", "").strip() or UNCLASSIFIED
+            yield Drawing(area, label, whole=True, group="" if group == "0" else group)
         elif shape.tag != "tag":  # which is of the whole image
             yield unused(shape.tag)
 

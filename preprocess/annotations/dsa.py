@@ -13,6 +13,7 @@ from preprocess.annotations.annotation import (
     SlideFrame,
     box_of,
     ellipse_of,
+    is_set,
     number,
     polygon_of,
     rotated,
@@ -39,7 +40,7 @@ def parse(content: Any, slide: SlideFrame | None) -> Iterator[Drawing]:
         yield from other_items(document, {"elements", "attributes"})
         for element in document["elements"]:
             kind = str(element["type"]).lower()
-            if kind == "polyline" and not element.get("closed"):
+            if kind == "polyline" and not is_set(element.get("closed"), "closed"):
                 yield unused("open polyline")
             elif kind == "polyline":
                 yield Drawing(polygon_of(element["points"], element.get("holes") or ()), _label(element, document))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,7 +19,10 @@ _WITHOUT_AREA = {"Point", "MultiPoint", "LineString", "MultiLineString"}
 _GEOMETRIES = {"Polygon", "MultiPolygon", "GeometryCollection"} | _WITHOUT_AREA
 _TYPES = {"Feature", "FeatureCollection"} | _GEOMETRIES
 # QuPath's key, and what other programs write instead.
-_CLASS_KEYS = ("classification", "class", "label", "category", "type")
+_CLASS_KEYS = ("classification", "class", "class_name", "label", "category", "type")
+_NOTHING: tuple[Any, ...] = (None, "", {}, [])
+# The name in text of a dictionary that is neither JSON nor Python.
+_NAME_IN_TEXT = re.compile(r"""^\s*\{.*?['"]name['"]\s*:\s*['"]([^'"]+)['"]""", re.DOTALL)
 # What a class that is missing becomes in text.
 _NO_CLASS = {"", "null", "none", "nan"}
 # QuPath's objects that nobody drew around an object: cores of a tissue microarray, superpixels, the whole image.
@@ -65,15 +69,18 @@ def _type(item: Any) -> str | None:
 
 def _drawings(feature: dict[str, Any]) -> Iterator[Drawing]:
     properties = feature.get("properties") or {}
+    if isinstance(properties, str):
+        properties = _literal(properties)
+    properties = {str(key).lower(): value for key, value in properties.items()}
     # Until version 0.2 the class of QuPath's object is the feature's id.
-    kinds = (properties.get("objectType"), properties.get("object_type"), feature.get("id"))
+    kinds = (properties.get("objecttype"), properties.get("object_type"), feature.get("id"))
     kind = next((_NO_OBJECTS[str(kind).lower()] for kind in kinds if str(kind).lower() in _NO_OBJECTS), None)
     if kind:
         yield unused(kind)
     elif not feature.get("geometry"):
         yield unused("feature without geometry")
     else:
-        said = next((properties[key] for key in _CLASS_KEYS if properties.get(key)), None)
+        said = next((properties[key] for key in _CLASS_KEYS if properties.get(key) not in _NOTHING), None)
         yield from _areas(feature["geometry"], _label(said))
 
 
@@ -102,8 +109,11 @@ def _label(found: Any) -> str:
 
     GeoPandas and scripts make text of these, as JSON or as Python writes it.
     """
-    if isinstance(found, str) and found.strip()[:1] in ("{", "["):
+    if isinstance(found, str) and found.strip()[:1] in ("{", "[", '"', "'"):
         found = _literal(found)
+        if isinstance(found, str):
+            name = _NAME_IN_TEXT.match(found)
+            found = name[1] if name else found
     if isinstance(found, dict):
         found = found.get("name") or found.get("names") or found.get("value")
     if isinstance(found, list):

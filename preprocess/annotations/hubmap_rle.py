@@ -13,6 +13,7 @@ from preprocess.base.text_table import column_names, parse_text_table
 
 NAME = "run-length table"
 _COLUMNS = ("encoding", "rle")
+_MAX_OVERLAPS = 0.5
 
 
 def recognises(text: str) -> bool:
@@ -34,8 +35,13 @@ def parse(text: str, slide: SlideFrame | None) -> Iterator[Drawing]:
         )
     encoding = next(rows[column].iloc[0] for column in _COLUMNS if column in table)
     numbers = np.array([int(number) for number in encoding.split()], dtype=np.int64)
-    if len(numbers):
-        yield Drawing(area_of_column_runs(numbers[0::2] - 1, numbers[1::2], slide.size))
+    if len(numbers) % 2:
+        raise ValueError("a run without a length")
+    runs = numbers.reshape(-1, 2)[np.argsort(numbers[0::2], kind="stable")]
+    if len(runs) > 1 and np.mean(runs[1:, 0] < runs[:-1].sum(axis=1)) > _MAX_OVERLAPS:
+        raise ValueError("its runs overlap: they must be starts and lengths, no ends")
+    if len(runs):
+        yield Drawing(area_of_column_runs(runs[:, 0] - 1, runs[:, 1], slide.size))
 
 
 def _is_known(name: str) -> bool:

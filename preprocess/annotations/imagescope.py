@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 from math import sqrt
 from xml.etree.ElementTree import Element
@@ -12,20 +13,20 @@ from shapely.geometry import Polygon
 from preprocess.annotations.annotation import (
     Drawing,
     SlideFrame,
-    box_of,
-    ellipse_within,
+    area_drawn_as,
     number,
-    polygon_of,
 )
 from preprocess.annotations.layers import Points, drawings_of_layers, has_layers
 from preprocess.base.errors import UserError
 
 NAME = "ImageScope XML"
-_RECTANGLE, _ELLIPSE = "1", "2"
+_KINDS = {"1": "rectangle", "2": "ellipse"}
 _WITHOUT_AREA = {"3": "arrow", "4": "ruler", "5": "pin"}
 # Attributes whose value is the class; that of any other attribute is a remark, and its name the class.
 _CLASS_KEYS = {"description", "class", "classification", "category", "label", "name", "type"}
 _SAME_MPP = 1.05
+# How ImageScope shows a layer without a name, and some programs write it.
+_NUMBERED = re.compile(r"\s*layer\s*\d*\s*", re.IGNORECASE)
 
 
 def recognises(root: Element) -> bool:
@@ -58,18 +59,13 @@ def _check_mpp(stated: float, slide: SlideFrame) -> None:
 
 
 def _area(kind: str, points: Points) -> Polygon:
-    if len(points) < 2:
-        return Polygon()
-    xs, ys = zip(*points, strict=True)
-    bounds = min(xs), min(ys), max(xs), max(ys)
-    if kind == _ELLIPSE and len(points) <= 4:  # it is stored by the corners of its bounding box
-        return ellipse_within(*bounds)
-    return box_of(*bounds) if kind == _RECTANGLE and len(points) == 2 else polygon_of(points)
+    return area_drawn_as(_KINDS.get(kind, kind), points)
 
 
 def _label(layer: Element, region: Element, number: int) -> str:
     """A layer's name, what a region or else its layer says, or the layer's number: there are no classes but these."""
-    said = (layer.get("name"), region.get("text"), _attribute(region), _attribute(layer))
+    name = layer.get("name", "")
+    said = ("" if _NUMBERED.fullmatch(name) else name, region.get("text"), _attribute(region), _attribute(layer))
     return next((text.strip() for text in said if text and text.strip()), f"Layer {layer.get('id') or number}")
 
 

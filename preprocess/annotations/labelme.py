@@ -18,6 +18,7 @@ from preprocess.annotations.annotation import (
     box_of,
     ellipse_of,
     ellipse_within,
+    is_set,
     iter_polygons,
     number,
     polygon_of,
@@ -44,6 +45,7 @@ def recognises(content: Any) -> bool:
 
 def parse(content: Any, slide: SlideFrame | None) -> Iterator[Drawing]:
     """Polygons, rectangles, upright or rotated, circles, ellipses and masks; a difficult shape is to be ignored.
+    Shapes of one label and ``group_id`` are one object.
 
     The image, where its size is stated, is the slide or the slide reduced by a whole factor.
     """
@@ -52,18 +54,24 @@ def parse(content: Any, slide: SlideFrame | None) -> Iterator[Drawing]:
     scale = scale_to(slide, size) if size else 1.0
     for shape in map(_lower, content["shapes"]):
         label = str(shape.get("label") or "").strip() or UNCLASSIFIED
+        ignore, group = is_set(shape.get("difficult"), "difficult"), _group(shape.get("group_id"))
         kind = str(shape.get("shape_type") or "polygon").lower()
         points = [(number(x) * scale, number(y) * scale) for x, y in shape["points"]]
         if kind == "mask":
             offset = points[0][0] / scale, points[0][1] / scale
             drawn = (part.geometry for part in drawings_of_mask(_mask(shape["mask"]), scale, offset))
             area = MultiPolygon([polygon for geometry in drawn for polygon in iter_polygons(geometry)])
-            yield Drawing(area, label, ignore=bool(shape.get("difficult")), whole=True)
+            yield Drawing(area, label, ignore, whole=True, group=group)
         elif kind in _AREAS:
-            yield Drawing(_AREAS[kind](points), label, ignore=bool(shape.get("difficult")))
+            yield Drawing(_AREAS[kind](points), label, ignore, group=group)
         else:
             yield unused(kind)
     yield from other_items(content, {"shapes", "flags"})
+
+
+def _group(found: Any) -> str:
+    """What the shapes of one object share, as Labelme's own converters take it; "" for a shape of its own."""
+    return "" if found is None else str(found)
 
 
 def _lower(content: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from xml.etree.ElementTree import Element
 
 from shapely.geometry import Polygon
 
-from preprocess.annotations.annotation import Drawing, number, unused, with_holes
+from preprocess.annotations.annotation import Drawing, is_set, number, unused, with_holes
 from preprocess.annotations.leftovers import unknown_elements
 
 Points = list[tuple[float, float]]
@@ -16,7 +16,6 @@ _ELEMENTS = {
     *("annotations", "annotation", "attributes", "attribute", "regions", "regionattributeheaders", "attributeheader"),
     *("region", "vertices", "vertex", "v", "plots", "comments"),
 }
-_YES, _NO = {"1", "true", "yes"}, {"", "0", "false", "no"}
 
 
 def has_layers(root: Element) -> bool:
@@ -53,17 +52,10 @@ def drawings_of_layers(
                 regions.append(unused(without_area[kind]))
                 continue
             drawn = area(kind, [(number(v.attrib["x"]), number(v.attrib["y"])) for v in region.iter(vertex)])
-            if _is_negative(region):
+            if is_set(region.get("negativeroa"), "NegativeROA"):
                 holes.append(drawn)
             else:
                 regions.append(Drawing(drawn, label(layer, region, count)))
         yield from with_holes(regions, holes)
     yield from (unused("region in no layer") for region in root.iter("region") if region not in seen)
     yield from unknown_elements(root, _ELEMENTS)
-
-
-def _is_negative(region: Element) -> bool:
-    value = region.get("negativeroa", "").strip().lower()
-    if value not in _YES | _NO:
-        raise ValueError(f"NegativeROA is {value!r}, neither 0 nor 1")
-    return value in _YES

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 from xml.etree.ElementTree import Element
 
 from preprocess.annotations.annotation import Drawing, unused
+
+# Four numbers or more, and nothing but numbers.
+_COORDINATES = re.compile(r"\s*([-+\d.]+[\s,;]+){3,}[-+\d.]+[\s,;]*")
 
 
 def unknown_elements(root: Element, known: Collection[str]) -> Iterator[Drawing]:
@@ -19,7 +23,7 @@ def unknown_elements(root: Element, known: Collection[str]) -> Iterator[Drawing]
         for child in pending.pop():
             if child.tag in known:
                 pending.append(child)
-            elif len(child) or child.attrib:
+            elif len(child) or child.attrib or _COORDINATES.fullmatch(child.text or ""):
                 yield unused(f"unknown element {child.tag}")
 
 

@@ -21,6 +21,10 @@ NAME = "mask"
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8\xff"
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_LOSSY = {tifffile.COMPRESSION.OJPEG, tifffile.COMPRESSION.JPEG}
+_ORIENTATION = 274
+# Pages that are at most so large are copies of the first, reduced.
+_REDUCED = 0.75
 _MAX_PIXELS, _MAX_COLOUR_PIXELS = 1 << 31, 1 << 26
 _COLOUR, _ONE_CHANNEL = "a colour image is no mask", "give one channel: 0 for background, numbers for objects"
 
@@ -33,37 +37,48 @@ def recognises(data: bytes) -> bool:
 def parse(data: bytes, slide: SlideFrame | None) -> Iterator[Drawing]:
     """The objects of a mask that is as large as the slide or reduced by a whole factor."""
     try:
-        mask, scale = (_read_tiff if data.startswith(_TIFF) else _read_picture)(io.BytesIO(data), slide)
+        mask, scale, lossy = (_read_tiff if data.startswith(_TIFF) else _read_picture)(io.BytesIO(data), slide)
     except UserError:
         raise
     except Exception as error:  # both libraries raise whatever a damaged file leads them to
         raise ValueError(f"{type(error).__name__}: {error}") from error
-    yield from drawings_of_values(_single(mask), scale)
+    yield from drawings_of_values(_single(mask), scale, lossy)
 
 
-def _read_picture(stream: io.BytesIO, slide: SlideFrame | None) -> tuple[NDArray[Any], float]:
+def _read_picture(stream: io.BytesIO, slide: SlideFrame | None) -> tuple[NDArray[Any], float, bool]:
+    """The samples, how many level-0 pixels a pixel spans, and whether values were changed to save them."""
     # Not Image.open: its limit of pixels is a global that other readers rely on.
     with (PngImageFile if stream.getvalue().startswith(_PNG) else JpegImageFile)(stream) as image:
         scale = _scale(Size(*image.size), len(image.getbands()), slide)
-        return np.asarray(image), scale
+        _check_upright(image.getexif().get(_ORIENTATION))
+        return np.asarray(image), scale, isinstance(image, JpegImageFile)
 
 
-def _read_tiff(stream: io.BytesIO, slide: SlideFrame | None) -> tuple[NDArray[Any], float]:
+def _read_tiff(stream: io.BytesIO, slide: SlideFrame | None) -> tuple[NDArray[Any], float, bool]:
     with tifffile.TiffFile(stream) as tiff:
         page = tiff.pages.first
         size = Size(page.imagewidth, page.imagelength)
         scale = _scale(size, page.samplesperpixel, slide)
         if page.samplesperpixel in (2, 4) and not set(page.extrasamples) & {1, 2}:
             raise UserError(_COLOUR, remedy=_ONE_CHANNEL)  # the last one is no alpha
-        pages = sum((one.imagewidth, one.imagelength) == (size.width, size.height) for one in tiff.pages)
+        _check_upright(page.tags.valueof(_ORIENTATION))
+        pages = sum(one.imagewidth > _REDUCED * size.width for one in tiff.pages)
         if planes := max(pages, tiff.series[0].size // page.size) - 1:
-            raise UserError(f"it has {planes} more pages of its size", remedy="save the one with the objects alone")
+            raise UserError(
+                f"it has {planes} more pages of about its size", remedy="save the one with the objects alone"
+            )
         if page.is_tiled and page.tilewidth * page.tilelength > _MAX_COLOUR_PIXELS:
             raise UserError(f"it has tiles of {page.tilewidth} x {page.tilelength} px", remedy="save the mask again")
-        mask = np.squeeze(page.asarray())
+        mask = page.asarray()
+        mask = np.squeeze(np.moveaxis(mask, 0, -1) if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE else mask)
         if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE and mask.ndim == 2 and border_share(mask > 0) > 0.5:
             mask = (mask.max() - mask) if mask.dtype != bool else ~mask  # 0 is what is shown white: the objects
-        return mask, scale
+        return mask, scale, page.compression in _LOSSY
+
+
+def _check_upright(orientation: int | None) -> None:
+    if orientation not in (None, 0, 1):
+        raise UserError("its Orientation tag turns or mirrors it", remedy="save it upright")
 
 
 def _scale(image: Size, channels: int, slide: SlideFrame | None) -> float:
@@ -82,6 +97,8 @@ def _single(image: NDArray[Any]) -> NDArray[Any]:
         colours = image[..., : image.shape[2] - 1 + image.shape[2] % 2]
         alpha = image[..., -1] if image.shape[2] in (2, 4) else None
         seen = np.ones(image.shape[:2], bool) if alpha is None else alpha > 0
+        if not seen.any() and colours.any():
+            raise UserError("all of it is transparent", remedy=_ONE_CHANNEL)
         if (colours[seen] == colours[seen][:1]).all() and alpha is not None and not seen.all():
             image = alpha  # one colour on nothing
         elif (colours == colours[..., :1]).all() or (colours[seen] == colours[seen][:, :1]).all():

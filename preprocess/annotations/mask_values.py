@@ -29,18 +29,21 @@ def border_share(mask: NDArray[np.bool_]) -> float:
     return float(sum(np.count_nonzero(edge) for edge in border) / sum(edge.size for edge in border))
 
 
-def drawings_of_values(mask: NDArray[Any], scale: float) -> Iterator[Drawing]:
+def drawings_of_values(mask: NDArray[Any], scale: float, lossy: bool = False) -> Iterator[Drawing]:
     """The areas of a mask (h, w) of whole numbers, as :func:`preprocess.annotations.runs.drawings_of_mask` gives them.
 
-    Two values with blends between them, of a mask that was resized or saved as JPEG, are cut at half. A 255 beside
-    other values that touches most of the border is background where the mask has no 0, and else a region to ignore.
+    Two values with blends between them, of a mask that was resized or saved with loss (``lossy``), are cut at half.
+    A 255 beside other values that touches most of the border is background where the mask has no 0, and else a region
+    to ignore.
     Raises UserError where several values were blended: along the edge of one there seem to be objects of others.
     """
     runs = runs_of_mask(mask)
     if len(np.unique(runs.values)) > 1:
         flat, counts = _flat_values(mask)
-        if _has_blends(runs, flat) or (
-            not np.isin(runs.values, flat).all() and _has_blends(runs_of_mask(mask.T), flat)
+        if (
+            lossy
+            or _has_blends(runs, flat)
+            or (not np.isin(runs.values, flat).all() and _has_blends(runs_of_mask(mask.T), flat))
         ):
             # JPEG may leave a background of 1 to 5.
             background = [value for value in flat[flat <= _MAX_DARK] if border_share(mask == value) > 0.5]

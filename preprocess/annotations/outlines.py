@@ -7,7 +7,10 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry import MultiPolygon, Polygon
 
+from preprocess.base.errors import UserError
+
 Integers = NDArray[np.int64]
+_MAX_RINGS = 50_000
 
 
 def area_of_runs(lines: Integers, starts: Integers, stops: Integers) -> MultiPolygon:
@@ -100,6 +103,10 @@ def _trace(x: Integers, top: Integers, low: Integers, side: Integers) -> tuple[l
                     corners[point] = len(ring)
                 ring.append(point)
             end = following[end]
+        if len(rings) > _MAX_RINGS:
+            raise UserError(
+                f"more than {_MAX_RINGS} areas and holes are no objects", remedy="remove noise from the mask"
+            )
         rings.append(ring)
         is_hole.append((_area(ring) > 0) == is_left)
     return rings, is_hole

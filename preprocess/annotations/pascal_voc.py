@@ -11,6 +11,7 @@ from preprocess.annotations.annotation import (
     Drawing,
     SlideFrame,
     box_of,
+    is_set,
     number,
     rotated,
     scale_to,
@@ -38,7 +39,7 @@ def parse(root: Element, slide: SlideFrame | None) -> Iterator[Drawing]:
     scale = scale_to(slide, size) if size else 1.0
     for found in root.iter("object"):
         label = (found.findtext("name") or "").strip() or UNCLASSIFIED
-        ignore = (found.findtext("difficult") or "").strip().lower() in ("1", "true")
+        ignore = is_set(found.findtext("difficult"), "difficult")
         if found.find("bndbox") is not None:
             x0, y0, x1, y1 = _numbers(found, "bndbox", ("xmin", "ymin", "xmax", "ymax"), scale)
             yield Drawing(box_of(x0, y0, x1, y1), label, ignore)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ from preprocess.base.geometry import Size
 # 1000 glomeruli of 1000 lines each; noise has more, and would take all memory.
 _MAX_RUNS = 1_000_000
 _MAX_CLASSES, _MAX_OBJECTS = 32, 100_000
+# Fewer values with a group each may be classes with an object each.
+_MAX_UNNUMBERED = 5
 _STRIP, _MAX_SIDE = 256, 1 << 24
 
 
@@ -67,28 +70,30 @@ def drawings_of_mask(mask: NDArray[Any], scale: float, offset: tuple[float, floa
     """The areas of a mask (h, w) of whole numbers, 0 being background.
 
     A mask of 8 bits holds classes: each value is a label, unless there is only one, and each group of its
-    pixels that share edges is an object. One of more bits holds objects: each value is one, without a label.
+    pixels that share edges is an object. One of more bits holds objects: each value is one, without a label. So
+    does one of 8 bits whose values are 1 to N, more than 5, each a single group.
     ``scale`` is how many level-0 pixels a pixel spans, ``offset`` where the mask begins, in its own pixels.
     """
     return drawings_of_runs(runs_of_mask(mask), scale, offset)
 
 
 def drawings_of_runs(runs: Runs, scale: float, offset: tuple[float, float] = (0.0, 0.0)) -> Iterator[Drawing]:
-    """The areas of ``runs``, as :func:`drawings_of_mask` gives them; values of 8 bits are classes."""
+    """The areas of ``runs``, as :func:`drawings_of_mask` gives them."""
     check_coordinates(offset)
     runs = runs.select(np.argsort(runs.values, kind="stable"))
     found, first = np.unique(runs.values, return_index=True)
-    has_classes = runs.values.dtype.itemsize == 1
+    pieces = [slice(*ends) for ends in pairwise([*first.tolist(), len(runs.values)])]
+    areas = [area_of_runs(runs.rows[one], runs.starts[one], runs.stops[one]) for one in pieces]
+    numbered = _MAX_UNNUMBERED < len(found) == found[-1] and all(len(area.geoms) == 1 for area in areas)
+    has_classes = runs.values.dtype.itemsize == 1 and not numbered
     if len(found) > (_MAX_CLASSES if has_classes else _MAX_OBJECTS):
         raise UserError(
             f"{len(found)} different values are no mask of objects",
             remedy="give 0 for background and few classes in 8 bits, or objects by number in 16 or more",
         )
-    named = has_classes and len(found) > 1
-    for value, begin, end in zip(found.tolist(), first, np.append(first, len(runs.values))[1:], strict=True):
-        area = area_of_runs(runs.rows[begin:end], runs.starts[begin:end], runs.stops[begin:end])
+    for value, area in zip(found.tolist(), areas, strict=True):
         placed = shapely.transform(area, lambda xy: (xy + offset) * scale)
-        yield Drawing(placed, str(value) if named else UNCLASSIFIED)
+        yield Drawing(placed, str(value) if has_classes and len(found) > 1 else UNCLASSIFIED)
 
 
 def runs_of_mask(mask: NDArray[Any]) -> Runs:

@@ -22,6 +22,8 @@ _USUAL_UM = (70.0, 350.0)
 _ODD_SIZE = 1 / 3
 # What no glomerulus has, not even one that fills its picture: 474 um and seven tenths are the most that was seen.
 _HUGE_UM, _HUGE_SHARE = 800.0, 0.5
+# Coordinates that are shares of the picture, degrees or of a thumbnail make specks; of 1,015 real outlines none is one.
+_SPECK_UM = 20.0
 # Of the border of a picture, six hundredths are the most that a real glomerulus was seen to touch.
 _MAX_BORDER = 0.5
 
@@ -31,9 +33,9 @@ class Placement:
     """Where the ``num_outlines`` of a slide lie.
 
     ``num_off_slide`` lie for the most part outside what was scanned; of the others, ``num_on_glass`` objects have less
-    tissue than glass in their box. ``median_um`` is the objects' median diameter, that of a circle of their area, in
-    micrometres, 0 without objects. ``huge`` is the label of an object that covers half the slide or touches
-    half of its border, or None.
+    tissue than glass in their box, and of the rest ``num_specks`` are too small to be seen. ``median_um`` is the
+    objects' median diameter, that of a circle of their area, in micrometres, 0 without objects. ``huge`` is the label
+    of an object that covers half the slide or touches half of its border, or None.
     """
 
     num_outlines: int
@@ -41,6 +43,7 @@ class Placement:
     num_on_glass: int
     median_um: float
     huge: str | None = None
+    num_specks: int = 0
 
     @classmethod
     def of(cls, annotations: Sequence[Annotation], tissue: TissueMask) -> Placement:
@@ -49,7 +52,7 @@ class Placement:
         window = shapely.box(scanned.x, scanned.y, scanned.x1, scanned.y1)
         objects = [one for one in annotations if not one.ignore]
         off = {id(one) for one in annotations if one.polygon.intersection(window).area < one.polygon.area / 2}
-        on_glass = sum(id(one) not in off and _tissue_share(one, tissue) < 0.5 for one in objects)
+        glass = {id(one) for one in objects if id(one) not in off and _tissue_share(one, tissue) < 0.5}
         diameters = [_diameter_um(one, tissue.slide_mpp) for one in objects]
         huge = (
             one.label
@@ -58,18 +61,28 @@ class Placement:
             or one.polygon.intersection(window.exterior).length > _MAX_BORDER * window.length
         )
         middle = round(median(diameters), 1) if diameters else 0.0
-        return cls(len(annotations), len(off), on_glass, middle, next(huge, None))
+        specks = sum(
+            diameter < _SPECK_UM and id(one) not in off | glass
+            for one, diameter in zip(objects, diameters, strict=True)
+        )
+        return cls(len(annotations), len(off), len(glass), middle, next(huge, None), specks)
+
+    @property
+    def num_misplaced(self) -> int:
+        """How many lie off the slide or on glass, or are specks."""
+        return self.num_off_slide + self.num_on_glass + self.num_specks
 
     def __str__(self) -> str:
         share = max(1, self.num_outlines) / 100
+        specks = f", {self.num_specks / share:.0f} % are below {_SPECK_UM:g} um" if self.num_specks else ""
         return (
             f"{self.num_off_slide / share:.0f} % of its {self.num_outlines} outlines lie off the slide, "
-            f"{self.num_on_glass / share:.0f} % on glass; their median diameter is {self.median_um:.0f} um, "
+            f"{self.num_on_glass / share:.0f} % on glass{specks}; their median diameter is {self.median_um:.0f} um, "
             "a glomerulus has about 100 to 300"
         )
 
     def check(self, max_misplaced: float = MAX_MISPLACED) -> None:
-        """UserError where more than ``max_misplaced`` of the outlines lie off the slide or on glass.
+        """UserError where more than ``max_misplaced`` of the outlines lie off the slide or on glass, or are specks.
 
         A third of it is enough where the median diameter is odd, too. With 1 only those are refused of which
         all lie off the slide, and an object that covers most of the slide, which is tissue or background.
@@ -83,7 +96,8 @@ class Placement:
             )
         limit = max_misplaced * (_ODD_SIZE if is_odd_size(self.median_um) and max_misplaced < 1 else 1)
         misplaced = self.num_off_slide + self.num_on_glass
-        if misplaced > limit * self.num_outlines or 0 < self.num_outlines == self.num_off_slide:
+        too_many = misplaced > limit * self.num_outlines or self.num_misplaced > max_misplaced * self.num_outlines
+        if too_many or 0 < self.num_outlines == self.num_off_slide:
             raise UserError(
                 str(self),
                 remedy="give the slide's own annotations, in its level-0 pixels, and its um/px; where this is right, "

@@ -215,6 +215,7 @@ def plan_job(
         "drawn twice": len(mapped.annotations) - len(annotations),
         "off the slide": plan.placement.num_off_slide,
         "on glass": plan.placement.num_on_glass,
+        "below 20 um": plan.placement.num_specks,
         "larger than a tile": plan.num_larger,
         "without a box": plan.num_without_box,
     }

@@ -53,3 +53,16 @@ def test_a_slide_without_objects_and_content_that_nobody_reads(read):
 def test_a_coordinate_without_a_place(read):
     with pytest.raises(UserError, match="damaged ASAP XML, item 1: no 'x'"):
         read(document(annotation(SQUARE)).replace('X="10"', ""))
+
+
+@pytest.mark.parametrize(
+    "points", [[(0, 0), (40, 20)], [(0, 0), (40, 0), (40, 20), (0, 20)], [(20, 0), (40, 10), (20, 20), (0, 10)]]
+)
+def test_ellipses_by_two_or_four_points(read, points):
+    (found,) = read(document(annotation(enumerate(points), "Ellipse")))
+    assert found.polygon.bounds == pytest.approx((0, 0, 40, 20))
+    assert found.polygon.area == pytest.approx(200 * 3.1416, rel=0.01)
+
+
+def test_a_rectangle_by_two_corners(read):
+    assert read(document(annotation(enumerate([(0, 0), (40, 20)]), "Rectangle")))[0].polygon.area == 800

@@ -23,7 +23,7 @@ def drawn(segmentation=None, image=2, **more):
         "id": 1,
         "image_id": image,
         "category_id": 7,
-        "bbox": [20, 30, 10, 5],
+        **({} if segmentation else {"bbox": [20, 30, 10, 5]}),
         "iscrowd": 0,
         **({} if segmentation is None else {"segmentation": segmentation}),
         **more,
@@ -162,12 +162,13 @@ def test_compressed_run_lengths_are_those_of_pycocotools(tmp_path_factory, heigh
     mask = np.asfortranarray([[random.randint(0, 1) for _ in range(width)] for _ in range(height)], np.uint8)
     encoded = coco_mask.encode(mask)
     path = tmp_path_factory.getbasetemp() / "coco.json"
+    box = {} if mask.any() else {"bbox": [20, 30, 10, 5]}
     content = document(
-        drawn({"size": [height, width], "counts": encoded["counts"].decode()}, image=1),
+        drawn({"size": [height, width], "counts": encoded["counts"].decode()}, image=1, **box),
         images=[{"id": 1, "file_name": "a.png", "width": width, "height": height}],
     )
     path.write_text(json.dumps(content))
-    if not mask.any():
+    if box:
         assert [a.polygon.bounds for a in read_annotations(path)] == [(20, 30, 30, 35)]
         return
     found = read_annotations(path)
@@ -180,3 +181,59 @@ def test_compressed_run_lengths_are_those_of_pycocotools(tmp_path_factory, heigh
         columns.max() + 1,
         rows.max() + 1,
     )
+
+
+CORNERS = [(10, 10, 30, 30), (50, 30, 70, 50), (90, 70, 110, 90)]
+
+
+def boxes_of(corners, area=None, as_corners=True):
+    for x, y, x1, y1 in corners:
+        bbox = [x, y, x1, y1] if as_corners else [x, y, x1 - x, y1 - y]
+        yield drawn(bbox=bbox, **({} if area is None else {"area": area}))
+
+
+@pytest.mark.parametrize(
+    "annotations", [boxes_of(CORNERS), boxes_of(CORNERS[:1], 400), boxes_of([*CORNERS, (200, 10, 220, 30)], 400)]
+)
+def test_boxes_as_two_corners_are_refused_wherever_they_lie(read, frame, annotations):
+    with pytest.raises(UserError, match="seem to be two corners"):
+        read(document(*annotations), frame)
+
+
+def test_boxes_at_the_upper_left_are_taken(read, frame):
+    near = [(0, 0, 40, 40), (5, 5, 60, 50), (100, 0, 140, 40)]
+    for area in (None, 1):
+        assert len(read(document(*boxes_of(near, area, as_corners=False)), frame)) == 3
+    nested = [(5, 5, 45, 45), (10, 10, 40, 40), (12, 12, 38, 38)]
+    assert (
+        len(read(document(*(drawn(bbox=[x, y, s - x, s - y], area=(s - x) * (s - y)) for x, y, s, _ in nested)), frame))
+        == 3
+    )
+
+
+def test_an_outline_off_its_box_is_refused(read, frame):
+    assert len(read(document(drawn([SQUARE], bbox=[0, 0, 10, 10]), drawn([SQUARE], bbox=[5, 5, 10, 10])), frame)) == 2
+    with pytest.raises(UserError, match="its segmentation lies off its bbox"):
+        read(document(drawn([SQUARE], bbox=[200, 100, 10, 10])), frame)
+
+
+def test_flags_and_turned_boxes(read, frame, summary):
+    flags = [
+        {"iscrowd": True},
+        {"iscrowd": "true"},
+        {"iscrowd": 1.0},
+        {"ignore": 1},
+        {"iscrowd": "False"},
+        {"ignore": 0},
+    ]
+    found = read(document(*(drawn([SQUARE], **flag) for flag in flags)), frame)
+    assert [a.ignore for a in found] == [True] * 4 + [False] * 2
+    assert summary(read(document(drawn(attributes={"rotation": 90.0})), frame)) == [
+        ("Glomerulus", (45, 55, 55, 75), 200)
+    ]
+
+
+def test_a_category_without_a_name(read, frame):
+    content = document(drawn([SQUARE]))
+    content["categories"][0]["name"] = None
+    assert [a.label for a in read(content, frame)] == ["Unclassified"]

@@ -95,3 +95,16 @@ def test_xml_is_read_however_its_names_are_spelt(read, summary, document):
 
 def test_tables_in_utf_16(read, frame):
     assert len(read("id,encoding\nslide,1 20\n".encode("utf-16"), frame)) == 1
+
+
+@pytest.mark.parametrize("encoding", ["gb2312", "shift_jis", "windows-1252", "utf-16"])
+def test_xml_in_the_encoding_that_it_declares(read, encoding):
+    label = {"gb2312": "\u80be\u5c0f\u7403", "shift_jis": "\u7cf8\u7403\u4f53"}.get(encoding, "Glom\u00e9rule")
+    vertices = "".join(f'<Vertex X="{x}" Y="{y}"/>' for x, y in ((0, 0), (10, 0), (10, 10)))
+    text = (
+        f'<?xml version="1.0" encoding="{encoding}"?><Annotations><Annotation Name="{label}"><Regions><Region>'
+        f"<Vertices>{vertices}</Vertices></Region></Regions></Annotation></Annotations>"
+    )
+    assert [a.label for a in read(text.encode(encoding))] == [label]
+    if encoding != "utf-16":
+        assert [a.label for a in read(b"\r\n" + text.encode(encoding))] == [label]

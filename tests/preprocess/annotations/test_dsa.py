@@ -89,3 +89,10 @@ def test_elements_of_other_types_and_documents_without_elements_are_said(read):
 def test_bad_elements(read, element, message):
     with pytest.raises(UserError, match=message):
         read(document(RECTANGLE, element))
+
+
+def test_closed_as_text(read):
+    points = [[0, 0, 0], [10, 0, 0], [10, 10, 0]]
+    lines = [{"type": "polyline", "closed": closed, "points": points} for closed in ("true", "false")]
+    found = read(document(*lines))
+    assert (len(found), found.unused) == (1, {"open polyline": 1})

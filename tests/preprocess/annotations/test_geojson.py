@@ -52,6 +52,13 @@ def test_a_slide_without_objects(read, empty):
         ({"classification": ["Tuft"]}, "Tuft"),
         ({"classification": '["Tuft", "sclerotic"]'}, "Tuft: sclerotic"),
         ({"classification": "[Tuft"}, "[Tuft"),
+        ({"classification": "{'name': 'Tuft', 'color': array([1, 2, 3])}"}, "Tuft"),
+        ({"classification": '"{\\"name\\": \\"Tuft\\"}"'}, "Tuft"),
+        ({"Classification": {"name": "Tuft"}}, "Tuft"),
+        ({"CLASS": "Tuft"}, "Tuft"),
+        ({"class_name": "Tuft"}, "Tuft"),
+        ({"class": 0}, "0"),
+        ({"classification": {}, "class": "Tuft"}, "Tuft"),
         ({"classification": {"name": None}}, "Unclassified"),
         ({"classification": "None"}, "Unclassified"),
         ({"label": {"value": "Tuft"}}, "Tuft"),
@@ -211,3 +218,13 @@ def test_garbage_never_ends_in_anything_but_a_user_error(tmp_path_factory, featu
     path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
     with contextlib.suppress(UserError):
         read_annotations(path)
+
+
+def test_properties_as_text(read):
+    item = {**feature("Polygon", [SQUARE]), "properties": "{'classification': {'name': 'Tuft'}}"}
+    assert [a.label for a in read([item])] == ["Tuft"]
+
+
+def test_a_ring_beside_its_outline_is_no_hole_and_is_said(read):
+    found = read([feature("Polygon", [SQUARE, HOLE, shifted(SQUARE, 50)])])
+    assert (found[0].polygon.area, found.unused) == (96, {"hole outside of its outline": 1})

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -74,3 +76,20 @@ def test_the_area_is_that_of_the_mask(tmp_path_factory, width, height, random):
     path.write_text(f"id,encoding\nslide,{encode(mask)}\n")
     found = read_annotations(path, Frame(size=Size(width, height)))
     assert sum(a.polygon.area for a in found) == pytest.approx(mask.sum())
+
+
+def test_ends_instead_of_lengths_are_refused(read):
+    starts = [1 + 800 * column for column in range(20)]
+    ends = " ".join(f"{start} {start + 100}" for start in starts)
+    with pytest.raises(UserError, match="its runs overlap"):
+        read(f"id,encoding\nslide,{ends}\n", Frame())
+    shuffled = " ".join(f"{start} 100" for start in reversed(starts))
+    assert len(read(f"id,encoding\nslide,{shuffled}\n", Frame())) == 1
+
+
+def test_noise_is_refused_in_seconds(read):
+    pixels = " ".join(f"{1 + 800 * x + y} 1" for x in range(1000) for y in range(x % 2, 800, 2))
+    start = time.process_time()
+    with pytest.raises(UserError, match="areas and holes are no objects"):
+        read(f"id,encoding\nslide,{pixels}\n", Frame())
+    assert time.process_time() - start < 8

@@ -152,3 +152,16 @@ def test_layers_without_regions_are_a_slide_without_objects(read):
 def test_bad_files(read, content, message):
     with pytest.raises(UserError, match=message):
         read(content)
+
+
+@pytest.mark.parametrize("name", ["Layer 1", "layer 12", " Layer "])
+def test_the_name_that_imagescope_gives_a_layer_is_no_class(read, name):
+    regions = region(SQUARE, text="normal"), region([(x + 50, y) for x, y in SQUARE], text="sclerotic")
+    assert [a.label for a in read(document(layer(*regions, name=name)))] == ["normal", "sclerotic"]
+
+
+def test_coordinates_as_text_are_no_slide_without_objects(read):
+    other = '<Annotations><Annotation Name="G"><Regions/><Outline>1,2 30,4 50,60.5</Outline></Annotation></Annotations>'
+    with pytest.raises(UserError, match="unknown element outline 1"):
+        read(other)
+    assert len(read(other.replace("1,2 30,4 50,60.5", "drawn on 2020-01-02"))) == 0

@@ -113,3 +113,20 @@ def test_a_file_that_states_no_size(read, frame, summary):
 def test_bad_files(read, frame, content, message):
     with pytest.raises(UserError, match=message):
         read(content, frame)
+
+
+def test_shapes_of_one_group_and_label_are_one_object(read, summary):
+    far = [[x + 50, y] for x, y in SQUARE]
+    parts = [shape(SQUARE, group_id=1), shape(SQUARE, label="Tuft", group_id=1), shape(far, group_id=1), shape(far)]
+    assert summary(read(document(*parts))) == [
+        ("Glomerulus", (0, 0, 60, 10), 200),
+        ("Tuft", (0, 0, 10, 10), 100),
+        ("Glomerulus", (50, 0, 60, 10), 100),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("flag", "ignored"), [("true", True), (1, True), ("false", False), ("False", False), (None, False)]
+)
+def test_difficult_as_text(read, flag, ignored):
+    assert [a.ignore for a in read(document(shape(SQUARE, difficult=flag)))] == [ignored]

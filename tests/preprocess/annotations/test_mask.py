@@ -127,8 +127,8 @@ def giant_png(side, colour_type):
             tiff(np.zeros((400, 500, 5), np.uint8), photometric="minisblack", planarconfig="contig"),
             "a colour image is no mask",
         ),
-        (tiff(np.zeros((2, 400, 500), np.uint8), photometric="minisblack"), "it has 1 more pages of its size"),
-        (tiff(np.zeros((3, 400, 500), np.uint8), imagej=True), "it has 2 more pages of its size"),
+        (tiff(np.zeros((2, 400, 500), np.uint8), photometric="minisblack"), "it has 1 more pages of about its size"),
+        (tiff(np.zeros((3, 400, 500), np.uint8), imagej=True), "it has 2 more pages of about its size"),
         (tiff(np.zeros((4, 400, 500), np.uint8), photometric="minisblack", metadata=None), "it has 3 more pages"),
         (
             tiff(np.zeros((400, 500, 2), np.uint8), photometric="minisblack", planarconfig="contig"),
@@ -147,3 +147,54 @@ def test_masks_do_not_depend_on_a_slide():
     mask = np.zeros((4, 5), np.uint8)
     mask[1, 1:4] = 9
     assert collect(parse(png(mask), None))[0].polygon.bounds == (1, 1, 4, 2)
+
+
+def numbered(count):
+    mask = np.zeros((400, 500), np.uint8)
+    for number in range(count):
+        mask[10 + 40 * (number // 10) :, 10 + 40 * (number % 10) :][:20, :20] = number + 1
+    return mask
+
+
+def test_objects_numbered_in_8_bits(read):
+    assert {a.label for a in read(png(numbered(40)))} == {"Unclassified"}
+    assert len(read(png(numbered(40)))) == 40
+    assert [a.label for a in read(png(numbered(3)))] == ["1", "2", "3"]
+    twice = numbered(9)
+    twice[200:220, 10:30] = 4
+    assert len({a.label for a in read(png(twice))}) == 9
+
+
+def turned_png(mask, kind="PNG"):
+    exif = Image.Exif()
+    exif[274] = 3
+    Image.fromarray(mask).save(stream := io.BytesIO(), kind, exif=exif)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    "write", [turned_png, lambda m: turned_png(m, "JPEG"), lambda m: tiff(m, extratags=[(274, "H", 1, 6, True)])]
+)
+def test_a_mask_that_is_shown_turned_is_refused(read, write):
+    with pytest.raises(UserError, match="Orientation"):
+        read(write(numbered(1) * 255))
+
+
+def test_a_mask_that_is_transparent_throughout_is_not_empty(read):
+    mask = numbered(1) * 255
+    with pytest.raises(UserError, match="all of it is transparent"):
+        read(png(np.dstack([mask, mask, mask, 0 * mask])))
+
+
+def test_dark_values_saved_as_jpeg(read, objects):
+    Image.fromarray(numbered(1)).save(stream := io.BytesIO(), "JPEG", quality=95)
+    assert [a.polygon.bounds for a in read(stream.getvalue())] == [(10, 10, 30, 30)]
+
+
+def test_a_further_page_of_about_the_same_size(read):
+    stream = io.BytesIO()
+    with tifffile.TiffWriter(stream) as writer:
+        for mask in (numbered(1), numbered(2)[:-1, :-1]):
+            writer.write(mask, metadata=None)
+    with pytest.raises(UserError, match="1 more pages"):
+        read(stream.getvalue())

@@ -102,3 +102,13 @@ def test_a_glomerulus_may_fill_its_picture():
 def test_a_share_that_is_none_is_refused(tissue, share):
     with pytest.raises(UserError, match="is no share"):
         Placement.of([], tissue).check(share)
+
+
+@pytest.mark.parametrize("scale", [1 / W, 1e-3, 1 / 64])
+def test_outlines_that_cover_nothing_are_refused_even_on_tissue(scale):
+    everywhere = TissueMask(np.ones((40, 80), bool), Region(0, 0, W, H), MPP)
+    specks = placed(lambda x, y: (x * scale, y * scale), 180 * scale)
+    with pytest.raises(UserError, match="100 % are below 20 um"):
+        Placement.of(specks, everywhere).check()
+    Placement.of(specks, everywhere).check(1.0)
+    Placement.of(discs(PLACES) + specks[:1], everywhere).check()

@@ -159,7 +159,8 @@ def test_annotations_that_need_the_slide_get_it(job, discs, tmp_path):
         outline = (x - radius, y - radius, x + radius, y + radius)
         assert min(np.abs(np.subtract(box, outline)).max() for box in whole) <= 4
     assert len(whole) == sum(box["visible_fraction"] == 1 for box in expected) > 0
-    (tmp_path / "table.csv").write_text("id,encoding\nother,1 5\ndiscs,1200001 600\n")
+    runs = " ".join(f"{1200001 + 1200 * column} 600" for column in range(20))
+    (tmp_path / "table.csv").write_text(f"id,encoding\nother,1 5\ndiscs,{runs}\n")
     assert write_slide(replace(job, annotation=tmp_path / "table.csv"))["labels"] == {"Unclassified": 1}
 
 
@@ -174,6 +175,7 @@ def test_what_was_mended_and_left_out_is_in_the_record(job, tmp_path):
     assert {name: count for name, count in record["outlines"].items() if count} == {
         "repaired": 1,
         "drawn twice": 1,
+        "below 20 um": 1,
     }
     assert record["unused"] == {"Point": 1}
     assert record["labels"] == {"Glomerulus": 6}
