@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from preprocess.annotations.annotation import Drawing, SlideFrame, is_named
+from preprocess.annotations.annotation import Drawing, SlideFrame, WrongSizeError, is_named
 from preprocess.annotations.runs import area_of_column_runs
 from preprocess.base.errors import UserError
 from preprocess.base.text_table import column_names, parse_text_table
@@ -40,6 +40,11 @@ def parse(text: str, slide: SlideFrame | None) -> Iterator[Drawing]:
     runs = numbers.reshape(-1, 2)[np.argsort(numbers[0::2], kind="stable")]
     if len(runs) > 1 and np.mean(runs[1:, 0] < runs[:-1].sum(axis=1)) > _MAX_OVERLAPS:
         raise ValueError("its runs overlap: they must be starts and lengths, no ends")
+    if len(runs) and runs.sum(axis=1).max() - 1 > slide.size.width * slide.size.height:
+        raise WrongSizeError(
+            f"a run leaves the {slide.size.width} x {slide.size.height} px of the slide",
+            remedy="give its own run lengths",
+        )
     if len(runs):
         yield Drawing(area_of_column_runs(runs[:, 0] - 1, runs[:, 1], slide.size))
 

@@ -27,6 +27,8 @@ NAME = "ImageJ RoiSet"
 _MAGIC, _ZIP = b"Iout", b"PK\x03\x04"
 _MAX_ROI_BYTES = 16 << 20
 _OTHER_OUTLINES = (".geojson", ".json", ".xml", ".csv", ".png", ".tif", ".tiff")
+# Names that ImageJ makes of the place, and roifile of a UUID.
+_MADE_UP = re.compile(r"^(\d{4,}(-\d{4,})+|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})$")
 _OUTLINED = {ROI_TYPE.POLYGON, ROI_TYPE.FREEHAND, ROI_TYPE.TRACED}
 
 
@@ -45,7 +47,7 @@ def parse(data: bytes, slide: SlideFrame | None) -> Iterator[Drawing]:
     """The regions with an area.
 
     The label is the class that QuPath gives, or the region's name without its counter, where it has one
-    that ImageJ did not make up from the place.
+    that no program made up.
     """
     for item in _entries(data):
         if isinstance(item, bytes):
@@ -92,4 +94,4 @@ def _area(roi: ImagejRoi) -> BaseGeometry | None:
 def _label(roi: ImagejRoi) -> str:
     # The roifile of Python 3.10 cuts the properties short, and has no attribute for them.
     named = str(getattr(roi, "properties", {}).get("qupath.object.classification") or "")
-    return named or re.sub(r"[-_ #.]*\d+$", "", re.sub(r"^\d{4,}(-\d{4,})+$", "", roi.name or "")) or UNCLASSIFIED
+    return named or re.sub(r"[-_ #.]*\d+$", "", _MADE_UP.sub("", roi.name or "")) or UNCLASSIFIED

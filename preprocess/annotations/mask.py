@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
-from preprocess.annotations.annotation import Drawing, SlideFrame, scale_to
+from preprocess.annotations.annotation import Drawing, SlideFrame, scale_to, unused
 from preprocess.annotations.mask_values import border_share, drawings_of_values
 from preprocess.base.errors import UserError
 from preprocess.base.geometry import Size
@@ -29,6 +30,19 @@ _MAX_PIXELS, _MAX_COLOUR_PIXELS = 1 << 31, 1 << 26
 _COLOUR, _ONE_CHANNEL = "a colour image is no mask", "give one channel: 0 for background, numbers for objects"
 
 
+@dataclass(frozen=True)
+class _Picture:
+    """``samples`` (h, w) or (h, w, channels), whose pixels span ``scale`` level-0 pixels.
+
+    With ``lossy`` values were changed to save them. ``num_regions`` were drawn beside the pixels.
+    """
+
+    samples: NDArray[Any]
+    scale: float
+    lossy: bool
+    num_regions: int = 0
+
+
 def recognises(data: bytes) -> bool:
     """Whether ``data`` is a PNG, JPEG or TIFF image."""
     return data.startswith((_PNG, _JPEG, *_TIFF))
@@ -37,24 +51,24 @@ def recognises(data: bytes) -> bool:
 def parse(data: bytes, slide: SlideFrame | None) -> Iterator[Drawing]:
     """The objects of a mask that is as large as the slide or reduced by a whole factor."""
     try:
-        mask, scale, lossy = (_read_tiff if data.startswith(_TIFF) else _read_picture)(io.BytesIO(data), slide)
+        picture = (_read_tiff if data.startswith(_TIFF) else _read_picture)(io.BytesIO(data), slide)
     except UserError:
         raise
     except Exception as error:  # both libraries raise whatever a damaged file leads them to
         raise ValueError(f"{type(error).__name__}: {error}") from error
-    yield from drawings_of_values(_single(mask), scale, lossy)
+    yield from drawings_of_values(_single(picture.samples), picture.scale, picture.lossy)
+    yield from (unused("region of ImageJ in a TIFF") for _ in range(picture.num_regions))
 
 
-def _read_picture(stream: io.BytesIO, slide: SlideFrame | None) -> tuple[NDArray[Any], float, bool]:
-    """The samples, how many level-0 pixels a pixel spans, and whether values were changed to save them."""
+def _read_picture(stream: io.BytesIO, slide: SlideFrame | None) -> _Picture:
     # Not Image.open: its limit of pixels is a global that other readers rely on.
     with (PngImageFile if stream.getvalue().startswith(_PNG) else JpegImageFile)(stream) as image:
         scale = _scale(Size(*image.size), len(image.getbands()), slide)
         _check_upright(image.getexif().get(_ORIENTATION))
-        return np.asarray(image), scale, isinstance(image, JpegImageFile)
+        return _Picture(np.asarray(image), scale, isinstance(image, JpegImageFile))
 
 
-def _read_tiff(stream: io.BytesIO, slide: SlideFrame | None) -> tuple[NDArray[Any], float, bool]:
+def _read_tiff(stream: io.BytesIO, slide: SlideFrame | None) -> _Picture:
     with tifffile.TiffFile(stream) as tiff:
         page = tiff.pages.first
         size = Size(page.imagewidth, page.imagelength)
@@ -73,7 +87,9 @@ def _read_tiff(stream: io.BytesIO, slide: SlideFrame | None) -> tuple[NDArray[An
         mask = np.squeeze(np.moveaxis(mask, 0, -1) if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE else mask)
         if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE and mask.ndim == 2 and border_share(mask > 0) > 0.5:
             mask = (mask.max() - mask) if mask.dtype != bool else ~mask  # 0 is what is shown white: the objects
-        return mask, scale, page.compression in _LOSSY
+        drawn = tiff.imagej_metadata or {}
+        num_regions = len(drawn.get("Overlays") or ()) + ("ROI" in drawn)
+        return _Picture(mask, scale, page.compression in _LOSSY, num_regions)
 
 
 def _check_upright(orientation: int | None) -> None:

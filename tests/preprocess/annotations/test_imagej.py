@@ -139,3 +139,10 @@ def bomb():
 def test_bad_files(read, content, message):
     with pytest.raises(UserError, match=message):
         read(content)
+
+
+def test_a_name_that_a_program_made_up_is_no_class(read):
+    names = ["0012-0034", "dcbc86e0-ebbb-11f1-8865-02fc00112233", "glom-3"]
+    square = np.array([[0, 0], [10, 0], [10, 10], [0, 10]])
+    found = [read(ImagejRoi.frompoints(square, name=name).tobytes())[0].label for name in names]
+    assert found == ["Unclassified", "Unclassified", "glom"]

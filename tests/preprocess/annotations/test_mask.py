@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
+from roifile import ImagejRoi
 
 from preprocess.annotations.annotation import collect
 from preprocess.annotations.mask import parse
@@ -198,3 +199,10 @@ def test_a_further_page_of_about_the_same_size(read):
             writer.write(mask, metadata=None)
     with pytest.raises(UserError, match="1 more pages"):
         read(stream.getvalue())
+
+
+def test_regions_of_imagej_in_a_tiff_are_no_slide_without_objects(read):
+    region = ImagejRoi.frompoints(np.array([[10, 10], [30, 10], [30, 30]])).tobytes()
+    with pytest.raises(UserError, match="region of ImageJ in a TIFF 2"):
+        read(tiff(numbered(0), imagej=True, metadata={"Overlays": [region] * 2}))
+    assert len(read(tiff(numbered(2), imagej=True, metadata={"ROI": region}))) == 2

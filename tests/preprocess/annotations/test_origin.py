@@ -127,3 +127,10 @@ def test_only_the_two_origins_are_known():
     assert [check_origin(one) for one in (None, "Slide", "BOUNDS")] == [None, "slide", "bounds"]
     with pytest.raises(UserError, match="unknown origin 'qupath'"):
         check_origin("qupath")
+
+
+@pytest.mark.parametrize("origin", [None, "bounds", "slide"])
+def test_run_lengths_that_leave_what_was_scanned_are_of_the_whole_slide(scn, tmp_path, origin):
+    width, height = scn.size.width, scn.size.height
+    (tmp_path / "train.csv").write_text(f"id,encoding\n{scn.name},{width * height - 1} 2\n")
+    assert bounds_of(tmp_path / "train.csv", scn, origin) == (width - 1, height - 2, width, height)

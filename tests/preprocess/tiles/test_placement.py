@@ -112,3 +112,12 @@ def test_outlines_that_cover_nothing_are_refused_even_on_tissue(scale):
         Placement.of(specks, everywhere).check()
     Placement.of(specks, everywhere).check(1.0)
     Placement.of(discs(PLACES) + specks[:1], everywhere).check()
+
+
+@pytest.mark.parametrize("scale", [0.25, 0.125])
+def test_outlines_in_um_are_refused_even_on_tissue(scale):
+    everywhere = TissueMask(np.ones((40, 80), bool), Region(0, 0, W, H), MPP)
+    with pytest.raises(UserError, match="all lie in its upper left quarter"):
+        Placement.of(placed(lambda x, y: (x * scale, y * scale), 180 * scale), everywhere).check()
+    Placement.of(discs(PLACES, 180 * scale), everywhere).check()
+    Placement.of(placed(lambda x, y: (x / 4, y / 4)), everywhere).check()
