@@ -109,6 +109,7 @@ check: $(READY) ## Lint, format, types, import directions and house rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(PY) tools/dev/check_house.py
+	$(PY) tools/evidence.py check
 
 format: $(READY) ## Mend what ruff can mend
 	$(BIN)/ruff check --fix $(ROOMS)
@@ -217,7 +218,7 @@ bundled: | $(READY) ## Train it again, from slides to mhkd/deploy; REAL is a tab
 
 ##@ Results
 
-.PHONY: evaluate demo view
+.PHONY: evaluate demo evidence view
 
 evaluate: $(OUT_DIR)/evaluation/evaluation.json ## Score teacher, baselines and students on the test slides
 	@cat $(call quoted,$(OUT)/evaluation/evaluation.md)
@@ -235,6 +236,9 @@ $(OUT_DIR)/.slides: FORCE | $(MANIFEST)
 demo: $(OUT_DIR)/unseen/.done evaluate ## Everything on the demo slides: cut, train, detect on an unseen slide, score
 	@printf '%s\n' 'unseen slide:' $(call quoted,$(OUT))/unseen/unseen.{overlay.jpg,geojson,csv} \
 	  'table as JSON:' $(call quoted,$(OUT)/evaluation/evaluation.json)
+
+evidence: | $(READY) ## Make the tables and figures of README and docs from docs/evidence
+	$(PY) tools/evidence.py write
 
 view: $(READY) ## Look at RESULTS on SLIDES (a table, a folder, slides) in the browser
 	if [ -e $(call quoted,$(SLIDES)) ]; then set -- $(call quoted,$(SLIDES)); else set -- $(wildcard $(SLIDES)); fi; \

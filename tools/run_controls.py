@@ -10,7 +10,7 @@ from mhkd.ablation.runner import run_controls
 from mhkd.ablation.table import CONTROLS, Recipe
 from mhkd.deploy.detector_file import resolve_device
 from preprocess.base.arguments import count, positive
-    parser.add_argument("--jobs", type=count, default=1, help="runs at once, 1 to 2 GB each; 0: in this process")
+from preprocess.base.console import command_parser, report, run_main
 from preprocess.base.errors import UserError
 from preprocess.base.files import exclusive_use
 from preprocess.jobs.job_result import failures

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from mhkd.ablation.table import PLAIN, STRICT, TEACHER, control_of, in_order
@@ -107,25 +108,31 @@ def write_report(results: Sequence[dict[str, Any]], output_dir: Path) -> list[Pa
         "Seconds per iteration are medians of the runs' own logs, and hold whatever else the machine did."
     )
     write_text(paths[1], f"{markdown(found)}\n{note}\n")
-    _plot(frame, found, paths[2])
+    plot_ap(frame, paths[2], {"Software": RESULT_MARK})
     return paths
 
 
-def _plot(frame: pd.DataFrame, found: pd.DataFrame, path: Path) -> None:
-    """AP of every run as a dot, its mean as a bar."""
-    figure = Figure(figsize=(8, 1.2 + 0.32 * len(found)), layout="constrained")
-    axes = figure.subplots()
-    names = list(found.index)
-    axes.barh(names, found["AP"], xerr=found["AP sd"].fillna(0), color="#9ecae1", capsize=3)
-    axes.scatter(frame["AP"], frame["control"], color="#08519c", s=14, zorder=3)
-    for name, style in ((TEACHER, "-"), (STRICT, "--"), (INDEPENDENT, ":")):
-        if name in names:
-            axes.axvline(found.loc[name, "AP"], color="black", linewidth=0.8, linestyle=style, label=name)
-    axes.invert_yaxis()
-    axes.set_xlabel("AP (IoU 0.5:0.95), percent, on whole slides; dots are seeds")
-    axes.legend(fontsize="small")
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=150, metadata={"Software": RESULT_MARK})
+def plot_ap(frame: pd.DataFrame, path: Path, metadata: dict[str, str | None]) -> None:
+    """AP of every run of ``frame`` (columns control and AP) as a dot, its mean as a bar; PNG or SVG by ``path``.
+
+    The same runs give the same bytes.
+    """
+    groups = frame.groupby("control", sort=False)["AP"]
+    means, deviations = groups.mean(), groups.std().fillna(0)
+    with rc_context({"svg.hashsalt": "mhkd"}):
+        figure = Figure(figsize=(8, 1.2 + 0.32 * len(means)), layout="constrained")
+        axes = figure.subplots()
+        axes.barh(means.index, means, xerr=deviations, color="#9ecae1", capsize=3)
+        axes.scatter(frame["AP"], frame["control"], color="#08519c", s=14, zorder=3)
+        for name, style in ((TEACHER, "-"), (STRICT, "--"), (PLAIN, ":")):
+            if name in means:
+                axes.axvline(means[name], color="black", linewidth=0.8, linestyle=style, label=name)
+        axes.invert_yaxis()
+        axes.set_xlabel("AP (IoU 0.5:0.95), percent, on whole slides; dots are seeds")
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(fontsize="small")
+        with atomic_path(path) as temporary:
+            figure.savefig(temporary, format=path.suffix[1:], dpi=150, metadata=metadata)
 
 
 def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, text_columns: int = 1) -> str:
