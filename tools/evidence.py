@@ -15,12 +15,12 @@ actions:
          and u is replaced
   show   --csv as Markdown
   write  the tables of README.md and docs/ between <!-- evidence: NAME --> and <!-- end -->, and the figures of
-         <!-- evidence figure: NAME -->, from docs/evidence/NAME.csv; make evidence does it
+         <!-- evidence figure: NAME -->, from docs/evidence/$NAME.csv; make evidence does it
   check  whether they are what their CSV says; exit code 1 if not
 
 examples:
-  mhkd evidence add output/evidence/native output/evidence/upsampled --csv docs/evidence/NAME.csv
-  mhkd evidence show --csv docs/evidence/NAME.csv
+  mhkd evidence add output/evidence/native output/evidence/upsampled --csv docs/evidence/$NAME.csv
+  mhkd evidence show --csv docs/evidence/$NAME.csv
   mhkd evidence write
 """
 
