@@ -11,7 +11,7 @@ import pandas as pd
 
 from mhkd.ablation.report import SCORES, markdown_table, number, spread
 from mhkd.ablation.runner import RESULT_FILE, seconds_per_iteration
-from mhkd.ablation.table import PLAIN, in_order
+from mhkd.ablation.table import PLAIN, TEACHER, in_order
 from mhkd.config import read_config
 from mhkd.engine.run_record import CONFIG_FILE, RECORD_FILE
 from preprocess.base.errors import UserError
@@ -37,6 +37,8 @@ def evidence_rows(folders: Sequence[Path]) -> pd.DataFrame:
         UserError: there is none, or the tiles that one was trained on are gone.
     """
     files = sorted(file for folder in folders for file in folder.glob(f"*/seed*/{RESULT_FILE}"))
+    # A teacher of another folder (--teachers) is a row of that folder's.
+    files = [file for file in files if file.parts[-3] != TEACHER or (file.parent / CONFIG_FILE).is_file()]
     if not files:
         raise UserError("no finished run", path=folders[0], remedy="name output folders of mhkd ablate")
     return pd.DataFrame([_row(file) for file in files], columns=list(COLUMNS))
@@ -113,7 +115,7 @@ def _gap_closed(table: pd.DataFrame, group: pd.DataFrame) -> str:
     labelled, total = first["labelled slides"], first["labelled slides"] + first["unlabelled slides"]
     plain = _ap_of(table, PLAIN, first, **{"labelled slides": labelled}).mean()
     oracle = _ap_of(table, "oracle", first, u=first["u"], **{"labelled slides": total}).mean()
-    return number(100 * (group["AP"].mean() - plain) / (oracle - plain), "{:.0f} %")
+    return number(100 * (group["AP"].mean() - plain) / (oracle - plain), "{:.0f} %") if oracle > plain else "-"
 
 
 def _row(file: Path) -> dict[str, Any]:

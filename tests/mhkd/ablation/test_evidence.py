@@ -76,13 +76,15 @@ def str_cells(line: str) -> list[str]:
 
 
 def test_rows_of_which_something_is_not_known_are_shown(tile_pairs: Path, tmp_path: Path) -> None:
-    """A teacher of elsewhere and the untrained one have no configuration here, results of before no u."""
+    """The untrained teacher has no configuration, and results of before no u."""
     write_run(tmp_path / "out", tile_pairs, 1, 50.0, control="untrained")
     folder = tmp_path / "out" / "untrained" / "seed1"
     for name in ("config.yaml", "metrics.json", "run.json"):
         (folder / name).unlink()
     result = json.loads((folder / "result.json").read_text())
     (folder / "result.json").write_text(json.dumps({key: result[key] for key in result if key != "upsample"}))
+    write_run(tmp_path / "out", tile_pairs, 1, 90.0, control="teacher")  # of another folder, where it has its row
+    (tmp_path / "out" / "teacher" / "seed1" / "config.yaml").unlink()
     for _ in range(2):
         table = add_evidence(tmp_path / "evidence.csv", evidence_rows([tmp_path / "out"]))
     assert evidence_markdown(table).splitlines()[2:] == [ANY_UNTRAINED]
