@@ -109,6 +109,7 @@ check: $(READY) ## Lint, format, types, import directions and house rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(PY) tools/dev/check_house.py
+	$(PY) tools/evidence.py check
 
 format: $(READY) ## Mend what ruff can mend
 	$(BIN)/ruff check --fix $(ROOMS)
@@ -132,10 +133,10 @@ clean: ## Remove caches and build leftovers; slides, runs and the environment st
 
 .PHONY: demo-slides tiles
 
-demo-slides: $(DEMO_TABLE) ## Make the demo cohort: procedural kidney slides with annotations
+demo-slides: $(DEMO_TABLE) ## Make the demo cohort: procedural kidney slides, 12 of them without annotations
 
 $(DEMO_TABLE): | $(READY)
-	$(PY) tools/make_demo_slides.py --output-dir $(@D) $(if $(WORKERS),--workers $(WORKERS))
+	$(PY) tools/make_demo_slides.py --output-dir $(@D) --unlabelled 12 $(if $(WORKERS),--workers $(WORKERS))
 
 tiles: $(MANIFEST) ## Cut SLIDES into teacher and student tiles, by CONFIGS/tiles.yaml and TILE_OPTS
 
@@ -160,9 +161,8 @@ checkpoint = $(if $(filter step%,$(1)),distill/)$(1)/detector.pth
 detector = $(OUT_DIR)/$(call checkpoint,$(1))
 DETECTORS := $(foreach model,$(MODELS),$(call detector,$(model)))
 TEACHER := $(call quoted,$(OUT)/$(call checkpoint,teacher))
-# Made where the table has a column labelled, which says of which slides nobody knows what is there.
+# Always asked for, as the table may be made by this very call: without unlabelled slides nothing is searched.
 LABELS := $(OUT_DIR)/pseudo_labels/labels.json
-UNLABELLED := $(shell head -n 1 $(call quoted,$(SLIDES)) 2>/dev/null | grep -o labelled)
 # The name of the model that a recipe makes.
 model = $(notdir $(lastword $(@D)))
 # $(call train,name of the configuration,further options)
@@ -196,9 +196,9 @@ $(LABELS): $(call detector,teacher) $(MANIFEST) | $(READY)
 # In order, also where make runs several jobs at once.
 $(call detector,step2): $(call detector,step1)
 $(call detector,step3): $(if $(filter 2,$(STEPS)),$(call detector,step2),$(call detector,step1))
-$(foreach n,$(STEPS),$(call detector,step$(n))): $(if $(UNLABELLED),$(LABELS))
+$(foreach n,$(STEPS),$(call detector,step$(n))): $(LABELS)
 	$(call train,distill,--teacher $(TEACHER) $(call from_teacher,distill) \
-	  $(if $(UNLABELLED),--pseudo-labels $(call quoted,$(OUT)/pseudo_labels)) --until-step $(subst step,,$(model)))
+	  --pseudo-labels $(call quoted,$(OUT)/pseudo_labels) --until-step $(subst step,,$(model)))
 
 ##@ The model that comes with mhkd (docs/model_card.md)
 
@@ -207,17 +207,18 @@ BUNDLED := CONFIGS=configs/bundled SLIDES=data/bundled/slides.csv OUT=output/bun
 
 bundled: | $(READY) ## Train it again, from slides to mhkd/deploy; REAL is a table of the AIDPATH tiles
 	$(if $(REAL),,$(error give REAL=slides.csv, the table of the AIDPATH tiles: docs/model_card.md))
-	$(MAKE) output/demo/teacher/detector.pth CONFIGS=configs/demo OUT=output/demo SLIDES=data/demo/slides.csv
+	$(MAKE) output/bundled/start/teacher/detector.pth CONFIGS=configs/demo OUT=output/bundled/start \
+	  SLIDES=$(DEMO_TABLE) OPTS="SOLVER.MAX_ITER 450 SOLVER.LR_SCHEDULER_NAME WarmupMultiStepLR"
 	$(PY) tools/make_demo_slides.py --varied --seed 11 --train 36 --val 6 --test 6 --slide-mm 2.6 2.2 \
 	  --output-dir data/bundled/procedural
 	$(PY) tools/dev/mix_tables.py data/bundled/procedural/slides.csv $(REAL) --source aidpath --output data/bundled/slides.csv
-	$(MAKE) train-step3 $(BUNDLED) INIT=output/demo/teacher/detector.pth
+	$(MAKE) train-step3 $(BUNDLED) INIT=output/bundled/start/teacher/detector.pth
 	$(PY) tools/register_model.py output/bundled/distill/step3/detector.pth --name glomeruli-8um --card configs/bundled/card.json \
 	  --score-thresh 0.89 --folder mhkd/deploy
 
 ##@ Results
 
-.PHONY: evaluate demo view
+.PHONY: evaluate demo evidence view
 
 evaluate: $(OUT_DIR)/evaluation/evaluation.json ## Score teacher, baselines and students on the test slides
 	@cat $(call quoted,$(OUT)/evaluation/evaluation.md)
@@ -235,6 +236,9 @@ $(OUT_DIR)/.slides: FORCE | $(MANIFEST)
 demo: $(OUT_DIR)/unseen/.done evaluate ## Everything on the demo slides: cut, train, detect on an unseen slide, score
 	@printf '%s\n' 'unseen slide:' $(call quoted,$(OUT))/unseen/unseen.{overlay.jpg,geojson,csv} \
 	  'table as JSON:' $(call quoted,$(OUT)/evaluation/evaluation.json)
+
+evidence: | $(READY) ## Make the tables and figures of README and docs from docs/evidence
+	$(PY) tools/evidence.py write
 
 view: $(READY) ## Look at RESULTS on SLIDES (a table, a folder, slides) in the browser
 	if [ -e $(call quoted,$(SLIDES)) ]; then set -- $(call quoted,$(SLIDES)); else set -- $(wildcard $(SLIDES)); fi; \

@@ -102,27 +102,37 @@ def planned(*arguments: str, out: str = "none") -> list[tuple[str, str]]:
 
 
 def test_a_step_builds_what_it_needs_in_order():
+    """The teacher's labels too, whatever the table: it may be made by the same call, and say it in many ways."""
     assert planned("train-step2", "SLIDES=setup.cfg") == [
         ("make_tiles", "none/tiles"),
         ("train", "none/teacher"),
+        ("pseudo_labels", "none/pseudo_labels"),
         ("train", "none/distill/step1"),
         ("train", "none/distill/step2"),
     ]
-
-
-def test_pseudo_labels_are_made_where_a_table_says_that_slides_are_not_labelled(tmp_path):
-    table = tmp_path / "slides.csv"
-    table.write_text("slide,annotation,split,labelled\na.svs,,train,no\n")
-    commands = make("--dry-run", "OUT=none", "train-step1", f"SLIDES={table}").replace("\\\n", " ")
-    assert re.findall(r"tools/(\w+)\.py", commands)[-4:] == ["make_tiles", "train", "pseudo_labels", "train"]
+    commands = make("--dry-run", "OUT=none", "train-step2", "SLIDES=setup.cfg").replace("\\\n", " ")
     trained = re.findall(r"tools/train\.py[^\n]*", commands)
-    assert ["--pseudo-labels 'none/pseudo_labels'" in command for command in trained] == [False, True]
-    assert ("pseudo_labels", "none/pseudo_labels") in planned("pseudo-labels", "SLIDES=setup.cfg")
+    assert ["--pseudo-labels 'none/pseudo_labels'" in command for command in trained] == [False, True, True]
 
 
 def test_a_one_stage_detector_has_no_second_step():
-    trained = [folder for tool, folder in planned("train-step3", "SLIDES=setup.cfg", "CONFIGS=configs/fcos")[1:]]
+    steps = planned("train-step3", "SLIDES=setup.cfg", "CONFIGS=configs/fcos")
+    trained = [folder for tool, folder in steps if tool == "train"]
     assert trained == ["none/teacher", "none/distill/step1", "none/distill/step3"]
+
+
+def test_the_demo_has_slides_that_nobody_annotated():
+    commands = make("--dry-run", "OUT=none", "demo-slides")
+    if not (REPOSITORY / "data" / "demo" / "slides.csv").exists():
+        assert "--unlabelled 12" in commands
+
+
+@pytest.mark.parametrize("configs", ["reference", "reference_native"])
+def test_recipes_of_the_evidence_can_be_made(configs):
+    steps = planned("evaluate", "SLIDES=setup.cfg", f"CONFIGS=configs/{configs}")
+    assert sorted(folder for tool, folder in steps if tool == "train") == [f"none/{name}" for name in MODELS]
+    commands = make("--dry-run", "OUT=none", "evaluate", "SLIDES=setup.cfg", f"CONFIGS=configs/{configs}")
+    assert commands.count("--init") == {"reference": 4, "reference_native": 0}[configs]
 
 
 def test_the_demo_trains_every_model_once_and_ends_with_the_table():
@@ -141,7 +151,8 @@ def test_a_finished_model_is_not_trained_again(made):
 def finished(model: str) -> list[str]:
     """Options that let make take every other model, and the tiles, for finished."""
     others = [f"none/{name}/detector.pth" for name in MODELS if name != model]
-    return [option for file in ("none/tiles/manifest.json", *others) for option in ("-o", file)]
+    made = ("none/tiles/manifest.json", "none/pseudo_labels/labels.json", *others)
+    return [option for file in made for option in ("-o", file)]
 
 
 @pytest.mark.parametrize(
@@ -188,6 +199,7 @@ case $tool in
     if cmp -s "$out/new" "$out/manifest.json"; then rm "$out/new"; else mv "$out/new" "$out/manifest.json"; fi
     grep -q broken "$table" && exit 3 || exit 0;;
   train) echo "$options" > "$out/detector.pth";;
+  pseudo_labels) touch "$out/labels.json";;
   evaluate) cat "$table" > "$out/evaluation.md"; touch "$out/evaluation.json";;
 esac
 """
@@ -222,7 +234,7 @@ def table(tmp_path):
 
 
 def test_tiles_are_always_asked_for_and_what_follows_is_made_again_only_where_they_changed(built, table):
-    everything = ["make_tiles", *["train"] * len(MODELS), "evaluate"]
+    everything = ["make_tiles", *["train"] * len(MODELS), "pseudo_labels", "evaluate"]
     called, printed = built("evaluate", f"SLIDES={table}")
     assert sorted(called) == sorted(everything)
     assert "a.svs,a.geojson" in printed
@@ -264,7 +276,7 @@ def test_every_path_may_hold_spaces(built, table, tmp_path):
     shutil.copytree(REPOSITORY / "configs" / "demo", configs)
     places = (f"OUT={tmp_path}/my out/", f"TILES={tmp_path}/my tiles", f"CONFIGS={configs}/", f"SLIDES={table}")
     called, printed = built("evaluate", *places)
-    assert sorted(called) == sorted(["make_tiles", *["train"] * len(MODELS), "evaluate"])
+    assert sorted(called) == sorted(["make_tiles", *["train"] * len(MODELS), "pseudo_labels", "evaluate"])
     assert "a.svs,a.geojson" in printed
     assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith("my ")) == [
         "my  own configs", "my out", "my slides", "my tiles",

@@ -17,13 +17,14 @@ from preprocess.jobs.job_result import failures
 from preprocess.slides.table import SPLITS
 
 EXAMPLES = f"""
-Every student gets the same iterations and starts from the teacher of its seed (independent: from ImageNet weights, with
-the iterations of teacher and student together). All share one learning-rate schedule over their phases. Both are
-checked, and a run is never done twice: a finished one is read, or refused where iterations, overrides or teacher are
-others now. Tune on --split val; look at test once.
+Every student gets the same iterations and starts from the teacher of its seed, or from ImageNet weights where --configs
+say so (plain and independent always do, with iterations of their own). Both are checked, and a run is never done twice:
+a finished one is read, or refused where settings or teacher are others now. Tune on --split val; look at test once.
 
 controls:
 {chr(10).join(f"  {name:14} {control.text}" for name, control in CONTROLS.items())}
+  NAME_labels    a student that learns from what the teacher finds on unannotated slides as well
+  NAME_x2.2      a student or plain with 2.2 times its iterations: equal time rather than equal iterations
 
 examples:
   # the whole table, three seeds, two runs at once
@@ -33,6 +34,11 @@ examples:
   # does another learning rate help? scored on the validation slides, with the teachers of the table above
   mhkd ablate --tiles output/demo/tiles --slides data/demo/slides.csv --output-dir output/faster \\
       --controls strict,phases12 --split val --teachers output/controls SOLVER.BASE_LR 0.001
+
+  # slides that nobody annotated, for a native student, at equal iterations and at equal time
+  mhkd ablate --configs configs/reference_native --tiles output/evidence/tiles \\
+      --slides data/evidence/slides.csv --output-dir output/evidence/native --jobs 2 \\
+      --controls plain,plain_labels_x2.2,features_finer_labels,self_training,placebo
 
   # weights of the losses stand in the steps: name a folder of your own, a copy of configs/demo with other numbers
   mhkd ablate --configs mine ...
@@ -54,13 +60,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--oracle-tiles", type=Path, help="those of the same slides, all annotated, for oracle")
     parser.add_argument("--seeds", default="1,2,3", metavar="N,...", help="a run of each control for each of them")
     parser.add_argument("--iterations", type=positive, help="of every student (default: baseline_strict.yaml's)")
+    parser.add_argument("--plain-iterations", type=positive, help="of plain (default: plain.yaml's)")
     parser.add_argument("--teacher-iterations", type=positive, help="of the teacher (default: teacher.yaml's)")
     parser.add_argument("--teacher-opts", default="", metavar='"KEY VALUE"', help="overrides for the teacher")
     parser.add_argument("--teachers", type=Path, help="take the teachers, of the same making, from this output folder")
     parser.add_argument("--split", choices=SPLITS, default="test", help="what to score")
-    parser.add_argument(
-        "--jobs", type=count, default=1, help="runs at once, 1 to 2 GB each; OMP_NUM_THREADS is for each"
-    )
+    parser.add_argument("--jobs", type=count, default=1, help="runs at once, 1 to 2 GB each; 0: in this process")
     parser.add_argument("--device", default="auto", help="cpu, cuda, or auto: cuda where there is one")
     parser.add_argument("overrides", nargs="*", metavar="KEY VALUE", help="overrides for independent and students")
     return parser
@@ -73,22 +78,15 @@ def main(argv: list[str] | None = None) -> int:
         args.tiles,
         teacher_iterations=args.teacher_iterations,
         iterations=args.iterations,
+        plain_iterations=args.plain_iterations,
         oracle_tiles=args.oracle_tiles,
         overrides=tuple(args.overrides),
         teacher_overrides=tuple(args.teacher_opts.split()),
         device=resolve_device(args.device),
     )
     with exclusive_use(args.output_dir):
-        outcomes = run_controls(
-            args.controls.split(","),
-            _seeds(args.seeds),
-            recipe,
-            args.slides,
-            args.output_dir,
-            split=args.split,
-            jobs=args.jobs,
-            teachers=args.teachers,
-        )
+        what = (args.controls.split(","), _seeds(args.seeds), recipe, args.slides, args.output_dir)
+        outcomes = run_controls(*what, split=args.split, jobs=args.jobs, teachers=args.teachers)
         results = [outcome.value for outcome in outcomes if outcome.value is not None]
         lines = []
         if results:

@@ -11,6 +11,7 @@ import pandas as pd
 
 from mhkd.ablation.report import SCORES, markdown_table, number, spread
 from mhkd.ablation.runner import RESULT_FILE, seconds_per_iteration
+from mhkd.ablation.table import PLAIN, TEACHER, in_order
 from mhkd.config import read_config
 from mhkd.engine.run_record import CONFIG_FILE, RECORD_FILE
 from preprocess.base.errors import UserError
@@ -18,7 +19,7 @@ from preprocess.base.files import write_csv
 from preprocess.tiles.manifest import Manifest
 
 SIZES = ("<100", "100-150", "150-200", ">=200")
-KEYS = ("control", "iterations", "labelled slides", "unlabelled slides", "um/px")
+KEYS = ("control", "iterations", "labelled slides", "unlabelled slides", "um/px", "u")
 COLUMNS = (
     *("control", "seed", *KEYS[1:]),
     *SCORES,
@@ -36,6 +37,8 @@ def evidence_rows(folders: Sequence[Path]) -> pd.DataFrame:
         UserError: there is none, or the tiles that one was trained on are gone.
     """
     files = sorted(file for folder in folders for file in folder.glob(f"*/seed*/{RESULT_FILE}"))
+    # A teacher of another folder (--teachers) is a row of that folder's.
+    files = [file for file in files if file.parts[-3] != TEACHER or (file.parent / CONFIG_FILE).is_file()]
     if not files:
         raise UserError("no finished run", path=folders[0], remedy="name output folders of mhkd ablate")
     return pd.DataFrame([_row(file) for file in files], columns=list(COLUMNS))
@@ -49,9 +52,12 @@ def add_evidence(path: Path, rows: pd.DataFrame) -> pd.DataFrame:
     """
     table = read_evidence(path) if path.is_file() else pd.DataFrame(columns=list(COLUMNS))
     both = pd.concat([table, rows], ignore_index=True) if len(table) else rows
-    both = both.drop_duplicates([*KEYS, "seed", "split"], keep="last").sort_values([*KEYS, "seed"], kind="stable")
+    both = both.drop_duplicates([*KEYS, "seed", "split"], keep="last")
+    order = {name: place for place, name in enumerate(in_order(both["control"]))}
+    by = ["u", "unlabelled slides", "labelled slides", "control", "iterations", "split", "seed"]
+    both = both.sort_values(by, key=lambda c: c.map(order) if c.name == "control" else c, kind="stable")
     write_csv(path, both)
-    return both
+    return read_evidence(path)
 
 
 def read_evidence(path: Path) -> pd.DataFrame:
@@ -65,15 +71,51 @@ def read_evidence(path: Path) -> pd.DataFrame:
     return table
 
 
-def evidence_markdown(table: pd.DataFrame) -> str:
-    """A row a control and its circumstances: mean and standard deviation over seeds."""
+def evidence_markdown(table: pd.DataFrame, chosen: Sequence[str] = ()) -> str:
+    """A row for each of the controls ``chosen``, or for all, and its circumstances: means over seeds.
+
+    Behind each mean stands the standard deviation. ``AP over plain`` is relative to *plain* with as many annotated
+    slides, of the same seed, each seed in brackets; ``gap closed`` the share of the AP between *plain* and the *oracle*
+    of the same u with as many slides, both of means.
+    """
     measures = [*SCORES, *(f"recall {size} um" for size in SIZES)]
     rows = []
-    for keys, group in table.groupby([*KEYS, "split"], sort=False):
-        cells = [str(key) if isinstance(key, str) else f"{key:g}" for key in keys[:-1]]
+    for keys, group in table.groupby([*KEYS, "split"], sort=False, dropna=False):
+        if chosen and keys[0] not in chosen:
+            continue
+        cells = [key if isinstance(key, str) else number(key, "{:g}") for key in keys[:-1]]
         cells += [str(len(group)), *(spread(group[name].mean(), group[name].std()) for name in measures)]
+        cells += [_over_plain(table, group), _gap_closed(table, group)]
         rows.append([*cells, *(number(group[name].mean(), "{:.3g}") for name in ("s of training", "s per slide"))])
-    return markdown_table([*KEYS, "seeds", *measures, "s of training", "s per slide"], rows)
+    heads = ["AP over plain", "gap closed", "s of training", "s per slide"]
+    return markdown_table([*KEYS, "seeds", *measures, *heads], rows)
+
+
+def _ap_of(table: pd.DataFrame, control: str, first: pd.Series, **same: Any) -> pd.Series:
+    """AP by seed of ``control`` on the split and um/px of the row ``first``; of the longest where there are several."""
+    same |= {"control": control, "split": first["split"], "um/px": first["um/px"]}
+    rows = table[(table[list(same)] == pd.Series(same)).all(axis=1)].sort_values("iterations")
+    return rows.drop_duplicates("seed", keep="last").set_index("seed")["AP"]
+
+
+def _over_plain(table: pd.DataFrame, group: pd.DataFrame) -> str:
+    first = group.iloc[0]
+    plain = _ap_of(table, PLAIN, first, **{"labelled slides": first["labelled slides"]})
+    gains = (100 * (group.set_index("seed")["AP"] / plain - 1)).dropna()
+    if gains.empty or first["control"] == PLAIN:
+        return "-"
+    each = ", ".join(f"{gain:+.1f}" for gain in gains)
+    return f"{gains.mean():+.1f} %" + f" ({each})" * (len(gains) > 1)
+
+
+def _gap_closed(table: pd.DataFrame, group: pd.DataFrame) -> str:
+    first = group.iloc[0]
+    if not first["unlabelled slides"] > 0:
+        return "-"
+    labelled, total = first["labelled slides"], first["labelled slides"] + first["unlabelled slides"]
+    plain = _ap_of(table, PLAIN, first, **{"labelled slides": labelled}).mean()
+    oracle = _ap_of(table, "oracle", first, u=first["u"], **{"labelled slides": total}).mean()
+    return number(100 * (group["AP"].mean() - plain) / (oracle - plain), "{:.0f} %") if oracle > plain else "-"
 
 
 def _row(file: Path) -> dict[str, Any]:
@@ -86,6 +128,7 @@ def _row(file: Path) -> dict[str, Any]:
         **{name: result[name] for name in ("control", "seed", "iterations")},
         **dict(zip(KEYS[2:4], slides, strict=True)),
         "um/px": result["input_mpp"],
+        "u": result.get("upsample"),
         **{name: _rounded(scores[name]) for name in SCORES},
         **{f"recall {size} um": _rounded(bins.get(size, {}).get("recall")) for size in SIZES},
         "s of training": None if seconds is None else round(seconds * iterations, 1),

@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from mhkd.ablation.table import CONTROLS, TEACHER
+from mhkd.ablation.table import PLAIN, STRICT, TEACHER, control_of, in_order
 from preprocess.base.files import atomic_path, write_csv, write_text
 from preprocess.base.images import RESULT_MARK
 
 SCORES = ("AP", "AP50", "AP75", "F1", "centre_F1")
-STRICT, INDEPENDENT = "strict", "independent"
+INDEPENDENT = "independent"
 ENDS = tuple(f"{score} {end}" for score in SCORES for end in ("low", "high"))
 COLUMNS = (
     *("control", "seed", "start", "iterations", "um/px"),
@@ -40,7 +41,8 @@ def table(results: Sequence[dict[str, Any]]) -> pd.DataFrame:
                 *ends,
             )
         )
-    return sort_controls(pd.DataFrame(rows, columns=list(COLUMNS)), CONTROLS, "seed")
+    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    return sort_controls(frame, in_order(frame["control"]), "seed")
 
 
 def sort_controls(frame: pd.DataFrame, names: Iterable[str], then: str) -> pd.DataFrame:
@@ -53,8 +55,8 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     """One row a control: means and standard deviations, and AP against strict and independent, seed by seed.
 
     ``recovered`` is the share of the gap between strict and teacher that a control closes, of the means, in percent;
-    ``gain`` its AP over the independent baseline, relative, in percent; ``cost`` its seconds per iteration, as a
-    multiple of strict's.
+    ``gain over plain`` and ``gain over independent`` its AP over theirs, relative, in percent; ``cost`` its seconds per
+    iteration, as a multiple of strict's.
     """
     groups = frame.groupby("control", sort=False)
     found = groups[["start", "iterations", "um/px"]].first().assign(seeds=groups.size())
@@ -70,23 +72,24 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     means = found["AP"]
     if STRICT in means and TEACHER in means:
         found["recovered"] = 100 * (means - means[STRICT]) / (means[TEACHER] - means[STRICT])
-    if INDEPENDENT in means:
-        found["gain"] = 100 * (means / means[INDEPENDENT] - 1)
+    for baseline in (PLAIN, INDEPENDENT):
+        if baseline in means:
+            found[f"gain over {baseline}"] = 100 * (means / means[baseline] - 1)
     return found
 
 
 def markdown(found: pd.DataFrame) -> str:
     """The summary as a Markdown table."""
     heads = ["control", "what", "um/px", "iterations", "seeds", *SCORES]
-    heads += ["AP over strict", "gap recovered", "over indep.", "s per iteration", "of strict's"]
+    heads += ["AP over strict", "gap recovered", "over plain", "over indep.", "s per iteration", "of strict's"]
     rows = []
     for name, row in found.iterrows():
         compared = name not in (TEACHER, STRICT)
-        cells = [str(name), CONTROLS[str(name)].text, f"{row['um/px']:g}", f"{row['iterations']}", f"{row['seeds']}"]
+        cells = [str(name), control_of(str(name)).text, f"{row['um/px']:g}", f"{row['iterations']}", f"{row['seeds']}"]
         cells += [spread(row[score], row[f"{score} sd"]) for score in SCORES]
         cells.append(spread(row.get("over strict"), row.get("over strict sd"), "+") if compared else "-")
         cells.append(number(row.get("recovered"), "{:.0f} %") if compared else "-")
-        cells.append(number(row.get("gain"), "{:+.1f} %") if name != INDEPENDENT else "-")
+        cells += ["-" if name == x else number(row.get(f"gain over {x}"), "{:+.1f} %") for x in (PLAIN, INDEPENDENT)]
         rows.append([*cells, number(row["s per iteration"], "{:.2f}"), number(row.get("cost"), "{:.2f}")])
     return markdown_table(heads, rows, text_columns=2)
 
@@ -101,29 +104,35 @@ def write_report(results: Sequence[dict[str, Any]], output_dir: Path) -> list[Pa
     note = (
         f"{scores['num_slides']} slides, {len(scores['by_patient'])} patients, {scores['num_objects']} objects of the "
         f"split {results[0]['inputs']['split']}. Percent on stitched slides, mean +- standard deviation over seeds. "
-        "Every student has the same number of iterations and the weights of the teacher of its seed (but independent). "
+        "Every student has the same number of iterations and the same first weights (but plain, independent and _x). "
         "Seconds per iteration are medians of the runs' own logs, and hold whatever else the machine did."
     )
     write_text(paths[1], f"{markdown(found)}\n{note}\n")
-    _plot(frame, found, paths[2])
+    plot_ap(frame, paths[2], {"Software": RESULT_MARK})
     return paths
 
 
-def _plot(frame: pd.DataFrame, found: pd.DataFrame, path: Path) -> None:
-    """AP of every run as a dot, its mean as a bar."""
-    figure = Figure(figsize=(8, 1.2 + 0.32 * len(found)), layout="constrained")
-    axes = figure.subplots()
-    names = list(found.index)
-    axes.barh(names, found["AP"], xerr=found["AP sd"].fillna(0), color="#9ecae1", capsize=3)
-    axes.scatter(frame["AP"], frame["control"], color="#08519c", s=14, zorder=3)
-    for name, style in ((TEACHER, "-"), (STRICT, "--"), (INDEPENDENT, ":")):
-        if name in names:
-            axes.axvline(found.loc[name, "AP"], color="black", linewidth=0.8, linestyle=style, label=name)
-    axes.invert_yaxis()
-    axes.set_xlabel("AP (IoU 0.5:0.95), percent, on whole slides; dots are seeds")
-    axes.legend(fontsize="small")
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=150, metadata={"Software": RESULT_MARK})
+def plot_ap(frame: pd.DataFrame, path: Path, metadata: dict[str, str | None]) -> None:
+    """AP of every run of ``frame`` (columns control and AP) as a dot, its mean as a bar; PNG or SVG by ``path``.
+
+    The same runs give the same bytes.
+    """
+    groups = frame.groupby("control", sort=False)["AP"]
+    means, deviations = groups.mean(), groups.std().fillna(0)
+    with rc_context({"svg.hashsalt": "mhkd"}):
+        figure = Figure(figsize=(8, 1.2 + 0.32 * len(means)), layout="constrained")
+        axes = figure.subplots()
+        axes.barh(means.index, means, xerr=deviations, color="#9ecae1", capsize=3)
+        axes.scatter(frame["AP"], frame["control"], color="#08519c", s=14, zorder=3)
+        for name, style in ((TEACHER, "-"), (STRICT, "--"), (PLAIN, ":")):
+            if name in means:
+                axes.axvline(means[name], color="black", linewidth=0.8, linestyle=style, label=name)
+        axes.invert_yaxis()
+        axes.set_xlabel("AP (IoU 0.5:0.95), percent, on whole slides; dots are seeds")
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(fontsize="small")
+        with atomic_path(path) as temporary:
+            figure.savefig(temporary, format=path.suffix[1:], dpi=150, metadata=metadata)
 
 
 def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, text_columns: int = 1) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from mhkd.ablation.report import COLUMNS, ENDS, SCORES, sort_controls, spread
-from mhkd.ablation.table import TEACHER, check_controls
+from mhkd.ablation.table import TEACHER, control_of
 from preprocess.base.errors import UserError
 
 CSV = "controls.csv"
@@ -56,7 +56,8 @@ def read_resolution(tables: Sequence[str | Path], controls: Sequence[str] = CURV
     every table; it has one um/px. Raises UserError for a table that is missing or older than its columns, and where
     two tables disagree about one run.
     """
-    check_controls(controls)
+    for name in controls:
+        control_of(name)
     runs = pd.concat([_read(Path(table)) for table in tables])
     _check_repeated(runs)
     scales = sorted(runs.loc[runs["control"] != TEACHER, "um/px"].unique())

@@ -15,7 +15,7 @@ import cv2
 import torch
 from detectron2.config import CfgNode
 
-from mhkd.ablation.table import CONTROLS, TEACHER, Recipe, check_controls
+from mhkd.ablation.table import TEACHER, Control, Recipe, control_of
 from mhkd.ablation.teacher_check import check_teacher
 from mhkd.ablation.untrained import export_untrained
 from mhkd.deploy.detector import Detector
@@ -59,6 +59,11 @@ class Run:
         return f"{self.control}, seed {self.seed}"
 
     @property
+    def what(self) -> Control:
+        """Its row of the table."""
+        return control_of(self.control)
+
+    @property
     def detector(self) -> Path:
         """What its training leaves behind."""
         return self.teacher if self.control == TEACHER else self.folder / DETECTOR_FILE
@@ -86,8 +91,8 @@ def run_controls(
     finished or interrupted, must be what ``recipe`` describes. A run that fails does not stop the others. Raises
     UserError for a name that is no control, and for one that wants unlabelled slides where there are none.
     """
-    check_controls(names)
-    wanting = [name for name in names if CONTROLS[name].labels]
+    labellers = {name: recipe.labeller(control_of(name)) for name in names}
+    wanting = [name for name, labeller in labellers.items() if labeller]
     if wanting and Manifest.read(recipe.tiles).tiles["labelled"].all():
         raise UserError(f"{wanting[0]} wants slides that nobody annotated, and there are none", path=recipe.tiles)
     threads = threads_of_a_run(jobs)
@@ -102,12 +107,12 @@ def run_controls(
 
     done = run_cohort(_carry_out, runs([TEACHER]), jobs, "teachers", unit="run")
     lost = {outcome.item.seed for outcome in done if outcome.error}
-    sources = list(dict.fromkeys(CONTROLS[name].labels for name in names if CONTROLS[name].labels))
-    plain = [name for name in dict.fromkeys([*names, *sources]) if name != TEACHER and not CONTROLS[name].labels]
-    plain_runs, label_runs, taught_runs = (
-        [run for run in runs(some) if run.seed not in lost] for some in (plain, sources, wanting)
+    sources = list(dict.fromkeys(labellers[name] for name in wanting))
+    alone = [name for name in dict.fromkeys([*names, *sources]) if name not in {TEACHER, *wanting}]
+    alone_runs, label_runs, taught_runs = (
+        [run for run in runs(some) if run.seed not in lost] for some in (alone, sources, wanting)
     )
-    done += run_cohort(_carry_out, plain_runs, jobs, "students", unit="run")
+    done += run_cohort(_carry_out, alone_runs, jobs, "students", unit="run")
     labels = run_cohort(_label, label_runs, jobs, "labels", unit="run") if label_runs else []
     done += [JobResult(outcome.item, error=outcome.error) for outcome in labels if outcome.error]
     return done + (run_cohort(_carry_out, taught_runs, jobs, "students", unit="run") if taught_runs else [])
@@ -132,10 +137,10 @@ def _carry_out(run: Run) -> dict[str, Any]:
     cv2.setNumThreads(run.threads)
     run.folder.mkdir(parents=True, exist_ok=True)
     with _output_to(run.folder / "output.txt"):
-        detector, control = run.folder / DETECTOR_FILE, CONTROLS[run.control]
+        detector, start = run.folder / DETECTOR_FILE, run.what.start
         manifest = Manifest.read(run.recipe.tiles)
-        if control.budget == "none":
-            export_untrained(run.teacher, detector, manifest, control.factor(run.recipe.scale))
+        if run.what.budget == "none":
+            export_untrained(run.teacher, detector, manifest, run.what.factor(run.recipe.scale))
         elif run.control == TEACHER and run.teacher != detector:
             detector = run.teacher
             check_teacher(detector, _config(run), manifest)
@@ -143,14 +148,13 @@ def _carry_out(run: Run) -> dict[str, Any]:
             cfg = _config(run)
             run_training(cfg)
             _check_start(run, cfg)
-        return _score(run, detector) | {"seconds_per_iteration": seconds_per_iteration(detector.parent)}
+            start = "teacher" if str(run.teacher) == cfg.MODEL.WEIGHTS else "imagenet"
+        return _score(run, detector, start) | {"seconds_per_iteration": seconds_per_iteration(detector.parent)}
 
 
 def _config(run: Run) -> CfgNode:
-    control = CONTROLS[run.control]
-    return run.recipe.config(
-        control, seed=run.seed, output_dir=run.folder, teacher=run.teacher, labels=run.labels(control.labels)
-    )
+    labels = run.labels(run.recipe.labeller(run.what))
+    return run.recipe.config(run.what, seed=run.seed, output_dir=run.folder, teacher=run.teacher, labels=labels)
 
 
 def _label(run: Run) -> PseudoLabels:
@@ -174,13 +178,15 @@ def seconds_per_iteration(folder: Path) -> float | None:
 def _check_start(run: Run, cfg: CfgNode) -> None:
     """Equal initial weights: the record of the run must name the very file."""
     record = run.folder / RECORD_FILE
-    start = str(run.teacher) if CONTROLS[run.control].start == TEACHER else cfg.MODEL.WEIGHTS
-    if json.loads(record.read_text(encoding="utf-8"))["files"].get("weights") != hash_of_start(start):
+    if json.loads(record.read_text(encoding="utf-8"))["files"].get("weights") != hash_of_start(cfg.MODEL.WEIGHTS):
         raise UserError("did not start from the weights that its control says", path=record)
 
 
-def _score(run: Run, path: Path) -> dict[str, Any]:
-    """Slide-level scores of the run's split, kept beside it until detector, slides or split change."""
+def _score(run: Run, path: Path, start: str) -> dict[str, Any]:
+    """Slide-level scores of the run's split, kept beside it until detector, slides or split change.
+
+    start: whose weights it began with, "imagenet" or "teacher".
+    """
     manifest = Manifest.read(run.recipe.tiles)
     key = {
         "detector": sha256_of(path),
@@ -191,14 +197,15 @@ def _score(run: Run, path: Path) -> dict[str, Any]:
     file = run.folder / (RESULT_FILE if run.split == "test" else f"{run.split}-{RESULT_FILE}")
     if before := finished_result(file, key):
         return before
-    detector, control = load_detector(path, run.recipe.device), CONTROLS[run.control]
+    detector = load_detector(path, run.recipe.device)
     result = {
         "control": run.control,
-        "text": control.text,
+        "text": run.what.text,
         "seed": run.seed,
-        "start": control.start,
-        "iterations": run.recipe.budget(control),
+        "start": start,
+        "iterations": run.recipe.budget(run.what),
         "input_mpp": detector.input_mpp,
+        "upsample": detector.cfg.MODEL.MHKD.UPSAMPLE,
         "scores": score_detector(detector, run.slides, manifest, run.split, run.control),
         "inputs": key,
         "provenance": software(),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from mhkd.engine.initialisation import is_backbone_file
 from preprocess.base.errors import UserError
 from preprocess.tiles.manifest import Manifest
 
-TEACHER = "teacher"
+TEACHER, PLAIN, STRICT, ITSELF = "teacher", "plain", "strict", "itself"
+_FILES = {"teacher": "teacher.yaml", "both": "baseline_independent.yaml", "plain": "plain.yaml"}
 # Keys that a phase sets rather than the whole run, each with the loss without which it means nothing.
 _OF_A_PHASE = {"MODEL.MHKD.TEACHER.TRAINABLE": "SEMANTIC_CLS"}
 _WEIGHTS = ("FEATURE", "LOCAL", "SEMANTIC_CLS", "SEMANTIC_BOX")  # those of MODEL.MHKD.LOSS_WEIGHTS that controls set
@@ -25,18 +27,21 @@ _WEIGHTS = ("FEATURE", "LOCAL", "SEMANTIC_CLS", "SEMANTIC_BOX")  # those of MODE
 class Control:
     """One row of the table.
 
-    start: whose weights it begins with, "imagenet" or "teacher". budget: whose iterations it is given, "teacher",
-    "student", "both" or "none" (nothing is trained). phases: how many of the method's phases it runs (0: none, it is
-    trained alone); joint: all of their losses in one phase; cumulative: each phase keeps the losses of those before.
-    losses: weights of MODEL.MHKD.LOSS_WEIGHTS in one phase of its own, in place of the method's. upsample: of the
-    student's input, by default the scale factor; shift: or that divided by two so many times, which shifts the pyramids
+    start: whose weights it begins with, "imagenet" or "teacher" (where the configurations say no other,
+    MODEL.MHKD.INIT). budget: whose iterations it is given, "teacher", "student", "both", "plain" or "none" (nothing is
+    trained); times: so many times these. phases: how many of the method's phases it runs (0: none, it is trained
+    alone); joint: all of their losses in one phase; cumulative: each phase keeps the losses of those before. losses:
+    weights of MODEL.MHKD.LOSS_WEIGHTS in one phase of its own, in place of the method's. upsample: of the student's
+    input, by default that of the configurations; shift: or that divided by two so many times, which shifts the pyramids
     by as many levels. overrides: configuration keys that it sets on top. labels: the control whose detector labels the
-    slides that nobody annotated; without it these are left out. oracle: it is trained where all slides are annotated.
+    slides that nobody annotated, TEACHER or ITSELF (trained without them); without it these are left out. oracle: it is
+    trained where all slides are annotated.
     """
 
     text: str
     start: str = "teacher"
     budget: str = "student"
+    times: float = 1.0
     phases: int = 4
     joint: bool = False
     cumulative: bool = False
@@ -57,14 +62,14 @@ class Control:
         """Whether a teacher is at work in its training."""
         return bool(self.phases or self.losses)
 
-    def factor(self, scale: int) -> int:
-        """Its u where the student's pixels are ``scale`` times the teacher's. Raises UserError where there is none."""
-        if scale % 2**self.shift:
+    def factor(self, upsample: int) -> int:
+        """Its u where that of the configurations is ``upsample``. Raises UserError where there is none."""
+        if upsample % 2**self.shift:
             raise UserError(
-                f"{self.text}: a scale factor of {scale} does not divide by {2**self.shift}",
+                f"{self.text}: an up-sampling by {upsample} does not divide by {2**self.shift}",
                 remedy="leave the control out, or cut tiles at another scale",
             )
-        return self.upsample or scale >> self.shift
+        return self.upsample or upsample >> self.shift
 
 
 # The weights make each about as large as the task loss at the start, as PKD's is.
@@ -83,11 +88,12 @@ def _alone(text: str, *, shift: int = 0, upsample: int | None = None, **settings
 _SHIFT = "features alone, pyramids shifted (MSAD-like, Qi 2021)"
 
 CONTROLS: dict[str, Control] = {
-    TEACHER: Control("high-resolution teacher", "imagenet", "teacher", 0),
+    TEACHER: Control("high-resolution teacher", "imagenet", "teacher", phases=0),
+    PLAIN: Control("native LR pixels, ImageNet weights, plain training to the end", "imagenet", "plain", phases=0),
     "independent": Control(
-        "LR baseline from ImageNet weights, iterations of teacher and student", "imagenet", "both", 0
+        "LR baseline from ImageNet weights, iterations of teacher and student", "imagenet", "both", phases=0
     ),
-    "strict": Control("LR baseline from the teacher's weights", phases=0),
+    STRICT: Control("the student without distillation, from the same weights", phases=0),
     "bfa": Control("strict with BFA, no distillation", phases=0, overrides={"MODEL.MHKD.BFA.ENABLED": True}),
     "phase1": Control("phase 1 alone (basic features), that is PKD alone (Cao 2022)", phases=1),
     "phases12": Control("phases 1-2 (and adaptive features)", phases=2),
@@ -116,10 +122,17 @@ CONTROLS: dict[str, Control] = {
     "strict_half": Control("strict, u = s / 2", phases=0, shift=1),
     "phases1234_half": Control("phases 1-4, u = s / 2", shift=1),
     "shift_half": _alone(f"{_SHIFT}, u = s / 2", shift=1, FEATURE=2.0, FEATURE_LOSS="mse"),
-    "strict_labels": Control("strict, and what the teacher finds on unannotated slides", phases=0, labels=TEACHER),
-    "phase1_labels": Control("phase 1, and what the teacher finds on unannotated slides", phases=1, labels=TEACHER),
-    "phases1234_labels": Control("phases 1-4, and what the teacher finds on unannotated slides", labels=TEACHER),
-    "self_training": Control("strict, and what strict finds on unannotated slides", phases=0, labels="strict"),
+    "features_equal": Control(
+        "features alone, of the teacher's levels of equal stride", phases=1, overrides={"MODEL.MHKD.FEATURE_FINER": 0}
+    ),
+    "features_finer": Control(
+        "features alone, of the teacher's next finer levels", phases=1, overrides={"MODEL.MHKD.FEATURE_FINER": 1}
+    ),
+    "self_training": Control(
+        "strict, and what it finds itself on unannotated slides (of native students: what plain finds)",
+        phases=0,
+        labels=ITSELF,
+    ),
     "placebo": Control(
         "strict, and what the teacher finds on unannotated slides, on the wrong ones",
         phases=0,
@@ -131,19 +144,53 @@ CONTROLS: dict[str, Control] = {
 }
 
 
-def check_controls(names: Iterable[str]) -> None:
-    """Raise UserError where one of ``names`` is no control."""
-    if unknown := [name for name in names if name not in CONTROLS]:
-        raise UserError(f"no control is called {', '.join(unknown)}", remedy=f"there are {', '.join(CONTROLS)}")
+_NAME = re.compile(r"(?P<base>\w+?)(?P<labels>_labels)?(?:_x(?P<times>\d+(?:\.\d+)?))?")
+
+
+def control_of(name: str) -> Control:
+    """The control ``name``: one of CONTROLS, of which students also have other forms.
+
+    With ``_labels`` after its name a student learns from what the teacher finds on unannotated slides as well; with
+    ``_x2.2`` at the end it is given 2.2 times its iterations, which is how two of them get equal time.
+
+    Raises:
+        UserError: no such control.
+    """
+    match = _NAME.fullmatch(name)
+    control = CONTROLS.get(match["base"]) if match else None
+    if not match or control is None:
+        raise UserError(f"no control is called {name}", remedy=f"there are {', '.join(CONTROLS)}")
+    times = float(match["times"] or 1)
+    fixed = control.budget not in {"student", "plain"} or (match["labels"] and control.needs_unlabelled)
+    if name != match["base"] and (fixed or not times):
+        raise UserError(f"no control is called {name}", remedy=f"{match['base']} has no such form")
+    if match["labels"]:
+        text = f"{control.text}, and what the teacher finds on unannotated slides"
+        control = replace(control, text=text, labels=TEACHER)
+    text = control.text + f", {times:g} times the iterations" * (times != 1)
+    return replace(control, text=text, times=times)
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """``names`` of controls, each once, as in CONTROLS; other forms of one follow it."""
+    order = list(CONTROLS)
+
+    def key(name: str) -> tuple[int, bool, float]:
+        base, labels, times = match.groups() if (match := _NAME.fullmatch(name)) else (name, None, None)
+        return order.index(base) if base in order else len(order), bool(labels), float(times or 1)
+
+    return sorted(dict.fromkeys(names), key=key)
 
 
 @dataclass(frozen=True)
 class Recipe:
     """What all controls share: the configurations, the data, the iterations, and overrides of any key.
 
-    configs: a folder with teacher.yaml, baseline_*.yaml and distill.yaml. teacher_iterations, iterations: of the
-    teacher and of every student. oracle_tiles: those of the same slides, all of them annotated. overrides: ``KEY
-    VALUE`` pairs for students; teacher_overrides: for the teacher.
+    configs: a folder with teacher.yaml, baseline_*.yaml and distill.yaml, and plain.yaml for that control.
+    teacher_iterations, iterations: of the teacher and of every student. plain_iterations: of plain, by default those of
+    plain.yaml. scale: the student's um/px over the teacher's; up-sampled students have it as their u, whatever their
+    configuration says. oracle_tiles: those of the same slides, all of them annotated. overrides: ``KEY VALUE`` pairs
+    for students; teacher_overrides: for the teacher.
     """
 
     configs: Path
@@ -151,6 +198,7 @@ class Recipe:
     teacher_iterations: int
     iterations: int
     scale: int
+    plain_iterations: int | None = None
     oracle_tiles: Path | None = None
     overrides: tuple[str, ...] = ()
     teacher_overrides: tuple[str, ...] = ()
@@ -186,20 +234,15 @@ class Recipe:
             UserError: its phases do not add up to its budget, or an override names other weights.
         """
         is_teacher = control.budget == "teacher"
-        file = {"teacher": "teacher.yaml", "both": "baseline_independent.yaml"}.get(
-            control.budget, "baseline_strict.yaml"
-        )
-        cfg = self._read(file)
+        cfg = self._read(control)
         if control.distils:
-            cfg.MODEL.META_ARCHITECTURE = "MHKD"
-            cfg.MODEL.MHKD.LOSS_WEIGHTS = self._read("distill.yaml").MODEL.MHKD.LOSS_WEIGHTS
-            cfg.MODEL.MHKD.PHASES = self._phases(control)
+            cfg.MODEL.MHKD.PHASES = self._phases(control, cfg.MODEL.MHKD.PHASES)
             cfg.MODEL.MHKD.TEACHER.WEIGHTS = str(teacher)
         of_run = {k: v for k, v in control.overrides.items() if k not in _OF_A_PHASE}
         of_run |= {f"MODEL.MHKD.LOSS_WEIGHTS.{loss}": weight for loss, weight in control.losses.items()}
         cfg.merge_from_list([x for pair in of_run.items() for x in pair])
         if not is_teacher:
-            _set_input(cfg, control.factor(self.scale), self.scale)
+            _set_input(cfg, control, 1 if cfg.MODEL.MHKD.UPSAMPLE == 1 else self.scale)
         cfg.SOLVER.MAX_ITER = self.budget(control)
         cfg.merge_from_list(list(self.teacher_overrides if is_teacher else self.overrides))
         tiles = self.oracle_tiles if control.oracle else self.tiles
@@ -213,7 +256,7 @@ class Recipe:
                 f"{control.text}: another teacher, {cfg.MODEL.MHKD.TEACHER.WEIGHTS}",
                 remedy="leave MODEL.MHKD.TEACHER.WEIGHTS to the controls: a student has the teacher of its seed",
             )
-        if control.start == "teacher":
+        if control.start == "teacher" and cfg.MODEL.MHKD.INIT != "imagenet":
             cfg.MODEL.WEIGHTS = str(teacher)
         elif cfg.MODEL.WEIGHTS and not is_backbone_file(cfg.MODEL.WEIGHTS):
             raise UserError(
@@ -231,21 +274,27 @@ class Recipe:
 
     def budget(self, control: Control) -> int:
         """How many iterations a control is given."""
-        return {
-            "teacher": self.teacher_iterations,
-            "student": self.iterations,
-            "both": self.teacher_iterations + self.iterations,
-            "none": 0,
-        }[control.budget]
+        if control.budget == "plain":
+            own = self.plain_iterations or int(self._read(control).SOLVER.MAX_ITER)
+        else:
+            teacher, student = self.teacher_iterations, self.iterations
+            own = {"teacher": teacher, "student": student, "both": teacher + student, "none": 0}[control.budget]
+        return round(control.times * own)
 
-    def _read(self, file: str) -> CfgNode:
-        return read_config(self.configs / file)
+    def labeller(self, control: Control) -> str:
+        """Which control's detector labels slides for ``control``; empty where none does."""
+        if control.labels != ITSELF:
+            return control.labels
+        return PLAIN if self._read(control).MODEL.MHKD.UPSAMPLE == 1 else STRICT
 
-    def _phases(self, control: Control) -> list[dict[str, Any]]:
-        """The first phases of the method, or the control's own."""
+    def _read(self, control: Control) -> CfgNode:
+        student = "distill.yaml" if control.distils else "baseline_strict.yaml"
+        return read_config(self.configs / _FILES.get(control.budget, student))
+
+    def _phases(self, control: Control, found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The first of the phases ``found`` of the method, or the control's own."""
         if control.losses:
             return [{"NAME": "alone", "LOSSES": list(control.losses)}]
-        found: list[dict[str, Any]] = self._read("distill.yaml").MODEL.MHKD.PHASES
         if len(found) < control.phases:
             raise UserError(f"{len(found)} phases where a control wants {control.phases}", path=self.configs)
         found = [{key: value for key, value in phase.items() if key != "STEP"} for phase in found[: control.phases]]
@@ -262,8 +311,8 @@ def _with_losses(before: dict[str, Any], phase: dict[str, Any]) -> dict[str, Any
     return before | phase | {"LOSSES": list(dict.fromkeys([*before["LOSSES"], *phase["LOSSES"]]))}
 
 
-def _set_input(cfg: CfgNode, upsample: int, scale: int) -> None:
-    """Up-sample by ``upsample``; with less than ``scale`` objects are smaller, and so must the anchors be."""
-    cfg.MODEL.MHKD.UPSAMPLE = upsample
+def _set_input(cfg: CfgNode, control: Control, upsample: int) -> None:
+    """Up-sample as ``control`` does; with less than ``upsample`` objects are smaller, and so must the anchors be."""
+    cfg.MODEL.MHKD.UPSAMPLE = factor = control.factor(upsample)
     sizes = cfg.MODEL.ANCHOR_GENERATOR.SIZES
-    cfg.MODEL.ANCHOR_GENERATOR.SIZES = [[side * upsample / scale for side in level] for level in sizes]
+    cfg.MODEL.ANCHOR_GENERATOR.SIZES = [[side * factor / upsample for side in level] for level in sizes]

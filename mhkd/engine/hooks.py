@@ -12,6 +12,7 @@ from detectron2.utils.events import EventStorage
 
 from mhkd.config import Phase, PhaseSchedule
 from mhkd.data.stream import PositionSampler
+from preprocess.base.console import progress
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +47,33 @@ class ExportStudents(HookBase):
         phase = self.schedule.at(self.trainer.iter)
         if self.trainer.iter + 1 == phase.stop:
             self.export(phase)
+
+
+class ShowProgress(HookBase):
+    """Shows how far the training is: one line on a terminal, else one every half a minute. Losses are in log.txt."""
+
+    def __init__(self, name: str) -> None:
+        """
+        Args:
+            name: what the line calls the training.
+        """
+        self.name = name
+
+    def before_train(self) -> None:
+        self.bar = progress(
+            (),
+            total=self.trainer.max_iter,
+            initial=self.trainer.start_iter,
+            description=self.name,
+            unit="iteration",
+            seconds=30.0,
+        )
+
+    def after_step(self) -> None:
+        self.bar.update()
+
+    def after_train(self) -> None:
+        self.bar.close()
 
 
 class ExactResume(HookBase):

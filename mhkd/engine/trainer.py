@@ -25,7 +25,7 @@ from mhkd.deploy.cpu.operators import use_cpu_operators
 from mhkd.deploy.detector_file import Detector
 from mhkd.engine.checkpoint import SafeCheckpointer, load_initial_weights
 from mhkd.engine.ema import EMA
-from mhkd.engine.hooks import ExactResume, ExportStudents, LossBalance, PhaseChange
+from mhkd.engine.hooks import ExactResume, ExportStudents, LossBalance, PhaseChange, ShowProgress
 from mhkd.engine.optimizer import build_optimizer
 from mhkd.engine.pseudo_labels import read_training_tiles
 from mhkd.engine.selection import BestOnValidation
@@ -138,6 +138,7 @@ class Trainer(DefaultTrainer):
         if comm.is_main_process():
             if cfg.TEST.EVAL_PERIOD:
                 hooks.append(self._build_selection())
+            hooks.append(ShowProgress(f"training {Path(cfg.OUTPUT_DIR).name}"))
             hooks.append(ExportStudents(self.schedule, lambda phase: self.exporter(self.detector_to_export(), phase)))
         # Timed from the first iteration on: without a time, a printer that is interrupted divides by zero.
         hooks.append(IterationTimer(warmup_iter=0))

@@ -87,17 +87,17 @@ def make_pseudo_labels(
     Raises:
         UserError: a slide cannot be searched; thresholds that do not go together, or nothing to choose them on.
     """
-    slides, classes = evaluated_cohort(table, manifest)
-    names = slides["slide"].map(safe_name)
-    slides["mpp"] = slides["mpp"].fillna(names.map(_mpp_of_tiles(manifest)))
     unlabelled = manifest.tiles.loc[~manifest.tiles["labelled"], "slide"].unique().tolist()
-    if absent := sorted(set(unlabelled) - set(names)):
-        raise UserError(
-            f"does not list the slide {absent[0]} of the tiles", path=table, remedy="give the tiles' own table"
-        )
     thresholds = Thresholds(sure_thresh or 1.0, unsure_thresh or 1.0)
     boxes: dict[str, list[FoundBox]] = {}
     if unlabelled:
+        slides, classes = evaluated_cohort(table, manifest)
+        names = slides["slide"].map(safe_name)
+        slides["mpp"] = slides["mpp"].fillna(names.map(_mpp_of_tiles(manifest)))
+        if absent := sorted(set(unlabelled) - set(names)):
+            raise UserError(
+                f"does not list the slide {absent[0]} of the tiles", path=table, remedy="give the tiles' own table"
+            )
         search = SearchSpec(model, SearchOptions(score_thresh=SCORE_FLOOR))
         _check_classes(search, manifest)
         if sure_thresh is None or unsure_thresh is None:

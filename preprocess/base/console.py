@@ -51,14 +51,26 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"error: {message} (see {self.prog} --help)\n")
 
 
-def progress(items: Iterable[Any], *, total: int | None = None, description: str, unit: str = "it") -> tqdm:
-    """A progress bar on standard error; a plain line now and then where that is no terminal."""
+def progress(
+    items: Iterable[Any],
+    *,
+    total: int | None = None,
+    description: str,
+    unit: str = "it",
+    initial: int = 0,
+    seconds: float = 10.0,
+) -> tqdm:
+    """A progress bar on standard error; a plain line every so many ``seconds`` where that is no terminal.
+
+    initial: how many items were done before.
+    """
     if sys.stderr.isatty():
-        return tqdm(items, total=total, desc=description, unit=unit, dynamic_ncols=True)
+        return tqdm(items, total=total, desc=description, unit=unit, initial=initial, dynamic_ncols=True)
     form = "{desc}: {n_fmt} {unit}s, {elapsed} passed"
     if total is not None or isinstance(items, Sized):
         form = "{desc}: {n_fmt} of {total_fmt} {unit}s, {elapsed} passed, {remaining} to go"
-    return tqdm(items, total=total, desc=description, unit=unit, mininterval=10.0, bar_format=form, file=_Lines())
+    form_of_lines = {"mininterval": seconds, "bar_format": form, "file": _Lines()}
+    return tqdm(items, total=total, desc=description, unit=unit, initial=initial, **form_of_lines)
 
 
 # What tqdm sends to get from one of two bars to the other.

@@ -1,9 +1,7 @@
 from __future__ import annotations
 
-import pytest
-
 from mhkd.evaluation.pseudo_labels import Thresholds
-from tools import evidence, make_tiles, pseudo_labels, visualize_tile_pairs
+from tools import make_tiles, pseudo_labels, visualize_tile_pairs
 
 
 def test_from_a_table_to_labels_that_can_be_looked_at(slides_csv, checkpoint, tmp_path, capsys):
@@ -36,9 +34,3 @@ def test_chosen_thresholds_are_said(slides_csv, checkpoint, tmp_path, capsys, mo
     files = ("--tiles", str(tiles), "--slides", str(table), "--model", str(checkpoint))
     assert pseudo_labels.main([*files, "--output-dir", str(tmp_path / "labels"), "--device", "cpu"]) == 0
     assert "thresholds: said; precision 90.0%, recall 80.0%" in capsys.readouterr().out
-
-
-def test_evidence_wants_folders_to_add_and_none_to_show(tmp_path):
-    for arguments in (["add"], ["show", "folder"]):
-        with pytest.raises(SystemExit):
-            evidence.main([*arguments, "--csv", str(tmp_path / "evidence.csv")])

@@ -15,8 +15,8 @@ from detectron2.config import CfgNode
 from detectron2.engine import SimpleTrainer
 from detectron2.utils.events import EventStorage
 
-from mhkd.ablation.report import STRICT, markdown_table
-from mhkd.ablation.table import CONTROLS, Recipe
+from mhkd.ablation.report import markdown_table
+from mhkd.ablation.table import CONTROLS, STRICT, Recipe
 from mhkd.deploy.detector import quiet_torch
 from mhkd.deploy.detector_file import resolve_device
 from mhkd.engine.run_config import fit_to_data

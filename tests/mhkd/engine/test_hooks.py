@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 from detectron2.utils.events import EventStorage
 
-from mhkd.engine.hooks import LossBalance
+from mhkd.engine.hooks import LossBalance, ShowProgress
 
 
 def run(hook: LossBalance, kd: float, iterations: int, max_iter: int = 100) -> EventStorage:
@@ -33,3 +33,16 @@ def test_a_loss_that_drowns_the_task_is_warned_of_once(caplog: pytest.LogCapture
         run(LossBalance(10.0), 50.0, 60)
     assert len(caplog.messages) == 1
     assert "loss_kd_local is 25.0 times the task loss" in caplog.messages[0]
+
+
+def test_a_training_shows_one_line_now_and_then_and_where_it_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
+    hook = ShowProgress("training teacher")
+    hook.trainer = SimpleNamespace(start_iter=100, max_iter=400)
+    hook.before_train()
+    for _ in range(300):
+        hook.after_step()
+    hook.after_train()
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("training teacher: 100 of 400 iterations, ")
+    assert lines[-1].startswith("training teacher: 400 of 400 iterations, ")
+    assert len(lines) == 2
