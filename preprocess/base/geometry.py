@@ -13,6 +13,11 @@ from numpy.typing import ArrayLike, NDArray
 MIN_MPP, MAX_MPP = 0.05, 64.0
 """What a slide or a tile can have, in um/px (300 dpi are 85); anything else is a wrong unit or a default."""
 
+UNIT_UM = {"pm": 1e-6, "Å": 1e-4, "nm": 1e-3, "mm": 1e3, "cm": 1e4, "centimeter": 1e4, "dm": 1e5, "m": 1e6}
+"""Units of length in um, as OME, ImageJ and TIFF write them: the micro sign is one of two letters, or escaped."""
+UNIT_UM |= dict.fromkeys(["um", "µm", "μm", "\\u00b5m", "micron", "microns", "micrometer", "micrometers"], 1.0)
+UNIT_UM |= {"in": 25_400.0, "inch": 25_400.0}
+
 
 @dataclass(frozen=True)
 class Size:

@@ -9,14 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from preprocess.base.errors import UserError
-from preprocess.base.geometry import MAX_MPP, MIN_MPP, is_plausible_mpp
+from preprocess.base.geometry import MAX_MPP, MIN_MPP, UNIT_UM, is_plausible_mpp
 
 # Two sides that differ by less are one measurement made twice; by more than the second, one of them is wrong.
 _SQUARE, _MAX_ASPECT = 1.01, 4.0
 # A given value this far from the file's own is worth a word in the record; of two sources this far apart one is wrong.
 _DISAGREES, _CONTRADICTS = 1.05, 1.5
-_UNIT_UM = {"nm": 1e-3, "um": 1.0, "µm": 1.0, "μm": 1.0, "micron": 1.0, "mm": 1e3, "cm": 1e4, "inch": 25_400.0}
-_UNIT_UM |= {"microns": 1.0, "\\u00b5m": 1.0, "centimeter": 1e4}
 # Resolutions that programs fill in for printers, up to what film scanners have.
 _PRINT_STEPS_DPI, _MAX_PRINT_DPI, _PRINT_TOLERANCE = (50, 72, 96), 4800, 2e-5
 _COMMON_DPI = (72, 96, 150, 300, 600, 1200, 2400, 4800)
@@ -87,7 +85,10 @@ def calibrate(
             )
     if stated and (fallback is None or stated != tags):
         found = _squared(stated[0], path)
-        return replace(found, remark=_remark(found.mpp, {"--mpp": fallback, **says} if fallback else says))
+        remark = _remark(found.mpp, {"--mpp": fallback, **says} if fallback else says)
+        if found.source == _OME and found.mpp_x == found.mpp_y == 1:
+            remark = remark or "1 um/px is taken, which some programs fill in where they know no size: check it"
+        return replace(found, remark=remark)
     if fallback is not None:
         note = f"its resolution tags say {tags[0].mpp:.4g}" if tags else "the file says none"
         return Calibration(fallback, fallback, f"--mpp ({note})", _remark(fallback, says))
@@ -114,7 +115,7 @@ def _stated(properties: Mapping[str, str]) -> tuple[list[Calibration], list[str]
             passed_over.append(f"{source}: {25_400 / sides[0]:.6g} dpi, as for print")
         elif all(map(is_plausible_mpp, sides)):
             stated.append(Calibration(sides[0], sides[1], source))
-        elif not any(map(math.isnan, sides)):
+        elif not all(map(math.isnan, sides)):
             passed_over.append(f"{source}: {sides[0]:g}" + (f" by {sides[1]:g}" if sides[0] != sides[1] else ""))
     return stated, passed_over
 
@@ -124,7 +125,7 @@ def _tag_unit_um(properties: Mapping[str, str]) -> float:
     description = properties.get("tiff.ImageDescription", "")
     imagej = re.search(r"^unit=(.*)$", description, re.MULTILINE) if description.startswith("ImageJ=") else None
     unit = imagej[1].strip().lower() if imagej else properties.get("tiff.ResolutionUnit", "")
-    return _UNIT_UM.get(unit, math.nan)
+    return UNIT_UM.get(unit, math.nan)
 
 
 def _is_of_print(mpp: float) -> bool:
@@ -164,9 +165,9 @@ def _squared(found: Calibration, path: Path) -> Calibration:
 
 
 def _number(properties: Mapping[str, str], key: str) -> float:
-    """A positive finite number from the properties, or NaN."""
+    """A finite number from the properties that is not 0, or NaN."""
     try:
-        value = float(properties.get(key, "nan"))
+        value = float(properties.get(key, "nan").replace(",", "."))
     except ValueError:
         return math.nan
-    return value if 0 < value < math.inf else math.nan
+    return value if value and math.isfinite(value) else math.nan

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -19,10 +20,10 @@ from preprocess.slides.calibration import Calibration, calibrate
 from preprocess.slides.files import UNREAD_SUFFIXES, check_file
 from preprocess.slides.readers.image import ImageReader
 from preprocess.slides.readers.ome_tiff import PlainTiffReader
-from preprocess.slides.readers.openslide import OpenSlideReader
+from preprocess.slides.readers.openslide import GENERIC_TIFF, OpenSlideReader
 from preprocess.slides.readers.reader import Image, Reader
-from preprocess.slides.readers.samples import tiff_facts
-from preprocess.slides.readers.tiff import open_wsi
+from preprocess.slides.readers.samples import TiffFacts, tiff_facts
+from preprocess.slides.readers.tiff import READER_VARIABLE, open_wsi
 
 # A wanted down-sampling of 3.9999 may still use a level of 4: mpp are stated rounded.
 _LEVEL_TOLERANCE = 1.0001
@@ -147,23 +148,25 @@ def _note_once(path: Path, remark: str) -> None:
 def open_reader(path: Path) -> Reader:
     """OpenSlide for what it knows; it would lose the levels of an OME-TIFF and knows no plain images.
 
-    Nor does it say what the pixels of a TIFF mean: those that it would show otherwise go to tifffile, or are refused.
+    Nor does it say what the pixels of a TIFF mean, which pictures it leaves out, and where they are damaged: what it
+    would show otherwise goes to tifffile, or is refused.
     """
-    known = OpenSlideReader.recognises(path)
-    if PlainTiffReader.recognises(path, only_ome=known):
-        return PlainTiffReader(path)
-    if not known and path.suffix.lower() in UNREAD_SUFFIXES:
-        raise UserError("a format that is not read", path=path, remedy="convert it: docs/slides.md lists what is read")
-    if not known:
+    vendor = OpenSlideReader.format_of(path)
+    is_tiff = PlainTiffReader.recognises(path)
+    if not vendor and not is_tiff:
+        if path.suffix.lower() in UNREAD_SUFFIXES:
+            remedy = "convert it: docs/slides.md lists what is read"
+            raise UserError("a format that is not read", path=path, remedy=remedy)
         return ImageReader(path)
-    reader = open_wsi(path)
-    other = tiff_facts(path).not_plain if PlainTiffReader.recognises(path) else None
-    if other is None:
-        return reader
-    reader.close()
-    if reader.properties.get("openslide.vendor") == "generic-tiff":
+    facts = tiff_facts(path) if is_tiff else TiffFacts()
+    hides = facts.hides and os.environ.get(READER_VARIABLE) != "openslide"
+    if not vendor or facts.is_ome or (vendor == GENERIC_TIFF and (hides or facts.not_plain)):
         return PlainTiffReader(path)
-    raise UserError(other.reason, path=path, remedy=other.remedy)
+    reader = open_wsi(path)
+    if facts.not_plain:
+        reader.close()
+        raise UserError(facts.not_plain.reason, path=path, remedy=facts.not_plain.remedy)
+    return reader
 
 
 def _scanned(size: Size, properties: Mapping[str, str]) -> Region:

@@ -18,7 +18,7 @@ from preprocess.base.geometry import Size, is_plausible_mpp
 from preprocess.slides.readers.jpeg import decode_jpeg
 from preprocess.slides.readers.ome_xml import OmeImage, read_ome_xml
 from preprocess.slides.readers.reader import DAMAGED, Image, level_factors, paste, read_inside, tiles_under
-from preprocess.slides.readers.samples import TO_RGB, Samples, orientation_of, stored_as_is, tiff_facts
+from preprocess.slides.readers.samples import TO_RGB, Samples, orientation_of, stored_as_is
 
 # It logs what it then also raises, or what is checked here.
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)
@@ -28,7 +28,8 @@ _CACHE_BYTES = 64 << 20
 _ENDS_EARLY = "a TIFF that ends early, or lists the wrong number of tiles"
 _JPEG, _STORED_AS = 7, {2: "RGB", 6: "YCBCR"}
 _TIFF_UNIT = {2: "inch", 3: "centimeter"}
-_NO_SLIDE = re.compile(r"\b(macro|label|thumbnail|overview|barcode)(?![a-z])", re.IGNORECASE)
+# At the end of a name: "label-free 3" is one of a slide.
+_NO_SLIDE = re.compile(r"(?<![a-z])(macro|label|thumbnail|overview|barcode)([\W_]*image)?[\W\d_]*$", re.IGNORECASE)
 # The names of three grey planes that are one colour image.
 _RGB_CHANNELS = [["red", "green", "blue"], ["r", "g", "b"]]
 # Images whose um/px differ by less are of one resolution, and the larger one is the slide.
@@ -70,12 +71,10 @@ class PlainTiffReader:
         self.tiles = tuple(level.segment for level in self._levels)
 
     @staticmethod
-    def recognises(path: Path, *, only_ome: bool = False) -> bool:
-        """Whether the file is a TIFF, or an OME-TIFF."""
+    def recognises(path: Path) -> bool:
+        """Whether the file is a TIFF."""
         with path.open("rb") as stream:
-            if stream.read(4) not in _MAGIC:
-                return False
-        return not only_ome or tiff_facts(path).is_ome
+            return stream.read(4) in _MAGIC
 
     def read(self, level: int, x: int, y: int, size: Size) -> Image:
         def read(x: int, y: int, part: Size) -> Image:
@@ -173,6 +172,8 @@ class _Level:
         if depth > 1 or (len(self._pages) > 1 and not is_rgb):
             names = f": {', '.join(filter(None, channels))}" if any(channels) else ""
             raise UserError(f"a TIFF of {len(self._pages) * depth} planes ({series.axes}{names})", remedy=TO_RGB)
+        if page.compression not in tifffile.TIFF.DECOMPRESSORS:
+            raise UserError(f"a TIFF with the compression {int(page.compression)}, which is not known", remedy=TO_RGB)
         self._samples = Samples.of(page, len(self._pages))
         self.is_colour = self._samples.is_colour
         self.size = Size(width, height)

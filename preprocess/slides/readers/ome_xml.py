@@ -10,9 +10,7 @@ from xml.etree.ElementTree import Element, ParseError
 import tifffile
 from defusedxml import DefusedXmlException, ElementTree
 
-# Lengths in the schema of OME; it writes the micro sign in one of two ways, and leaves it out for the default. "pixel"
-# and "reference frame" are no lengths.
-_UNIT_UM = {"nm": 1e-3, "µm": 1.0, "μm": 1.0, "um": 1.0, "micron": 1.0, "mm": 1e3, "cm": 1e4, "m": 1e6}
+from preprocess.base.geometry import UNIT_UM
 
 
 @dataclass(frozen=True)
@@ -73,9 +71,10 @@ def ome_files(path: Path) -> list[Path]:
 
 
 def _length_um(pixels: Element, name: str) -> float:
-    unit_um = _UNIT_UM.get(pixels.get(f"{name}Unit", "µm"), math.nan)
+    # OME leaves the unit out for its default; "pixel" and "reference frame" are no lengths.
+    unit_um = UNIT_UM.get(pixels.get(f"{name}Unit", "µm").strip(), math.nan)
     try:
-        return unit_um * float(pixels.get(name, "nan"))
+        return unit_um * float(pixels.get(name, "nan").replace(",", "."))  # written under some locales
     except ValueError:
         return math.nan
 

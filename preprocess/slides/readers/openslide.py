@@ -13,6 +13,8 @@ from preprocess.base.errors import UserError
 from preprocess.base.geometry import Size
 from preprocess.slides.readers.reader import DAMAGED, Factors, Image, level_factors, on_white, read_inside
 
+GENERIC_TIFF = "generic-tiff"
+"""OpenSlide's name of a tiled TIFF that is of no vendor."""
 # Tiles of 4096 px are large.
 _MAX_TILE_PIXELS = 1 << 26
 _TILE_PX = 256  # where a format does not say
@@ -39,7 +41,12 @@ class OpenSlideReader:
     @staticmethod
     def recognises(path: Path) -> bool:
         """Whether OpenSlide takes the file for one of its formats (it may still fail to open it)."""
-        return openslide.OpenSlide.detect_format(path) is not None
+        return OpenSlideReader.format_of(path) is not None
+
+    @staticmethod
+    def format_of(path: Path) -> str | None:
+        """The format that OpenSlide takes the file for, by its name."""
+        return openslide.OpenSlide.detect_format(path)
 
     def read(self, level: int, x: int, y: int, size: Size) -> Image:
         stated = self._slide.level_downsamples[level]

@@ -112,10 +112,15 @@ def stored_as_is(orientation: int) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class TiffFacts:
-    """Whether a TIFF is an OME-TIFF, and why OpenSlide would show its pixels otherwise than they are meant, if so."""
+    """What OpenSlide does not see or show of a TIFF.
+
+    ``is_ome``: that it is an OME-TIFF; ``not_plain``: why its pixels are meant otherwise than they would be shown, if
+    so; ``hides``: pictures that are no levels of the first, or damage inside other compressions than JPEG.
+    """
 
     is_ome: bool = False
     not_plain: UserError | None = None
+    hides: bool = False
 
 
 def tiff_facts(path: Path) -> TiffFacts:
@@ -131,7 +136,9 @@ def _tiff_facts(path: Path, num_bytes: int, modified_ns: int) -> TiffFacts:
             pages = [page for page in tiff.pages if isinstance(page, tifffile.TiffPage)]
             # Levels are tiled, but for those of NDPI, which are like their first; others are labels and the like.
             shown = [page for page in pages if page.is_tiled or page is pages[0]]
-            return TiffFacts(bool(tiff.is_ome), next(filter(None, map(_not_plain, shown)), None))
+            has_more = any(page.is_tiled and not page.is_reduced for page in pages[1:])
+            hides = has_more or not any(page.compression in _JPEG or _is_ycbcr(page) for page in shown)
+            return TiffFacts(bool(tiff.is_ome), next(filter(None, map(_not_plain, shown)), None), hides)
     except Exception:  # damaged in one of many ways
         return TiffFacts()
 
@@ -141,9 +148,12 @@ def _not_plain(page: Any) -> UserError | None:
     try:
         alpha = Samples.of(page).alpha
     except UserError as error:
-        # libtiff knows the YCbCr that tifffile does not.
-        is_ycbcr = page.photometric == PHOTOMETRIC.YCBCR and page.bitspersample == 8 and not page.extrasamples
-        return None if is_ycbcr else error
+        return None if _is_ycbcr(page) else error
     if orientation_of(page) != 1 or alpha:
         return UserError(f"a TIFF with {'transparency' if alpha else 'an orientation tag'}", remedy=TO_RGB)
     return None
+
+
+def _is_ycbcr(page: Any) -> bool:
+    """Whether libtiff makes RGB of the pixels of ``page`` and tifffile does not."""
+    return bool(page.photometric == PHOTOMETRIC.YCBCR and page.bitspersample == 8 and not page.extrasamples)

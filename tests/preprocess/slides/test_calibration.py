@@ -123,3 +123,10 @@ def test_whatever_a_file_says_the_result_is_plausible_or_refused(properties):
         return
     assert MIN_MPP <= found.mpp_x <= MAX_MPP
     assert MIN_MPP <= found.mpp_y <= MAX_MPP
+
+
+def test_a_size_of_one_and_values_that_are_none_are_said():
+    assert "fill in" in calibrate(SLIDE, {name: "1.0" for name in OME}).remark
+    for sizes in (("-0.5", "-0.5"), ("0.5", "nan")):
+        with pytest.raises(UserError, match=rf"passed over: OME-TIFF PhysicalSizeX/Y: {sizes[0]}"):
+            calibrate(SLIDE, dict(zip(OME, sizes, strict=True)))

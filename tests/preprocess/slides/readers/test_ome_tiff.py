@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import re
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 
 import cv2
@@ -230,3 +232,84 @@ def test_what_lies_beside_a_large_scan_that_is_not_read_is_not_the_slide(tmp_pat
         tiff.write(image, photometric="rgb", metadata={"axes": "YXS"})
     with pytest.raises(UserError, match="3 planes"):
         Slide.open(tmp_path / "a.ome.tif", 0.5)
+
+
+def write_pages(path, pages, **options):
+    with tifffile.TiffWriter(path) as tiff:
+        for number, page in enumerate(pages):
+            tiff.write(page, photometric="rgb", tile=(64, 64), metadata=None, **options, subfiletype=int(number > 0))
+    return path
+
+
+@pytest.mark.parametrize("compression", ["zlib", "lzw", "zstd", "webp", "jpeg2000"])
+def test_a_tiled_tiff_of_any_compression_has_its_levels(tmp_path, image, compression):
+    args = {} if compression not in ("webp", "jpeg2000") else {"compressionargs": {"level": 100}}
+    path = write_pages(tmp_path / "a.tif", [image, image[::2, ::2]], compression=compression, **args)
+    with Slide.open(path, 0.5) as slide:
+        pixels = slide.read(Region(100, 50, 90, 70), Size(90, 70))
+        assert len(slide._reader.downsamples) == 2
+    assert np.abs(pixels.astype(int) - image[50:120, 100:190]).max() < 8
+
+
+def test_damage_inside_a_tiled_tiff_of_checked_compression_is_seen(tmp_path, image):
+    path = write_pages(tmp_path / "a.tif", [image], compression="zlib")
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 64] = bytes(64)
+    path.write_bytes(data)
+    with Slide.open(path, 0.5) as slide, pytest.raises(UserError, match=r"a\.tif: pixels not readable"):
+        slide.read(slide.region, slide.size)
+
+
+def test_the_pages_of_a_tiled_tiff_are_a_stack_or_the_largest_is_the_slide(tmp_path, image, capsys):
+    options = {"photometric": "rgb", "tile": (64, 64), "metadata": None}
+    with tifffile.TiffWriter(tmp_path / "stack.tif") as tiff:
+        for _ in range(3):
+            tiff.write(image, **options)
+    with pytest.raises(UserError, match=r"stack\.tif: a TIFF of 3 planes"):
+        Slide.open(tmp_path / "stack.tif", 0.5)
+    with tifffile.TiffWriter(tmp_path / "thumbnail.tif") as tiff:
+        tiff.write(image[:100, :120], subfiletype=1, **options)
+        tiff.write(image, **options)
+    with Slide.open(tmp_path / "thumbnail.tif", 0.5) as slide:
+        assert slide.size == Size(751, 603)
+    assert "image 1 (751 x 603 px) is read, and image 0 (120 x 100 px) left out" in capsys.readouterr().err
+
+
+def test_an_unknown_compression_is_refused(tmp_path, image):
+    path = write_pages(tmp_path / "a.tif", [image])
+    with tifffile.TiffFile(path, mode="r+") as tiff:
+        tiff.pages[0].tags["Compression"].overwrite(52479)
+    with pytest.raises(UserError, match="the compression 52479, which is not known"):
+        Slide.open(path, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "is_slide"),
+    [
+        ("label-free 3", True),
+        ("Macrophages CD68", True),
+        ("Overview of the cortex", True),
+        ("label image", False),
+        ("slide_macro", False),
+        ("a.svs [macro image]", False),
+        ("Thumbnail 1", False),
+    ],
+)
+def test_a_macro_is_known_by_the_end_of_its_name(tmp_path, image, name, is_slide):
+    tifffile.imwrite(tmp_path / "a.ome.tif", image, photometric="rgb", metadata={"Name": name, **UM})
+    with nullcontext() if is_slide else pytest.raises(UserError, match=re.escape(f"called {name!r}")):
+        Slide.open(tmp_path / "a.ome.tif").close()
+
+
+@pytest.mark.parametrize(
+    ("value", "unit"),
+    [
+        *((0.5, unit) for unit in ("µm", "μm", "um", "micron", "microns")),
+        *((500, "nm"), (5000, "Å"), (0.0005, "mm"), (5e-7, "m"), (0.5 / 25400, "in"), ("0,5", "µm")),
+    ],
+)
+def test_a_length_in_any_unit(tmp_path, image, value, unit):
+    sizes = {f"PhysicalSize{axis}": value for axis in "XY"} | {f"PhysicalSize{axis}Unit": unit for axis in "XY"}
+    tifffile.imwrite(tmp_path / "a.ome.tif", image, photometric="rgb", metadata=sizes)
+    with Slide.open(tmp_path / "a.ome.tif") as slide:
+        assert slide.mpp == pytest.approx(0.5)

@@ -58,7 +58,7 @@ def test_what_is_transparent_in_a_tiff_is_white(tmp_path, image, alpha, tile, ki
     assert (pixels[:, 90:] == 255).all()
 
 
-@pytest.mark.parametrize("name", ["a.png", "la.png", "a.webp", "palette.png"])
+@pytest.mark.parametrize("name", ["a.png", "la.png", "a.webp", "palette.png", "grey.png"])
 def test_what_is_transparent_in_a_picture_is_white(tmp_path, image, alpha, name):
     path, grey = tmp_path / name, image[..., 0]
     if name == "palette.png":
@@ -67,6 +67,10 @@ def test_what_is_transparent_in_a_picture_is_white(tmp_path, image, alpha, name)
         picture.putpalette([0, 0, 0, 10, 20, 30])
         picture.save(path, transparency=0)
         expected = np.full_like(image, (10, 20, 30))
+    elif name == "grey.png":  # one value of grey that is transparent
+        grey = np.where(alpha > 0, np.maximum(grey, 1), 0).astype(np.uint8)
+        PilImage.fromarray(grey).save(path, transparency=0)
+        expected = grey[..., None].repeat(3, axis=2)
     elif name == "la.png":
         PilImage.fromarray(np.dstack([grey, alpha]), "LA").save(path)
         expected = grey[..., None].repeat(3, axis=2)
@@ -112,6 +116,7 @@ def test_what_a_tiff_holds_that_is_no_8_bit_rgb_is_refused(tmp_path, tile, dtype
 
 def test_what_another_format_holds_that_is_no_8_bit_rgb_is_refused(tmp_path, image):
     cv2.imwrite(str(tmp_path / "deep.png"), image.astype(np.uint16) * 16)
+    (tmp_path / "dark.ppm").write_bytes(b"P6\n200 150\n15\n" + (image >> 4).tobytes())
     PilImage.fromarray(image).convert("CMYK").save(tmp_path / "inks.jpg")
     PilImage.fromarray(image[..., 0] > 99).save(tmp_path / "bits.png")
     PilImage.fromarray(image).save(
@@ -119,6 +124,7 @@ def test_what_another_format_holds_that_is_no_8_bit_rgb_is_refused(tmp_path, ima
     )
     for name, message in (
         ("deep.png", "16-bit values"),
+        ("dark.ppm", "largest value is not 255"),
         ("inks.jpg", "inks"),
         ("bits.png", "one bit each"),
         ("film.gif", "2 pictures"),
@@ -135,3 +141,21 @@ def test_an_aperio_file_of_16_bits_is_refused_as_well(tmp_path):
     )
     with pytest.raises(UserError, match=r"a\.svs: a TIFF of 16-bit values"):
         Slide.open(tmp_path / "a.svs")
+
+
+@pytest.mark.parametrize("suffix", ["png", "webp", "jp2", "gif"])
+@pytest.mark.parametrize("damage", ["half of it never written", "a byte changed"])
+def test_damage_in_a_picture_is_one_line(tmp_path, image, suffix, damage, capfd):
+    path = tmp_path / f"a.{suffix}"
+    PilImage.fromarray(image).save(path)
+    data = bytearray(path.read_bytes())
+    if damage == "a byte changed":
+        if suffix != "png":
+            pytest.skip("the format has no checksums")
+        data[len(data) // 2] ^= 0x55
+    else:
+        data[len(data) // 2 :] = bytes(len(data) - len(data) // 2)
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=rf"a\.{suffix}: a (PNG|WEBP|JPEG2000|GIF) "):
+        Slide.open(path, 2.0)
+    assert capfd.readouterr() == ("", "")
