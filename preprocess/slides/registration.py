@@ -81,12 +81,8 @@ def register(slide: Slide, scan: Slide) -> Registration:
     stretch = np.diag(scan.mpp_xy) @ matrix[:, :2] @ np.diag(1 / np.array(slide.mpp_xy))
     largest, smallest = np.linalg.svd(stretch, compute_uv=False)
     found = _measured(slide, StudentScan(scan, Registration(matrix, "estimated")), windows)
-    if (found.correlation or 0.0) < MIN_CORRELATION or (found.residual_px or 0.0) > _MAX_RESIDUAL_PX:
-        raise _refusal(
-            scan,
-            f"does not lie on {slide.path.name}: {_fit(found)}, windows {found.residual_px:.2f} px apart (at most "
-            f"{_MAX_RESIDUAL_PX:g})",
-        )
+    if not _fits(found):
+        raise _refusal(scan, f"does not lie on {slide.path.name}: {_fit(found)}")
     if max(largest, 1 / smallest) > _MAX_STRETCH:
         by = f"{largest:.3f} and {smallest:.3f}"
         raise _refusal(scan, f"is stretched by {by} against {slide.path.name}: one of the mpp is wrong")
@@ -108,7 +104,7 @@ def _given(slide: Slide, scan: Slide, matrix: Matrix) -> Registration:
             remedy="it maps level-0 px of the slide to level-0 px of the scan, not the other way round",
         )
     found = _measured(slide, placed, windows)
-    if (found.correlation or 0.0) < MIN_CORRELATION:
+    if not _fits(found):
         raise UserError(
             f"the given student_transform does not fit {slide.path.name}: {_fit(found)}",
             path=scan.path,
@@ -117,8 +113,13 @@ def _given(slide: Slide, scan: Slide, matrix: Matrix) -> Registration:
     return found
 
 
+def _fits(found: Registration) -> bool:
+    return (found.correlation or 0.0) >= MIN_CORRELATION and (found.residual_px or 0.0) <= _MAX_RESIDUAL_PX
+
+
 def _fit(found: Registration) -> str:
-    return f"correlation {found.correlation:.2f} (at least {MIN_CORRELATION:g} is needed)"
+    apart = f"windows {found.residual_px:.2f} px of the scan apart (at most {_MAX_RESIDUAL_PX:g})"
+    return f"correlation {found.correlation:.2f} (at least {MIN_CORRELATION:g} is needed), {apart}"
 
 
 @dataclass(frozen=True)

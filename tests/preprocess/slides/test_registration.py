@@ -106,7 +106,9 @@ def test_a_given_place_is_used_and_measured(slide, image, tmp_path):
         pass
 
 
-@pytest.mark.parametrize("change", [(0, 0, 12, 0, 0, 0), (0, 0, 0, 0, 0, -12), (0.02, 0, 0, 0, 0.02, 0)])
+@pytest.mark.parametrize(
+    "change", [(0, 0, 2, 0, 0, -2), (0, 0, 12, 0, 0, 0), (0, 0, 0, 0, 0, -12), (0.02, 0, 0, 0, 0.02, 0)]
+)
 def test_a_given_place_that_does_not_fit_is_refused(slide, image, tmp_path, change):
     pixels, truth = rescan(image, scale=MPP / 4, degrees=-2, size_wh=(420, 400))
     path = write_scan(tmp_path / "scan.png", pixels)

@@ -37,6 +37,12 @@ def test_stained_tissue_is_and_its_inverse_is_not(slide_image):
     assert not is_bright_field(255 - slide_image)
 
 
+@pytest.mark.parametrize("light", [(1, 0.93, 0.7), (1, 0.85, 0.45), (0.75, 0.85, 1), (0.95, 1, 0.93)])
+@pytest.mark.parametrize("part", [slice(None), slice(100, 200)])
+def test_the_colour_of_the_light_changes_nothing(slide_image, light, part):
+    assert is_bright_field((slide_image[part, part] * light).astype(np.uint8))
+
+
 @pytest.mark.parametrize("black", [0.3, 0.6])
 def test_black_fill_and_dark_exposures_change_nothing(slide_image, black):
     filled = slide_image.copy()
