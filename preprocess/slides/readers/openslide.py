@@ -23,8 +23,6 @@ _TILE_PX = 256  # where a format does not say
 class OpenSlideReader:
     """A slide that OpenSlide opens; see :class:`preprocess.slides.readers.reader.Reader`."""
 
-    remarks: tuple[str, ...] = ()
-
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
@@ -36,6 +34,8 @@ class OpenSlideReader:
         self.downsamples = tuple(map(self._factors, self.level_sizes, self._slide.level_downsamples))
         # A damaged slide may list properties that it does not have.
         self.properties = {name: self._slide.properties.get(name, "") for name in self._slide.properties}
+        is_part = self.properties.get("dicom.ImageType[3]") == "RESAMPLED"
+        self.remarks = ("its finest level is a reduced one: files of the series may be missing",) if is_part else ()
         self.tiles = tuple(_tile(path, self.properties, level) for level in range(len(self.level_sizes)))
 
     @staticmethod

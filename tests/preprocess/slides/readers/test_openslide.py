@@ -3,6 +3,7 @@ from __future__ import annotations
 import struct
 
 import numpy as np
+import openslide
 import pytest
 
 from preprocess.base.errors import UserError
@@ -34,4 +35,13 @@ def test_a_property_that_is_listed_but_missing_is_empty(tmp_path):
     path.write_bytes(path.read_bytes().replace(b"ScanScope ID", b"Scan\xffcope ID"))
     reader = OpenSlideReader(path)
     assert reader.size == Size(300, 300)
+    reader.close()
+
+
+@pytest.mark.parametrize(("kind", "is_said"), [("RESAMPLED", True), ("NONE", False)])
+def test_a_dicom_series_without_its_finest_level_is_said(tmp_path, monkeypatch, kind, is_said):
+    path = write_svs(tmp_path / "slide.svs", np.zeros((300, 300, 3), np.uint8))
+    monkeypatch.setattr(openslide.OpenSlide, "properties", {"dicom.ImageType[3]": kind})
+    reader = OpenSlideReader(path)
+    assert any("files of the series may be missing" in remark for remark in reader.remarks) == is_said
     reader.close()
