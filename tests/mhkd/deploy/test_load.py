@@ -47,7 +47,7 @@ def test_an_exported_file_is_told_by_its_suffix(checkpoint, tmp_path):
 
 
 def test_what_does_not_fit_is_refused(checkpoint):
-    with pytest.raises(UserError, match=r"does not run checkpoints.*export_model"):
+    with pytest.raises(UserError, match=r"does not run checkpoints.*mhkd export"):
         load_model(checkpoint, backend="onnxruntime")
     with pytest.raises(UserError, match="there is no backend 'magic'"):
         load_model(checkpoint, backend="magic")

@@ -45,7 +45,7 @@ def test_slides_without_results_are_named(tmp_path, svs_slide, capsys):
 
 
 def test_no_results_are_an_error(tmp_path):
-    with pytest.raises(UserError, match=r"no results of a search .*infer_wsi\.py"):
+    with pytest.raises(UserError, match=r"no results of a search .*mhkd infer"):
         find_views(tmp_path, [])
     with pytest.raises(UserError, match="no such folder"):
         find_views(tmp_path / "none", [])
