@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from preprocess.base.errors import UserError
+from preprocess.base.console import note
+from preprocess.base.errors import UserError, named
 
 _SEPARATORS = ",;\t|"
 _MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
@@ -19,6 +20,7 @@ _INVISIBLE = "\ufeff\u200b\u200e\u2060"
 _END = "\x1e"
 _LINE_ENDS = "\r\n\x1a"  # with the mark that some programs of DOS end a file with
 _SAVE = "save it as CSV in UTF-8"
+_NAMES = "write the names of the columns, separated by commas, into the first line"
 _QUOTE = "put cells that hold the separator between double quotes; with decimal commas, separate by semicolons"
 
 csv.field_size_limit(1 << 30)  # the run lengths of a slide are one cell
@@ -29,24 +31,48 @@ def nfc(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
-def decode_text(data: bytes) -> str:
-    """The text that ``data`` is: UTF-8, UTF-16 with its mark, or else Windows-1252, as older spreadsheets save it.
+def read_text(path: Path) -> str:
+    """The text of the file ``path``: UTF-8, UTF-16 with its mark, or else Windows-1252, as older spreadsheets save it.
 
-    Raises UserError where it is none of them.
+    A note says where it is read as the last. Raises UserError where the file is none of them, or where some lines are
+    in UTF-8 and others are not: the same name would become two.
     """
+    data = path.read_bytes()
+    with named(path):
+        encoding = _encoding(data)
+    text = data.decode(encoding)
+    if encoding == "cp1252":
+        number, line = next((i, line) for i, line in enumerate(text.split("\n"), start=1) if not line.isascii())
+        note(f"{path}: not in UTF-8, so read as Windows-1252: line {number} is {line.strip()[:60]!r}")
+    return text
+
+
+def _encoding(data: bytes) -> str:
     if data.startswith(b"PK\x03\x04") or data.startswith(b"\xd0\xcf\x11\xe0"):
         raise UserError("a workbook of a spreadsheet, not a text file", remedy=_SAVE)
     encoding = next((name for mark, name in _MARKS.items() if data.startswith(mark)), None)
     if encoding is None and b"\x00" in data[:2]:
         encoding = "utf-16-be" if data[:1] == b"\x00" else "utf-16-le"
     for name in [encoding] if encoding else ["utf-8", "cp1252"]:
-        try:
-            text = data.decode(name)
-        except UnicodeError:
-            continue
-        if "\x00" not in text:
-            return text
-    raise UserError("no text in UTF-8", remedy=_SAVE)
+        if _is_text(data, name):
+            break
+    else:
+        raise UserError("no text in UTF-8", remedy=_SAVE)
+    if name == "cp1252":
+        is_utf8 = {
+            _is_text(line, "utf-8"): i for i, line in enumerate(data.split(b"\n"), start=1) if not line.isascii()
+        }
+        if len(is_utf8) > 1:
+            reason = f"line {is_utf8[True]} is in UTF-8, and line {is_utf8[False]} is not"
+            raise UserError(reason, remedy="save it as a whole in UTF-8")
+    return name
+
+
+def _is_text(data: bytes, encoding: str) -> bool:
+    try:
+        return "\x00" not in data.decode(encoding)
+    except UnicodeError:
+        return False
 
 
 def read_text_table(path: str | Path, is_known: Callable[[str], bool] = bool) -> pd.DataFrame:
@@ -54,10 +80,9 @@ def read_text_table(path: str | Path, is_known: Callable[[str], bool] = bool) ->
     path = Path(path)
     if not path.is_file():
         raise UserError("no such table", path=path, remedy="give a CSV file")
-    try:
-        return parse_text_table(decode_text(path.read_bytes()), is_known)
-    except UserError as error:
-        raise UserError(error.reason, path=path, remedy=error.remedy) from error
+    text = read_text(path)
+    with named(path):
+        return parse_text_table(text, is_known)
 
 
 def parse_text_table(text: str, is_known: Callable[[str], bool] = bool) -> pd.DataFrame:
@@ -68,7 +93,7 @@ def parse_text_table(text: str, is_known: Callable[[str], bool] = bool) -> pd.Da
     comma, semicolon, tab and bar the one that gives most names that ``is_known`` takes, and then most names.
 
     Raises:
-        UserError: a line has more or fewer cells than the header, a quotation mark does not end, a column has no name,
+        UserError: no column has a name that ``is_known`` takes, a line has more or fewer cells than the header, a quotation mark does not end, a column has no name,
             or two have the same one.
     """
     text, separator, offset = _separated(text, is_known)
@@ -76,7 +101,9 @@ def parse_text_table(text: str, is_known: Callable[[str], bool] = bool) -> pd.Da
     _, names = next(lines, (0, []))
     names = _trimmed(names)
     if not names:
-        raise UserError("the table is empty", remedy="write the names of the columns into the first line")
+        raise UserError("the table is empty", remedy=_NAMES)
+    if not any(map(is_known, names)):
+        raise UserError(f"its first line, {text[:60].splitlines()[0]!r}, names none of its columns", remedy=_NAMES)
     rows: dict[int, list[str]] = {}
     for number, cells in lines:
         if len(_trimmed(cells)) > len(names) or len(cells) < len(names):

@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 
 from preprocess.base.errors import UserError
-from preprocess.base.text_table import decode_text, nfc
+from preprocess.base.text_table import nfc, read_text
 
 Text = str | list[str]
 
@@ -23,7 +23,7 @@ def read_yaml_text(path: Path, what: str, remedy: str) -> dict[str, Text]:
         remedy: what is said with each of them.
     """
     try:
-        node = yaml.compose(decode_text(path.read_bytes()), Loader=yaml.BaseLoader)
+        node = yaml.compose(read_text(path), Loader=yaml.BaseLoader)
     except (OSError, RecursionError, yaml.YAMLError) as error:
         raise UserError(f"no readable {what}: {error}", path=path, remedy=remedy) from error
     except UserError as error:

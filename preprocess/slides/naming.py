@@ -95,7 +95,9 @@ def without_names(text: str, paths: Iterable[Path], shown: str, *, names: bool =
     secrets: set[str] = set()
     for path in paths:
         for place in (path, path.absolute(), Path(os.path.realpath(path))):
-            secrets |= {str(place), str(place.parent)}
+            secrets.add(str(place))
+            if len(place.parent.parts) > 1:  # a word alone may stand in any text
+                secrets.add(str(place.parent))
             if names:
                 secrets |= {place.name, place.stem, safe_name(place)}
     for secret in sorted(secrets - {".", "/"}, key=len, reverse=True):

@@ -26,9 +26,23 @@ _SPLIT_OF = {"training": "train", "valid": "val", "validation": "val", "dev": "v
 _ALIASES: dict[str, tuple[str, ...]] = {
     "slide": ("wsi", "slidepath", "slidefile", "image", "imagepath", "file", "filename", "path"),
     "annotation": ("annotations", "annotationpath", "annotationfile", "geojson", "mask"),
-    "mpp": ("umperpx", "umperpixel", "micronsperpixel", "pixelsize", "pixelsizeum"),
-    "patient": ("patientid", "patients", "case", "caseid", "subject", "subjectid", "donor"),
-    "split": ("set", "subset", "splits", "partition"),
+    "mpp": (
+        "umperpx",
+        "umperpixel",
+        "umpx",
+        "umpixel",
+        "μmpx",
+        "μmpixel",
+        "micronsperpixel",
+        "pixelsize",
+        "pixelsizeum",
+    ),
+    "patient": (
+        *("patientid", "patients", "patientno", "patientnr", "patientnumber", "patientname", "patientenid"),
+        *("patientennr", "case", "caseid", "caseno", "casenr", "subject", "subjectid", "donor", "donorid"),
+        *("participant", "participantid", "individual", "animal", "animalid", "pid", "mrn", "casesubmitterid"),
+    ),
+    "split": ("set", "subset", "splits", "partition", "dataset", "datasplit", "phase"),
     "labelled": ("labeled", "annotated"),
     "origin": ("annotationorigin",),
     "student_slide": (),
@@ -43,6 +57,8 @@ SLIDES_COLUMNS = tuple(_ALIASES)
 OUTPUT_NAME = "output_name"
 """The column that :func:`read_slides_csv` adds: what outputs call the slide, another name for each."""
 
+_NO_NUMBERS = {"na", "n/a", "nan", "none", "null", "-"}
+"""How programs write that a number is not given."""
 _PATHS = ("slide", "annotation", "student_slide")
 _PASSED_ON = {OUTPUT_NAME, "mpp_source", "source", "stain", "preservation", "reviewed", "group", "glomeruli", "licence"}
 """What tables of public cohorts say besides, so that it needs no word."""
@@ -112,7 +128,10 @@ def _known_columns(table: pd.DataFrame, path: Path, used: Iterable[str]) -> pd.D
         name_of[others[0]] = name
         note(f"{path}: the column {others[0]!r} is read as {name}")
     if "slide" not in name_of.values():
-        raise UserError("no column 'slide'", remedy=f"the columns are {', '.join(SLIDES_COLUMNS)}")
+        raise UserError(
+            f"no column 'slide' among {', '.join(map(repr, table))}"[:200],
+            remedy=f"the columns are {', '.join(SLIDES_COLUMNS)}",
+        )
     passed_on = {_plain(name) for name in (*_PASSED_ON, *used)}
     if unused := [column for column in table if column not in name_of and _plain(column) not in passed_on]:
         note(f"{path}: not used: {', '.join(map(_describe, unused))}")
@@ -143,7 +162,8 @@ def _describe(column: str) -> str:
 
 
 def _are_splits(column: pd.Series) -> bool:
-    return set(map(_split, column[column != ""])) <= set(SPLITS)
+    """Whether some cells are splits: the others may be misspelled."""
+    return bool(set(map(_split, column)) & set(SPLITS))
 
 
 def _split(text: str) -> str:
@@ -159,6 +179,7 @@ def _check_slides_table(table: pd.DataFrame, folder: Path) -> None:
     for column in _PATHS:
         table[column] = table[column].map(lambda name: str(_locate(folder, name)), na_action="ignore")
     for column in ("mpp", "student_mpp"):
+        table.loc[table[column].str.lower().isin(_NO_NUMBERS), column] = float("nan")
         text = table[column].map(lambda text: text.replace(",", "."), na_action="ignore")
         mpp = pd.to_numeric(text, errors="coerce").astype("float64")
         wrong = text.notna() & ~mpp.between(MIN_MPP, MAX_MPP)
@@ -222,9 +243,10 @@ def _doubtful_patients(table: pd.DataFrame) -> list[tuple[str, str]]:
     doubts = []
     written: dict[str, str] = {}
     for patient in table["patient"].dropna().unique():
-        other = written.setdefault(re.sub(r"\s+", "", patient).casefold(), patient)
+        other = written.setdefault(_spelled_plainly(patient), patient)
         if other != patient:
-            doubts.append((f"the patients {other!r} and {patient!r} differ in case or blanks only", "write them alike"))
+            how = "in case, blanks, dashes or leading zeros"
+            doubts.append((f"the patients {other!r} and {patient!r} differ {how} only", "write them alike"))
     # In a spreadsheet the merged cells of a block are a value in its first row and nothing in the others.
     filled = table.assign(patient=table["patient"].ffill()).dropna(subset=["patient"])
     several = filled.groupby("patient")["split"].agg(lambda split: split.isna().any() or split.nunique() > 1)
@@ -233,6 +255,13 @@ def _doubtful_patients(table: pd.DataFrame) -> list[tuple[str, str]]:
         reason = f"line {merged.index[0]} has no patient, below one of {merged['patient'].iloc[0]!r}: a merged cell?"
         doubts.append((reason, "fill the column patient in each row, or in none"))
     return doubts
+
+
+def _spelled_plainly(name: str) -> str:
+    """``name`` without what spreadsheets and hands change: case, width, blanks, kinds of dashes, leading zeros, .0."""
+    name = re.sub(r"\s+", "", unicodedata.normalize("NFKC", name).casefold())
+    name = "".join("-" if unicodedata.category(sign) in {"Pd", "Pc"} else sign for sign in name)
+    return re.sub(r"(?<!\d)0+(?=\d)", "", re.sub(r"(?<=\d)\.0+$", "", name))
 
 
 def _check_copies(table: pd.DataFrame) -> None:

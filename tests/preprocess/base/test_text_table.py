@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from preprocess.base.errors import UserError
-from preprocess.base.text_table import decode_text, nfc, parse_text_table, read_text_table
+from preprocess.base.text_table import nfc, parse_text_table, read_text_table
 
 ROWS = [["slide", "mpp"], ["Präparat 1.svs", "0.25"], ["S12, PAS.svs", "NA"]]
 
@@ -80,11 +80,19 @@ def test_bad_tables_are_named_by_line(text, message):
 
 @pytest.mark.parametrize("data", [b"PK\x03\x04...", b"a,b\n\x00\x01\x02,\x03\n", b"\xff\xfea", b"\x81\x8d\xff\xfe"])
 def test_what_is_no_text_is_refused(tmp_path, data):
-    with pytest.raises(UserError, match=r"no text in UTF-8|not a text file"):
-        decode_text(data)
     (tmp_path / "t.csv").write_bytes(data)
-    with pytest.raises(UserError, match=r"t\.csv: "):
+    with pytest.raises(UserError, match=r"t\.csv: (no text in UTF-8|a workbook)"):
         read_text_table(tmp_path / "t.csv")
+
+
+def test_a_guessed_encoding_is_noted_and_two_in_one_file_are_refused(tmp_path, capsys):
+    path = tmp_path / "t.csv"
+    path.write_bytes("slide,patient\na.svs,Müller\n".encode("cp1252"))
+    assert read_text_table(path)["patient"].tolist() == ["Müller"]
+    assert "read as Windows-1252: line 2 is 'a.svs,Müller'" in capsys.readouterr().err
+    path.write_bytes(path.read_bytes() + "b.svs,Müller\n".encode())
+    with pytest.raises(UserError, match="line 3 is in UTF-8, and line 2 is not"):
+        read_text_table(path)
 
 
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\x00\x1e\ufeff\u200b\u200e\u2060")).map(

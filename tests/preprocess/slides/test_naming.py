@@ -64,3 +64,4 @@ def test_an_error_without_the_names_of_files():
     error = f"{path}: it is not Smith 1947.png, see /data/Smith/Smith 1947.xml"
     assert "Smith" not in without_names(error, [path, path.with_suffix(".xml")], "slide-1")
     assert without_names(f"{path}: damaged", [path], "Smith 1947.svs", names=False) == "Smith 1947.svs: damaged"
+    assert without_names("a/b.svs: not a slide", [Path("a/b.svs")], "b.svs", names=False) == "b.svs: not a slide"

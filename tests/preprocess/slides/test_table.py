@@ -44,6 +44,8 @@ def test_a_full_table(table, tmp_path):
         "SLIDE , mpp (um/px), patient_id ,set",
         "wsi,MPP,Case,subset",
         "File Name,mpp,Patient ID,SPLIT",
+        "file,µm/px,Patienten-Nr.,dataset",
+        "path,um/pixel,case_submitter_id,data split",
     ],
 )
 def test_columns_by_any_usual_name(table, header, capsys):
@@ -78,12 +80,14 @@ def test_text_stays_text(table, patient):
     ("text", "message"),
     [
         ("", "the table is empty"),
-        ("picture\na.svs\n", "no column 'slide'"),
+        ("patient,age\np,4\n", "no column 'slide' among 'patient', 'age'"),
+        ("# my slides\nslide,mpp\na.svs,0.5\n", "its first line, '# my slides', names none of its columns"),
+        ("slide,set\na.svs,train\nb.svs,tset\n", "unknown split 'tset'"),
         ("slide,mpp\n", "lists no slide"),
         ("slide,mpp\na.svs,0.5\n,0.5\n", "line 3 names no slide"),
         ("slide,mpp\na.svs,fast\n", "line 2: mpp 'fast' of a.svs"),
         ("slide,mpp\na.svs,500\n", "mpp '500' of a.svs"),
-        ("slide,mpp\na.svs,nan\n", "mpp 'nan' of a.svs"),
+        ("slide,mpp\na.svs,inf\n", "mpp 'inf' of a.svs"),
         ("slide,split\na.svs,holdout\n", "unknown split 'holdout'"),
         ("slide\na.svs\na.svs\n", "line 3 lists a.svs again"),
         ("slide,Slide\na.svs,b.svs\n", "two columns are named 'slide'"),
@@ -126,16 +130,21 @@ def test_slides_of_one_name_have_outputs_of_their_own(table, tmp_path):
     assert again[OUTPUT_NAME].tolist() == ["c", *names]
 
 
-@pytest.mark.parametrize("other", ["P1", "p 1", "p1\u00a0", " p1"])
+@pytest.mark.parametrize("text", ["NA", "nan", "N/A", "-", ""])
+def test_a_size_of_a_pixel_that_is_not_given(table, text):
+    assert read_slides_csv(table(f"slide,mpp\na.svs,{text}\n"))["mpp"].isna().all()
+
+
+@pytest.mark.parametrize("other", ["P1", "p 1", "p1\u00a0", " p1", "p01", "p1.0", "ｐ１"])
 def test_a_patient_written_in_two_ways(table, other, capsys):
     path = table(f"slide,patient\na.svs,p1\nb.svs,{other}\n")
     if other.strip() == "p1":
         assert read_slides_csv(path)["patient"].tolist() == ["p1", "p1"]
         return
-    with pytest.raises(UserError, match="differ in case or blanks only"):
+    with pytest.raises(UserError, match="differ in case, blanks, dashes or leading zeros only"):
         read_slides_csv(path)
     read_slides_csv(path, for_training=False)
-    assert "differ in case or blanks only" in capsys.readouterr().err
+    assert "differ in case, blanks, dashes or leading zeros only" in capsys.readouterr().err
 
 
 def test_a_patient_in_the_first_row_of_a_block_only(table, capsys):
