@@ -8,6 +8,7 @@ from pathlib import Path
 from mhkd.ablation.evidence import add_evidence, evidence_markdown, evidence_rows, read_evidence
 from mhkd.ablation.evidence_pages import outdated_pages, write_pages
 from preprocess.base.console import EXIT_ERROR, EXIT_OK, command_parser, run_main
+from preprocess.base.files import exclusive_use
 
 EXAMPLES = """
 actions:
@@ -48,7 +49,12 @@ def main(argv: list[str] | None = None) -> int:
     if args.action == "write":
         print(*map(str, write_pages(args.root)), "tables and figures: as their evidence says", sep="\n")
         return EXIT_OK
-    table = add_evidence(args.csv, evidence_rows(args.folders)) if args.folders else read_evidence(args.csv)
+    if args.folders:
+        rows = evidence_rows(args.folders)
+        with exclusive_use(args.csv.parent):
+            table = add_evidence(args.csv, rows)
+    else:
+        table = read_evidence(args.csv)
     print(evidence_markdown(table), end="")
     return EXIT_OK
 

@@ -17,6 +17,7 @@ from mhkd.inference.slide_job import ModelFile, OutputSpec, SearchOptions, Searc
 from preprocess.annotations.origin import ORIGINS
 from preprocess.base.arguments import count, mpp, share
 from preprocess.base.console import command_parser, run_main
+from preprocess.base.files import exclusive_use
 from preprocess.jobs.run import add_run_options
 from preprocess.slides.naming import name_slides
 from preprocess.slides.search import find_slides
@@ -96,10 +97,14 @@ def main(argv: list[str] | None = None) -> int:
     search = SearchSpec(model, options)
     outputs = OutputSpec(args.output_dir.absolute(), in_order(args.formats), args.origin)
     jobs = [SlideJob.of(file, search, outputs, mpp=args.mpp) for file in files]
-    outcomes, num_skipped = search_slides(jobs, workers, engine=args.engine, address=args.address, limit_s=args.limit_s)
+    where = {"engine": args.engine, "address": args.address, "limit_s": args.limit_s}
     scoring = {"classes": classes, "max_misplaced": args.max_misplaced}
+    outcomes, num_skipped = search_slides(jobs, workers, **where)
+    evaluation = None
     try:  # first the files, whoever listens to what is printed
-        evaluation = evaluate_search(outcomes, args.output_dir, **scoring) if args.evaluate else None
+        if args.evaluate:
+            with exclusive_use(args.output_dir):
+                evaluation = evaluate_search(outcomes, args.output_dir, **scoring)
     finally:
         code = report_search(outcomes, num_skipped, args.output_dir, display_name(args.model, path))
     return code if evaluation is None else max(code, evaluation.report())

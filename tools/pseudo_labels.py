@@ -12,6 +12,7 @@ from mhkd.evaluation.pseudo_labels import make_pseudo_labels
 from mhkd.inference.slide_job import ModelFile
 from preprocess.base.arguments import count, share
 from preprocess.base.console import EXIT_OK, command_parser, run_main
+from preprocess.base.files import exclusive_use
 from preprocess.tiles.manifest import Manifest
 
 EXAMPLES = """
@@ -50,15 +51,16 @@ def main(argv: list[str] | None = None) -> int:
     manifest = Manifest.read(args.tiles)
     device = resolve_device(args.device)
     model = ModelFile.of(load_model, find_model(args.model), device, args.workers, backend=args.backend)
-    labels = make_pseudo_labels(
-        model,
-        args.slides,
-        manifest,
-        args.output_dir,
-        workers=args.workers,
-        sure_thresh=args.sure_thresh,
-        unsure_thresh=args.unsure_thresh,
-    )
+    with exclusive_use(args.output_dir):
+        labels = make_pseudo_labels(
+            model,
+            args.slides,
+            manifest,
+            args.output_dir,
+            workers=args.workers,
+            sure_thresh=args.sure_thresh,
+            unsure_thresh=args.unsure_thresh,
+        )
     print(*labels.lines(), args.output_dir, sep="\n")
     return EXIT_OK
 

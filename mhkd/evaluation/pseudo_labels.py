@@ -16,9 +16,9 @@ from mhkd.inference.slide_job import ModelFile, OutputSpec, SearchOptions, Searc
 from mhkd.inference.slide_runner import read_tables
 from mhkd.structures import SlideDetections
 from preprocess.base.errors import UserError
-from preprocess.base.files import safe_name
+from preprocess.slides.files import is_neutral
 from preprocess.slides.search import SlideFile
-from preprocess.slides.table import slide_rows
+from preprocess.slides.table import OUTPUT_NAME, slide_rows
 from preprocess.tiles.manifest import Manifest
 from preprocess.tiles.pseudo_labels import FoundBox, PseudoLabels
 
@@ -92,7 +92,7 @@ def make_pseudo_labels(
     boxes: dict[str, list[FoundBox]] = {}
     if unlabelled:
         slides, classes = evaluated_cohort(table, manifest)
-        names = slides["slide"].map(safe_name)
+        names = slides[OUTPUT_NAME]
         slides["mpp"] = slides["mpp"].fillna(names.map(_mpp_of_tiles(manifest)))
         if absent := sorted(set(unlabelled) - set(names)):
             raise UserError(
@@ -147,7 +147,11 @@ def _check_classes(search: SearchSpec, manifest: Manifest) -> None:
 def _search(rows: pd.DataFrame, search: SearchSpec, folder: Path, workers: int) -> dict[str, SlideDetections]:
     """All detections on the slides of ``rows`` by name."""
     outputs = OutputSpec((folder / "search").absolute(), ("csv",))
-    files = [SlideFile(Path(row["slide"]), mpp=row["mpp"]) for row in slide_rows(rows)]
+    files = [
+        SlideFile(Path(row["slide"]), row["mpp"], **{"alias" if is_neutral(name) else "label": name})
+        for row in slide_rows(rows)
+        if (name := row[OUTPUT_NAME])
+    ]
     found = {}
     for outcome in search_slides([SlideJob.of(file, search, outputs) for file in files], workers)[0]:
         if outcome.value is None:

@@ -22,6 +22,7 @@ from mhkd.provenance import software
 from mhkd.structures import SlideDetections
 from preprocess.annotations.class_map import AS_ANNOTATED, ClassMap
 from preprocess.base.console import report
+from preprocess.base.errors import UserError
 from preprocess.base.files import sha256_of
 from preprocess.jobs.job_result import failures
 from preprocess.jobs.run import run_cohort
@@ -116,6 +117,9 @@ def _score(
 ) -> ScoredSlide:
     """One slide with its true boxes and its detections. Raises UserError or OSError."""
     summary, annotation = searched[job]
+    if job.finished() != summary:
+        reason = "another process has replaced what was found"
+        raise UserError(reason, path=job.summary_file, remedy="run the same command again")
     (found, _), (weak, _) = read_tables(job, summary)
     with open_slide(job) as slide:
         gt = read_ground_truth(

@@ -56,8 +56,19 @@ def search_slides(
     """
     check_names([job.file for job in jobs])
     _check_reserved(jobs)
+    _note_copies(jobs)
     with exclusive_use(jobs[0].outputs.folder):
         return _search_pending(jobs, workers, {"engine": engine, "address": address, "limit_s": limit_s})
+
+
+def _note_copies(jobs: Sequence[SlideJob]) -> None:
+    """Say that slides are the same one under several names: what is found there counts as often."""
+    first: dict[str | None, SlideJob] = {None: jobs[0]}
+    copies = [job for job in jobs if job.content and first.setdefault(job.content, job) is not job]
+    if copies:
+        one, other = copies[0].file.file_name, first[copies[0].content].file.file_name
+        more = f", and {len(copies) - 1} more" if len(copies) > 1 else ""
+        note(f"{one} has the same content as {other}{more}: what is found there counts again")
 
 
 def _search_pending(

@@ -59,12 +59,10 @@ def _encoding(data: bytes) -> str:
     else:
         raise UserError("no text in UTF-8", remedy=_SAVE)
     if name == "cp1252":
-        is_utf8 = {
-            _is_text(line, "utf-8"): i for i, line in enumerate(data.split(b"\n"), start=1) if not line.isascii()
-        }
-        if len(is_utf8) > 1:
-            reason = f"line {is_utf8[True]} is in UTF-8, and line {is_utf8[False]} is not"
-            raise UserError(reason, remedy="save it as a whole in UTF-8")
+        numbered = [(i, line) for i, line in enumerate(data.split(b"\n"), start=1) if not line.isascii()]
+        last = {_is_text(line, "utf-8"): number for number, line in numbered}
+        if len(last) > 1:
+            raise UserError(f"line {last[True]} is in UTF-8, and line {last[False]} is not", remedy=_SAVE)
     return name
 
 
@@ -93,8 +91,8 @@ def parse_text_table(text: str, is_known: Callable[[str], bool] = bool) -> pd.Da
     comma, semicolon, tab and bar the one that gives most names that ``is_known`` takes, and then most names.
 
     Raises:
-        UserError: no column has a name that ``is_known`` takes, a line has more or fewer cells than the header, a quotation mark does not end, a column has no name,
-            or two have the same one.
+        UserError: no column has a name that ``is_known`` takes, a line has more or fewer cells than the header, a
+            quotation mark does not end, a column has no name, or two have the same one.
     """
     text, separator, offset = _separated(text, is_known)
     lines = ((number + offset, cells) for number, cells in _rows(text, separator))

@@ -69,19 +69,25 @@ def find_slides(arguments: Sequence[str | Path]) -> list[SlideFile]:
     for ``preprocess.slides.table.read_slides_csv``. Folders are searched through, links to others too, for what a
     reader recognises, or is named like a slide or a picture: what cannot be read is among them, and whoever opens it
     can say why. Of a DICOM series one file is taken. A note names what is left out: plain images, mostly labels and
-    thumbnails, where the folder has a slide that can be read; hidden files; and pictures that are results of ours.
+    thumbnails, where the folder has a slide that can be read; hidden files; pictures that are results of ours; and
+    links to a slide that is there already.
 
     Raises:
         UserError: a folder, a pattern or a table holds no slide.
     """
     found: dict[str, SlideFile] = {}
+    links: list[Path] = []
     for argument in arguments:
         for slide in _expand(Path(argument)):
             # Where links lead to nothing, each is one that is missing.
             place = (os.path.realpath if slide.path.exists() else os.path.abspath)(slide.path)
+            first = found.setdefault(place, slide)
+            if slide.path.absolute() != first.path.absolute():
+                links.append(slide.path)
             # A row of a table says more than a path alone.
-            if place not in found or found[place] == SlideFile(found[place].path):
+            if first == SlideFile(first.path) and slide != SlideFile(slide.path):
                 found[place] = slide
+    _note("", links, "links to slides that are searched under another name")
     return list(found.values())
 
 
@@ -135,7 +141,7 @@ def _search(folder: Path) -> list[Path]:
     return found["slide"]
 
 
-def _note(place: Path, files: Sequence[Path], what: str, advice: str = "") -> None:
+def _note(place: Path | str, files: Sequence[Path], what: str, advice: str = "") -> None:
     """Say which ``files`` are left out, if there are any: the names of the first."""
     if files:
         more = f" and {len(files) - _NAMED} more" if len(files) > _NAMED else ""

@@ -26,17 +26,7 @@ _SPLIT_OF = {"training": "train", "valid": "val", "validation": "val", "dev": "v
 _ALIASES: dict[str, tuple[str, ...]] = {
     "slide": ("wsi", "slidepath", "slidefile", "image", "imagepath", "file", "filename", "path"),
     "annotation": ("annotations", "annotationpath", "annotationfile", "geojson", "mask"),
-    "mpp": (
-        "umperpx",
-        "umperpixel",
-        "umpx",
-        "umpixel",
-        "μmpx",
-        "μmpixel",
-        "micronsperpixel",
-        "pixelsize",
-        "pixelsizeum",
-    ),
+    "mpp": ("umperpx", "umperpixel", "umpx", "umpixel", "micronsperpixel", "pixelsize", "pixelsizeum"),
     "patient": (
         *("patientid", "patients", "patientno", "patientnr", "patientnumber", "patientname", "patientenid"),
         *("patientennr", "case", "caseid", "caseno", "casenr", "subject", "subjectid", "donor", "donorid"),
@@ -128,10 +118,8 @@ def _known_columns(table: pd.DataFrame, path: Path, used: Iterable[str]) -> pd.D
         name_of[others[0]] = name
         note(f"{path}: the column {others[0]!r} is read as {name}")
     if "slide" not in name_of.values():
-        raise UserError(
-            f"no column 'slide' among {', '.join(map(repr, table))}"[:200],
-            remedy=f"the columns are {', '.join(SLIDES_COLUMNS)}",
-        )
+        reason = f"no column 'slide' among {', '.join(map(repr, table))}"
+        raise UserError(reason, remedy=f"the columns are {', '.join(SLIDES_COLUMNS)}")
     passed_on = {_plain(name) for name in (*_PASSED_ON, *used)}
     if unused := [column for column in table if column not in name_of and _plain(column) not in passed_on]:
         note(f"{path}: not used: {', '.join(map(_describe, unused))}")
@@ -143,7 +131,7 @@ def _known_columns(table: pd.DataFrame, path: Path, used: Iterable[str]) -> pd.D
 
 def _plain(name: str) -> str:
     """``Patient ID`` -> ``patientid``, ``MPP (um)`` -> ``mpp``."""
-    return re.sub(r"\W*\(.*?\)|\W*\[.*?\]|[\W_]+", "", name.casefold())
+    return re.sub(r"\W*\(.*?\)|\W*\[.*?\]|[\W_]+", "", re.sub("[µμ]m", "um", name).casefold())
 
 
 def _exact(column: str) -> str | None:

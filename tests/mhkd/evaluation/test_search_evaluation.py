@@ -125,6 +125,13 @@ def test_annotations_of_another_frame_are_not_scored_and_a_few_strays_are_said(t
     assert len(evaluate_search(outcomes, tmp_path / "out", max_misplaced=1.0).metrics.slides) == 3
 
 
+def test_results_that_another_process_replaced_are_not_scored(tmp_path):
+    outcome = searched(tmp_path)
+    summary = tmp_path / "out" / "a.json"
+    summary.write_text(summary.read_text().replace('"by_class"', '"by_class": {}, "again"', 1))
+    assert "another process has replaced what was found" in evaluate_search([outcome], tmp_path / "out").failed[0]
+
+
 def test_where_nothing_can_be_scored_no_earlier_evaluation_stays(tmp_path, capsys):
     outcome = searched(tmp_path)
     evaluate_search([outcome], tmp_path / "out")

@@ -117,6 +117,12 @@ def test_a_slide_may_not_be_called_as_a_table_of_all_slides(slides, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_copies_among_the_slides_are_said(slides, tmp_path, capsys):
+    copy = shutil.copy(slides[0], tmp_path / "copy.svs")
+    search_slides(jobs_of([*slides, copy], tmp_path / "out"))
+    assert "note: copy.svs has the same content as a.svs: what is found there counts again" in capsys.readouterr().err
+
+
 def test_leftovers_of_a_killed_process_are_removed(slides, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / f".{'0' * 32}.part.jpg").write_bytes(b"half")

@@ -83,6 +83,15 @@ def test_links_lead_to_folders_each_of_which_is_searched_once(svs_slide, tmp_pat
     assert names(found, tmp_path / "study") == ["linked/a.svs", "linked/deep/b.svs"]
 
 
+def test_a_link_to_a_slide_that_is_there_is_said_and_the_first_name_counts(svs_slide, tmp_path, capsys):
+    folder = tmp_path / "slides"
+    folder.mkdir()
+    slide = shutil.copy(svs_slide, folder / "a.svs")
+    (folder / "b.svs").symlink_to(slide)
+    assert [file.path.name for file in find_slides([folder, slide])] == ["a.svs"]
+    assert "1 links to slides that are searched under another name are not searched: b.svs" in capsys.readouterr().err
+
+
 def test_a_folder_that_cannot_be_read_is_found_too(svs_slide, tmp_path, monkeypatch):
     (tmp_path / "locked").mkdir()
     shutil.copy(svs_slide, tmp_path / "a.svs")

@@ -135,7 +135,7 @@ def test_a_size_of_a_pixel_that_is_not_given(table, text):
     assert read_slides_csv(table(f"slide,mpp\na.svs,{text}\n"))["mpp"].isna().all()
 
 
-@pytest.mark.parametrize("other", ["P1", "p 1", "p1\u00a0", " p1", "p01", "p1.0", "ｐ１"])
+@pytest.mark.parametrize("other", ["P1", "p 1", "p1\u00a0", " p1", "p01", "p1.0", "\uff50\uff11"])
 def test_a_patient_written_in_two_ways(table, other, capsys):
     path = table(f"slide,patient\na.svs,p1\nb.svs,{other}\n")
     if other.strip() == "p1":
