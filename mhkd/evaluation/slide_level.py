@@ -120,14 +120,14 @@ def evaluated_cohort(
 def fill_splits(slides: pd.DataFrame, tiles: pd.DataFrame) -> pd.DataFrame:
     """``slides`` with the names of a manifest's ``tiles``, and the splits and patients that it leaves open from there.
 
-    Slides are known by name, or by their content where the tiles have neutral names.
+    Slides are known by name, or by their content where the tiles have neutral names; then their patients have, too.
     """
     by_slide = tiles.groupby("slide")[["split", "patient"]].first()
-    names = slides[OUTPUT_NAME]
+    names, own = slides[OUTPUT_NAME], slides[list(by_slide)].astype(object)  # a column that is not given is of float
     if not names.isin(by_slide.index).any():  # tiles under neutral names
         neutral = slides["slide"].map(Path).map(content_of).map(neutral_name, na_action="ignore")
         names = neutral.where(neutral.isin(by_slide.index), names)
-    own = slides[list(by_slide)].astype(object)  # a column that is not given is one of float
+        own["patient"] = own["patient"].mask(names.isin(by_slide.index))
     filled = {column: own[column].fillna(names.map(by_slide[column])) for column in by_slide}
     return slides.assign(**{OUTPUT_NAME: names, **filled})
 

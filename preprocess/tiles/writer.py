@@ -203,7 +203,7 @@ def plan_job(
     """
     if not job.labelled:
         notes: dict[str, dict[str, int]] = {"dropped_labels": {}, "unmapped_labels": {}, "outlines": {}, "unused": {}}
-        return None, plan_tiles(slide, None, job.spec, scan), notes
+        return None, plan_tiles(slide, None, job.spec, scan, name=job.name), notes
     read = read_annotations(_annotation_file(job), slide, job.origin)
     mapped = job.classes.apply(read)
     annotations = remove_duplicates(mapped.annotations, job.spec.same_iou)

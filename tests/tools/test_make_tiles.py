@@ -10,7 +10,7 @@ import pytest
 
 from mhkd.evaluation.slide_level import fill_splits
 from preprocess.base.errors import UserError
-from preprocess.slides.table import read_slides_csv
+from preprocess.slides.table import OUTPUT_NAME, read_slides_csv
 from preprocess.tiles.manifest import Manifest
 from tools import make_tiles, visualize_tile_pairs
 
@@ -180,6 +180,18 @@ def test_neutral_names_are_all_that_is_written(slides_csv, tmp_path, capsys):
     slides = read_slides_csv(table)
     filled = fill_splits(slides.assign(split=None, patient=None), manifest.tiles)
     assert filled["split"].tolist()[:3] == slides["split"].tolist()[:3]
+    named_so = fill_splits(slides, manifest.tiles)[[OUTPUT_NAME, "patient"]].iloc[:3]
+    assert set(named_so[OUTPUT_NAME]) == set(manifest.tiles["slide"])
+    assert set(named_so["patient"]) == set(manifest.tiles["patient"])
+
+
+def test_slides_that_nobody_annotated_have_neutral_names_too(slides_csv, tmp_path):
+    table = slides_csv.with_name("unlabelled.csv")
+    table.write_text("slide,annotation,split,labelled\na.svs,a.geojson,train,yes\nb.svs,,train,no\n")
+    assert run(table, tmp_path / "tiles", "--anonymize") == 0
+    tiles = Manifest.read(tmp_path / "tiles").tiles
+    assert set(tiles["labelled"]) == {True, False}
+    assert all(tile.startswith("slide-") for tile in tiles["tile_id"])
 
 
 def test_neutral_names_are_not_mixed_with_others(slides_csv, tmp_path):
