@@ -16,9 +16,9 @@ from mhkd.evaluation.plots import write_plots
 from mhkd.evaluation.slide_level import evaluate_slides, evaluated_cohort
 from mhkd.evaluation.tables import markdown_table, write_results
 from mhkd.evaluation.tile_level import evaluate_tiles
-from mhkd.inference.predictor import SlidePredictor
+from mhkd.inference.predictor import MAX_OVERLAP, SlidePredictor
 from mhkd.provenance import software
-from preprocess.base.arguments import count, positive, share
+from preprocess.base.arguments import count, number, positive, share
 from preprocess.base.console import command_parser, run_main
 from preprocess.base.files import exclusive_use, sha256_of
 from preprocess.slides.table import SPLITS
@@ -54,7 +54,9 @@ def build_parser() -> argparse.ArgumentParser:
     detection = parser.add_argument_group("detection")
     detection.add_argument("--score-thresh", type=share, help="of F1 (default: best on val, or the model's)")
     detection.add_argument("--tile-px", type=positive, help="side of tiles on slides (default: 4 x the training's)")
-    detection.add_argument("--overlap", type=share, help="of tiles, as a share (default: 256 um, at most 0.25)")
+    detection.add_argument(
+        "--overlap", type=number(0, MAX_OVERLAP), help="of tiles, as a share (default: 256 um, at most 0.25)"
+    )
     speed = parser.add_argument_group("speed")
     speed.add_argument("--batch-size", type=positive, default=1, help="tiles per step of the model")
     speed.add_argument("--device", default="auto", help="cpu, cuda, or auto: cuda where there is one")

@@ -40,6 +40,7 @@ about a million pixels; and the feature maps of ResNet-50 in float32 take about 
 SIDE_STEP_PX = 32
 """Sides of tiles that are cut to a small slide are multiples of this, the coarsest stride of a pyramid."""
 MIN_TILE_PX = 32
+MAX_OVERLAP = 0.89  # of tiles, as a share of their side: with more there are hundreds for one
 OVERLAP_UM = 256.0
 """By how much tiles overlap by default: an object up to this size is whole in one of them."""
 
@@ -86,8 +87,8 @@ class SlidePredictor:
         self.score_thresh = score_thresh
         self.min_tissue = min_tissue
         self.merge_rule = merge_rule
-        if not 0.0 <= self.overlap < 0.9:
-            raise UserError(f"an overlap of {overlap:g} is not possible", remedy="give a share from 0 to below 0.9")
+        if not 0.0 <= self.overlap <= MAX_OVERLAP:
+            raise UserError(f"an overlap of {overlap:g} is not possible", remedy=f"give 0 to {MAX_OVERLAP:g}")
         if self.batch_size < 1:
             raise UserError(f"a batch size of {self.batch_size} is not possible", remedy="give 1 or more")
 

@@ -19,11 +19,11 @@ from mhkd.deploy.registry import find_entry
 from mhkd.inference.devices import device_of_process
 from mhkd.inference.formats import DEFAULT_FORMATS, FORMATS, WEAK_SUFFIX
 from mhkd.inference.merge import RULES
-from mhkd.inference.predictor import SCORE_FLOOR, SlidePredictor
+from mhkd.inference.predictor import MAX_OVERLAP, SCORE_FLOOR, SlidePredictor
 from mhkd.inference.summary import SUFFIX, read_summary
 from mhkd.provenance import software
 from preprocess.annotations.origin import Origin
-from preprocess.base.arguments import positive, share
+from preprocess.base.arguments import number, positive, share
 from preprocess.base.errors import UserError
 from preprocess.base.files import sha256_of
 from preprocess.slides.naming import content_of, place_of
@@ -56,7 +56,7 @@ class SearchOptions:
         None, "side of the tiles in the model's pixels (default: 4 x the training's, or 448)", type=positive
     )
     overlap: float | None = _option(
-        None, "of tiles, as a share of their side (default: 256 um, at most 0.25)", type=share
+        None, "of tiles, as a share of their side (default: 256 um, at most 0.25)", type=number(0, MAX_OVERLAP)
     )
     batch_size: int | None = _option(
         None, "tiles per step of the model (default: 1 on a CPU, up to 16 on a GPU)", type=positive

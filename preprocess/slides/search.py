@@ -78,6 +78,8 @@ def find_slides(arguments: Sequence[str | Path]) -> list[SlideFile]:
     found: dict[str, SlideFile] = {}
     links: list[Path] = []
     for argument in arguments:
+        if not str(argument).strip():  # a variable of a shell without a value; Path would take it for this folder
+            raise UserError("the name of a slide is empty", remedy="give a slide, a folder or slides.csv")
         for slide in _expand(Path(argument)):
             # Where links lead to nothing, each is one that is missing.
             place = (os.path.realpath if slide.path.exists() else os.path.abspath)(slide.path)

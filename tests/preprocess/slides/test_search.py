@@ -167,6 +167,12 @@ def test_a_missing_file_is_left_to_whoever_opens_it_and_an_empty_folder_is_an_er
         find_slides([tmp_path])
 
 
+@pytest.mark.parametrize("name", ["", " "])
+def test_a_name_that_is_empty_is_not_this_folder(name):
+    with pytest.raises(UserError, match="the name of a slide is empty"):
+        find_slides([name])
+
+
 def test_the_data_folder_of_a_mirax_slide_is_not_searched(svs_slide, tmp_path):
     (tmp_path / "case").mkdir()
     (tmp_path / "case.mrxs").write_bytes(b"")
