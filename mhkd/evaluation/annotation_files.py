@@ -11,7 +11,7 @@ from preprocess.annotations import hubmap_rle, via
 from preprocess.annotations.class_map import AS_ANNOTATED, ClassMap
 from preprocess.base.errors import UserError
 from preprocess.base.text_table import nfc
-from preprocess.slides.search import SlideFile, find_slides
+from preprocess.slides.search import TABLE_SUFFIXES, SlideFile, find_slides
 
 _OUTLINES = (".geojson", ".json", ".jsonl", ".xml", ".annotations", ".ndpa", ".roi", ".zip")
 _MASKS = (".png", ".tif", ".tiff")  # only where there are no outlines: mostly they are pictures of the slide
@@ -74,7 +74,7 @@ def annotated(files: Sequence[SlideFile], where: str | Path, outputs: str | Path
 
 def _is_table(path: Path) -> bool:
     """Whether it is a table of slides; one of run lengths or regions is an annotation file."""
-    if path.suffix.lower() != ".csv" or not path.is_file():
+    if path.suffix.lower() not in TABLE_SUFFIXES or not path.is_file():
         return False
     with path.open(encoding="utf-8-sig", errors="replace") as stream:
         header = stream.readline()

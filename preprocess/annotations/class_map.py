@@ -48,7 +48,8 @@ class ClassMap:
         for source, target in read_yaml_text(Path(path), "class map", _REMEDY).items():
             if not isinstance(target, str) or not target:
                 raise UserError(f"{source!r} is mapped to {target!r}, which is no name", path=path, remedy=_REMEDY)
-            entries[source] = target
+            is_keyword = target.lower() in {IGNORE, DROP}
+            entries[source] = target.lower() if is_keyword else target
         return cls.of(entries)
 
     def apply(self, annotations: Sequence[Annotation]) -> Mapped:

@@ -29,6 +29,7 @@ _IMAGE_SUFFIXES = {
     *(".jpg", ".jpeg", ".jpe", ".jp2", ".j2k", ".jxl", ".png", ".bmp", ".dib", ".gif", ".webp", ".avif", ".heic"),
     *(".heif", ".ppm", ".pgm", ".pnm"),
 }
+TABLE_SUFFIXES = {".csv", ".tsv"}
 _IMAGE_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n")  # of those without a suffix
 _DICOM_SUFFIXES = {".dcm", ""}
 _RESULTS = "results of this program"
@@ -65,9 +66,9 @@ class SlideFile:
 def find_slides(arguments: Sequence[str | Path]) -> list[SlideFile]:
     """The slides that ``arguments`` name, each once, in their order, those of a folder or a pattern by name.
 
-    An argument is a file (which need not exist), a folder, a pattern such as ``slides/**/*.svs``, or a table ``*.csv``
-    for ``preprocess.slides.table.read_slides_csv``. Folders are searched through, links to others too, for what a
-    reader recognises, or is named like a slide or a picture: what cannot be read is among them, and whoever opens it
+    An argument is a file (which need not exist), a folder, a pattern such as ``slides/**/*.svs``, or a table (*.csv,
+    *.tsv) for ``preprocess.slides.table.read_slides_csv``. Folders are searched through, links to others too, for what
+    a reader recognises, or is named like a slide or a picture: what cannot be read is among them, and whoever opens it
     can say why. Of a DICOM series one file is taken. A note names what is left out: plain images, mostly labels and
     thumbnails, where the folder has a slide that can be read; hidden files; pictures that are results of ours; and
     links to a slide that is there already.
@@ -96,7 +97,7 @@ def find_slides(arguments: Sequence[str | Path]) -> list[SlideFile]:
 def _expand(path: Path) -> Iterator[SlideFile]:
     if path.is_dir():
         yield from map(SlideFile, _search(path))
-    elif path.suffix.lower() == ".csv":
+    elif path.suffix.lower() in TABLE_SUFFIXES:
         yield from _rows(path)
     elif not path.exists() and glob.has_magic(str(path)):
         matches = [match for match in sorted(map(Path, glob.glob(str(path), recursive=True))) if not match.is_dir()]

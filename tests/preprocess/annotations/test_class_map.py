@@ -18,7 +18,7 @@ def drawn(*labels):
 
 def test_a_yaml_file_of_names_ignore_and_drop(tmp_path):
     path = tmp_path / "classes.yaml"
-    path.write_text("gs: Glomerulus\n1: Glomerulus\nTissue: drop\nFold: ignore\n")
+    path.write_text("gs: Glomerulus\n1: Glomerulus\nTissue: Drop\nFold: IGNORE\n")
     mapped = ClassMap.read(path).apply(drawn("gs", "Tissue", "1", "Fold", "Tubule"))
     assert [(a.label, a.ignore) for a in mapped.annotations] == [
         ("Glomerulus", False),

@@ -167,6 +167,12 @@ def test_a_missing_file_is_left_to_whoever_opens_it_and_an_empty_folder_is_an_er
         find_slides([tmp_path])
 
 
+def test_a_table_of_tabs_is_one_too(slides_csv):
+    table = slides_csv.with_name("slides.TSV")
+    table.write_text("slide\tmpp\na.svs\t0.25\n")
+    assert [(file.name, file.mpp) for file in find_slides([table])] == [("a", 0.25)]
+
+
 @pytest.mark.parametrize("name", ["", " "])
 def test_a_name_that_is_empty_is_not_this_folder(name):
     with pytest.raises(UserError, match="the name of a slide is empty"):
