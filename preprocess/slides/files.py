@@ -82,7 +82,9 @@ def _listed(path: Path) -> list[Path]:
 
 
 def series_of(path: Path) -> str:
-    """What the files of one DICOM slide have in common; its path where it cannot be opened, which will say why."""
+    """What the files of one DICOM slide have in common; the path of another file, or where it cannot be opened."""
+    if not _dicom_header(path):
+        return str(path)
     try:
         with openslide.OpenSlide(path) as slide:
             return str(slide.properties.get("dicom.SeriesInstanceUID") or slide.properties["openslide.quickhash-1"])
@@ -137,17 +139,21 @@ def is_neutral(name: str) -> bool:
 def fingerprint(path: str | Path) -> str:
     """A hash of the slide's sizes and of samples of its content: 64 hexadecimal digits.
 
-    A copy has the same one. About 250 KiB of each file are read: the ends, where headers and directories are, and
-    thirty places between. Raises OSError where a file cannot be read.
+    A copy has the same one, whichever of its files is named. About 250 KiB of each file are read: the ends, where
+    headers and directories are, and thirty places between. Raises OSError where a file cannot be read.
     """
+    digests = sorted(map(_sampled, slide_files(path)))
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def _sampled(file: Path) -> str:
     digest = hashlib.sha256()
-    for file in slide_files(path):
-        with file.open("rb") as stream:
-            size = os.fstat(stream.fileno()).st_size
-            digest.update(size.to_bytes(8, "little"))
-            for offset, length in _places(size):
-                stream.seek(offset)
-                digest.update(stream.read(length))
+    with file.open("rb") as stream:
+        size = os.fstat(stream.fileno()).st_size
+        digest.update(size.to_bytes(8, "little"))
+        for offset, length in _places(size):
+            stream.seek(offset)
+            digest.update(stream.read(length))
     return digest.hexdigest()
 
 

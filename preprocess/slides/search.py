@@ -84,13 +84,16 @@ def find_slides(arguments: Sequence[str | Path]) -> list[SlideFile]:
         for slide in _expand(Path(argument)):
             # Where links lead to nothing, each is one that is missing.
             place = (os.path.realpath if slide.path.exists() else os.path.abspath)(slide.path)
+            if slide.path.suffix.lower() in _DICOM_SUFFIXES:
+                place = series_of(Path(place))
             first = found.setdefault(place, slide)
-            if slide.path.absolute() != first.path.absolute():
+            if slide.path.absolute() != first.path.absolute() and place == os.path.realpath(slide.path):
                 links.append(slide.path)
             # A row of a table says more than a path alone.
             if first == SlideFile(first.path) and slide != SlideFile(slide.path):
                 found[place] = slide
-    _note("", links, "links to slides that are searched under another name")
+    if links:
+        note(f"{len(links)} names are links to slides that are searched under another one, such as {links[0].name}")
     return list(found.values())
 
 
@@ -122,17 +125,11 @@ def _rows(path: Path) -> Iterator[SlideFile]:
 
 def _search(folder: Path) -> list[Path]:
     found: dict[str | None, list[Path]] = defaultdict(list)
-    series: set[str] = set()
     has_readable_slide = False
     for path in _files_below(folder):
         kind, is_sure = _kind(path)
         if kind == "slide" and is_sure:
             has_readable_slide = True
-            if path.suffix.lower() in _DICOM_SUFFIXES:
-                number = series_of(path)
-                if number in series:
-                    continue
-                series.add(number)
         found[kind].append(path)
     _note(folder, found["result"], _RESULTS)
     _note(folder, found["hidden"], "hidden files")
@@ -144,7 +141,7 @@ def _search(folder: Path) -> list[Path]:
     return found["slide"]
 
 
-def _note(place: Path | str, files: Sequence[Path], what: str, advice: str = "") -> None:
+def _note(place: Path, files: Sequence[Path], what: str, advice: str = "") -> None:
     """Say which ``files`` are left out, if there are any: the names of the first."""
     if files:
         more = f" and {len(files) - _NAMED} more" if len(files) > _NAMED else ""

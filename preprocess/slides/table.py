@@ -18,7 +18,7 @@ from preprocess.base.errors import UserError, named
 from preprocess.base.files import distinct_names
 from preprocess.base.geometry import MAX_MPP, MIN_MPP
 from preprocess.base.text_table import read_text_table
-from preprocess.slides.files import fingerprint
+from preprocess.slides.files import fingerprint, slide_files
 
 SPLITS = ("train", "val", "test")
 _SPLIT_OF = {"training": "train", "valid": "val", "validation": "val", "dev": "val", "testing": "test"}
@@ -257,7 +257,7 @@ def _check_copies(table: pd.DataFrame) -> None:
     rows_of_size: dict[int, list[tuple[Any, str]]] = defaultdict(list)
     for column in ("slide", "student_slide"):
         for line, path in table[column].dropna().items():
-            if os.path.isfile(path) and (size := os.path.getsize(path)):
+            if os.path.isfile(path) and (size := sum(file.stat().st_size for file in slide_files(path))):
                 rows_of_size[size].append((line, path))
     for rows in rows_of_size.values():
         first: dict[str, tuple[Any, str]] = {}

@@ -81,6 +81,7 @@ def test_a_dicom_slide_is_the_series_that_its_headers_name(tmp_path, monkeypatch
     (tmp_path / "notes.txt").write_text("1.2.3")
     (tmp_path / "folder").mkdir()
     assert [file.name for file in slide_files(tmp_path / "b.dcm")] == ["b.dcm", "a.dcm", "c"]
+    assert fingerprint(tmp_path / "a.dcm") == fingerprint(tmp_path / "b.dcm") != fingerprint(tmp_path / "z.dcm")
     assert [file.name for file in slide_files(tmp_path / "z.dcm")] == ["z.dcm"]
     (tmp_path / "z.dcm").write_text("no DICOM")
     assert [file.name for file in slide_files(tmp_path / "z.dcm")] == ["z.dcm"]
